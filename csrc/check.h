@@ -1,0 +1,44 @@
+// Checks of what the public Python functions guarantee, in one message format: "op: what is wrong".
+#pragma once
+
+#include <cstdint>
+#include <sstream>
+#include <stdexcept>
+
+#include <torch/csrc/stable/tensor.h>
+
+namespace ro_fast {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+template <class... Parts>
+void check(bool holds, const char* op, const Parts&... parts) {
+  if (holds) return;
+  std::ostringstream message;
+  message << op << ": ";
+  (message << ... << parts);
+  throw std::runtime_error(message.str());
+}
+
+// A CPU tensor of `count` values.
+inline void check_tensor(const char* op, const char* name, const Tensor& t, ScalarType dtype, int64_t count) {
+  check(t.is_cpu(), op, name, " is not on the CPU");
+  check(t.scalar_type() == dtype, op, name, " has dtype ", int(t.scalar_type()), "; ", int(dtype), " is needed");
+  check(t.numel() == count, op, name, " holds ", t.numel(), " values; ", count, " are needed");
+}
+
+// Classes in [0, C); names the first row that is not.
+inline void check_labels(const char* op, const int64_t* labels, int64_t rows, int64_t classes) {
+  for (int64_t n = 0; n < rows; ++n) {
+    check(labels[n] >= 0 && labels[n] < classes, op, "label ", labels[n], " in row ", n, " is not in [0, ", classes, ")");
+  }
+}
+
+// True for L2, false for L∞.
+inline bool is_l2(const char* op, const std::string& norm) {
+  check(norm == "linf" || norm == "l2", op, "norm '", norm, "' is unknown");
+  return norm == "l2";
+}
+
+}  // namespace ro_fast

@@ -1,0 +1,101 @@
+// What the CPU kernels share: dtypes, loops over rows, and one binary for every x86-64.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include "../check.h"
+
+// A function so marked is compiled for AVX-512, for AVX2 with FMA, and for any x86-64; the loader picks.
+#if defined(__x86_64__) && defined(__gnu_linux__) && !defined(__clang__) && __GNUC__ >= 12
+#define RO_FAST_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define RO_FAST_CLONES
+#endif
+
+namespace ro_fast {
+
+// Values a thread should have at the least, so that small inputs stay on one (as in torch's own kernels).
+constexpr int64_t kGrain = 32768;
+
+struct BFloat16 {
+  uint16_t bits;
+};
+
+template <class T>
+using Compute = std::conditional_t<std::is_same_v<T, double>, double, float>;
+template <class T>
+constexpr ScalarType kDtype = std::is_same_v<T, double>  ? ScalarType::Double
+                              : std::is_same_v<T, float> ? ScalarType::Float
+                                                         : ScalarType::BFloat16;
+
+inline float load(float v) { return v; }
+inline double load(double v) { return v; }
+inline float load(BFloat16 v) {
+  const uint32_t bits = uint32_t(v.bits) << 16;
+  float value;
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+inline void store(float& to, float v) { to = v; }
+inline void store(double& to, double v) { to = v; }
+// To the nearest, ties to even; NaN stays NaN. Without a branch, so that it vectorises.
+inline void store(BFloat16& to, float v) {
+  uint32_t bits;
+  std::memcpy(&bits, &v, sizeof bits);
+  const uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+  to.bits = uint16_t(v == v ? rounded : 0x7fc0);
+}
+
+// NaN passes through, as in torch.clamp.
+template <class C>
+inline C clamp(C v, C lo, C hi) {
+  v = v < lo ? lo : v;
+  return v > hi ? hi : v;
+}
+
+// Calls f with a value of the C++ type of t's elements.
+template <class F>
+auto dispatch(const char* op, const Tensor& t, const F& f) {
+  const auto dtype = t.scalar_type();
+  if (dtype == ScalarType::Float) return f(float{});
+  if (dtype == ScalarType::Double) return f(double{});
+  check(dtype == ScalarType::BFloat16, op, "dtype ", int(dtype), " is not float32, bfloat16 or float64");
+  return f(BFloat16{});
+}
+
+template <class T>
+const T* data(const Tensor& t) {
+  return static_cast<const T*>(t.const_data_ptr());
+}
+template <class T>
+T* mutable_data(const Tensor& t) {
+  return static_cast<T*>(t.mutable_data_ptr());
+}
+
+// Calls f(begin, end) for ranges of rows of `width` values each; what a row gives must not depend on its range.
+template <class F>
+void parallel_rows(int64_t rows, int64_t width, const F& f) {
+  torch::stable::parallel_for(0, rows, std::max<int64_t>(1, kGrain / std::max<int64_t>(1, width)), f);
+}
+
+// ‖v‖₂ of n values, summed in float64: squares of saturated gradients underflow in float32.
+template <class T>
+inline Compute<T> row_norm(const T* v, int64_t n) {
+  double sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t i = 0; i < n; ++i) {
+    const double value = load(v[i]);
+    sum += value * value;
+  }
+  return Compute<T>(std::sqrt(sum));
+}
+
+}  // namespace ro_fast

@@ -1,0 +1,26 @@
+"""The Triton backend: one file an operator, each a kernel and its launcher, with torch and triton as all it imports.
+
+A launcher bears the name of its slot in ``torch.ops.ro_fast_native`` and takes the slot's arguments: contiguous or
+channels_last tensors that the public operator has checked.
+
+The letters: ``p_x`` is a pointer, ``o_x`` an offset, ``m_x`` a mask, ``b_x`` a block of values, its shape in the trailing
+comment; N samples, D values a sample, C classes; capitals of tl.constexpr name block sizes. Numbers come as ``tl.float64``
+(Triton takes a Python float for float32 otherwise) and are cast to DTYPE, the dtype computed in.
+"""
+
+from __future__ import annotations
+
+if __name__ == "kernels":
+    raise ImportError("this folder is the package ro_fast.kernels; install ro_fast and import it by that name")
+
+try:
+    import triton  # noqa: F401
+except ImportError as error:
+    raise ImportError("triton is not installed") from error
+
+from .class_moments import class_moments
+from .pgd_init import pgd_init
+from .pgd_step import pgd_step
+from .weighted_cross_entropy import weighted_cross_entropy, weighted_cross_entropy_backward
+
+__all__ = ["class_moments", "pgd_init", "pgd_step", "weighted_cross_entropy", "weighted_cross_entropy_backward"]

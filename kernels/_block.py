@@ -1,0 +1,46 @@
+"""What the kernels share: the dtype computed in, per-sample numbers, a clamp that keeps NaN, a norm summed in float64."""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+
+
+def compute_dtype(t: torch.Tensor) -> tl.dtype:
+    """float64 stays float64; float32 and bfloat16 are computed in float32."""
+    return tl.float64 if t.dtype == torch.float64 else tl.float32
+
+
+@triton.jit
+def sample_of(start, D, B: tl.constexpr):
+    """The samples [B] in which B values from the flat offset ``start`` on lie; one 64-bit division for the block."""
+    first = start // D
+    return first + ((start - first * D).to(tl.int32) + tl.arange(0, B)) // D
+
+
+@triton.jit
+def per_sample(number, p_number, o_n, m_n, DTYPE: tl.constexpr):
+    """A number for all samples, or the ones at ``o_n`` where a tensor of them was given."""
+    if p_number is None:
+        return tl.full((1,), number, DTYPE)
+    else:
+        return tl.load(p_number + o_n, m_n).to(DTYPE)
+
+
+@triton.jit
+def clamp(b_x, lo, hi):
+    """min(max(x, lo), hi); NaN stays NaN, as in torch."""
+    b_x = tl.maximum(b_x, lo, propagate_nan=tl.PropagateNan.ALL)
+    return tl.minimum(b_x, hi, propagate_nan=tl.PropagateNan.ALL)
+
+
+@triton.jit
+def row_norm(p_row, D, B: tl.constexpr, DTYPE: tl.constexpr):
+    """‖row‖₂, summed in float64: squares of saturated gradients underflow in float32."""
+    b_sum = tl.zeros((B,), tl.float64)
+    for o_start in range(0, D, B):
+        o_d = o_start + tl.arange(0, B)
+        b_x = tl.load(p_row + o_d, o_d < D, other=0.0).to(DTYPE).to(tl.float64)  # [B]
+        b_sum += b_x * b_x
+    return tl.sqrt(tl.sum(b_sum, 0)).to(DTYPE)

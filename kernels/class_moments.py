@@ -1,0 +1,82 @@
+"""Count, mean and scatter by class; see ro_fast/ops/class_moments.py for the definition.
+
+A stable sort of the labels puts each class's samples into one run, ``bounds[c]`` to ``bounds[c + 1]`` of ``order``. A
+program owns its outputs and goes over its run in order, in float64: no atomics, so the result is deterministic.
+The scatter is centred on the mean, which is known by then; of its symmetric tiles the lower half is computed and
+written twice. A label outside [0, C) is left out: an error would wait for the device.
+
+Cost: N·D additions and N·D²/2 float64 multiply-adds without tensor cores; features are read D/T times for the scatter,
+mostly from cache.
+
+# I/O: read features, labels; write count, mean, scatter
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+
+@triton.jit
+def _mean(p_mean, p_features, p_order, p_bounds, D, R: tl.constexpr, B: tl.constexpr):
+    c = tl.program_id(0).to(tl.int64)
+    o_d = tl.program_id(1) * B + tl.arange(0, B)
+    first = tl.load(p_bounds + c)
+    last = tl.load(p_bounds + c + 1)
+    b_sum = tl.zeros((R, B), tl.float64)
+    for start in range(first, last, R):
+        o_r = start + tl.arange(0, R)
+        o_n = tl.load(p_order + o_r, o_r < last, other=0)  # [R]
+        m = (o_r < last)[:, None] & (o_d < D)[None, :]
+        b_sum += tl.load(p_features + o_n[:, None] * D + o_d[None, :], m, other=0.0).to(tl.float64)  # [R, B]
+    count = tl.maximum(last - first, 1).to(tl.float64)
+    tl.store(p_mean + c * D + o_d, tl.sum(b_sum, 0) / count, o_d < D)
+
+
+@triton.jit
+def _scatter(p_scatter, p_features, p_mean, p_order, p_bounds, D, R: tl.constexpr, T: tl.constexpr):
+    c = tl.program_id(0).to(tl.int64)
+    if tl.program_id(1) >= tl.program_id(2):
+        o_i = tl.program_id(1) * T + tl.arange(0, T)
+        o_j = tl.program_id(2) * T + tl.arange(0, T)
+        first = tl.load(p_bounds + c)
+        last = tl.load(p_bounds + c + 1)
+        b_sum = tl.zeros((T, T), tl.float64)
+        for start in range(first, last, R):
+            o_r = start + tl.arange(0, R)
+            o_n = tl.load(p_order + o_r, o_r < last, other=0)  # [R]
+            b_i = _centred(p_features, p_mean + c * D, o_n, o_r < last, o_i, D)  # [R, T]
+            b_j = _centred(p_features, p_mean + c * D, o_n, o_r < last, o_j, D)  # [R, T]
+            b_sum += tl.sum(b_i[:, :, None] * b_j[:, None, :], 0)
+        p_tile = p_scatter + c * D * D
+        m = (o_i < D)[:, None] & (o_j < D)[None, :]
+        tl.store(p_tile + o_i[:, None] * D + o_j[None, :], b_sum, m)
+        tl.store(p_tile + o_j[None, :] * D + o_i[:, None], b_sum, m)
+
+
+@triton.jit
+def _centred(p_features, p_mean, o_n, m_n, o_d, D):
+    """f − mean [R, T] of one class's samples; 0 beyond the last sample and the last feature."""
+    m = m_n[:, None] & (o_d < D)[None, :]
+    b_f = tl.load(p_features + o_n[:, None] * D + o_d[None, :], m, other=0.0).to(tl.float64)  # [R, T]
+    b_mean = tl.load(p_mean + o_d, o_d < D, other=0.0)  # [T]
+    return tl.where(m, b_f - b_mean[None, :], 0.0)
+
+
+def class_moments(
+    features: Tensor, labels: Tensor, num_classes: int, covariance: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    d = features.shape[1]
+    ordered, order = torch.sort(labels, stable=True)
+    bounds = torch.searchsorted(ordered, torch.arange(num_classes + 1, device=labels.device))
+    mean = torch.empty(num_classes, d, dtype=torch.float64, device=features.device)
+    scatter = mean.new_empty((num_classes, d, d) if covariance else (0,))
+    with torch.cuda.device_of(features):
+        if d > 0:
+            _mean[(num_classes, triton.cdiv(d, 64))](mean, features, order, bounds, d, R=16, B=64, num_warps=4)
+        if d > 0 and covariance:
+            tiles = triton.cdiv(d, 16)
+            _scatter[(num_classes, tiles, tiles)](scatter, features, mean, order, bounds, d, R=16, T=16, num_warps=4)
+    return bounds.diff(), mean, scatter

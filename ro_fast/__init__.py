@@ -1,0 +1,24 @@
+"""ro_fast: will adversarial training overfit on these data, why, what helps, and what does it cost."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+# Public names and the module each is imported from on first use, so that `import ro_fast` stays light.
+_LAZY = {
+    "PGD": "ro_fast.attacks",
+    "train": "ro_fast.trainer",
+    "ablate": "ro_fast.suite",
+    "InputError": "ro_fast.errors",
+    "WorkError": "ro_fast.errors",
+}
+__all__ = ["__version__", *_LAZY]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'ro_fast' has no attribute {name!r}")

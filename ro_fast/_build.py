@@ -1,0 +1,142 @@
+"""Compiles the C++ operators: within a build by setuptools, and later by ``ro-fast build``.
+
+One module, ``_C``, against the stable ABIs of Python 3.10 and torch 2.10, so that one binary serves all later ones.
+The environment variable RO_FAST_NATIVE says what setuptools does: ``auto`` compiles where torch and a compiler are
+there and else builds a pure-Python package with a warning, ``1`` fails instead, ``0`` does not try.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from setuptools import Extension
+from setuptools.command.bdist_wheel import bdist_wheel as _bdist_wheel
+from setuptools.command.build_ext import build_ext as _build_ext
+
+TORCH_TARGET = "0x020a000000000000"  # torch 2.10
+PYTHON_TARGET = "0x030a0000"  # Python 3.10
+
+_FLAGS = ["-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-fopenmp-simd"]
+# What the optimiser may forget: errno and floating-point traps, which nothing here reads.
+_FLAGS += ["-fno-math-errno", "-fno-trapping-math", "-Wall", "-Wno-psabi"]
+
+
+class BuildError(Exception):
+    """The operators cannot be compiled here. (setuptools loads this file without its package, so without ro_fast.errors.)"""
+
+
+class build_ext(_build_ext):
+    """The build_ext of setuptools with our compiler call, and a pure-Python package where it cannot be made."""
+
+    def run(self) -> None:
+        wanted = os.environ.get("RO_FAST_NATIVE", "auto")
+        if wanted not in ("auto", "0", "1"):
+            raise BuildError(f"RO_FAST_NATIVE is '{wanted}'; auto, 0 or 1 is needed")
+        try:
+            if wanted == "0":
+                raise BuildError("RO_FAST_NATIVE is 0")
+            super().run()
+        except BuildError as error:
+            if wanted == "1":
+                raise
+            self.warn(f"ro_fast is built without its native operators: {error}")
+            self.extensions = []
+            self.distribution.ext_modules = []
+
+    def build_extension(self, ext: Extension) -> None:
+        compile_module([Path(source) for source in ext.sources], Path(self.get_ext_fullpath(ext.name)))
+
+
+class bdist_wheel(_bdist_wheel):
+    """The bdist_wheel of setuptools, which tags a wheel as pure where nothing was compiled."""
+
+    def run(self) -> None:
+        self.run_command("build")
+        self.root_is_pure = not self.distribution.has_ext_modules()
+        super().run()
+
+
+def build_in_place() -> str:
+    """Compiles the C++ operators into this package and returns the path of the module.
+
+    A process that has the old module loaded keeps it: the new one takes its name and not its file.
+
+    Raises:
+        InputError: where the folder cannot be written, or torch, a compiler or the Python headers are missing.
+    """
+    from ro_fast.errors import InputError
+
+    package = Path(__file__).parent
+    csrc = next((folder for folder in (package / "csrc", package.parent / "csrc") if folder.is_dir()), None)
+    if csrc is None:
+        raise InputError(f"no C++ sources lie beside {package}; install ro_fast from its wheel, sdist or repository")
+    if not os.access(package, os.W_OK):
+        raise InputError(f"{package} cannot be written; install ro_fast into an environment of your own")
+    target = package / "_C.abi3.so"
+    try:
+        compile_module([csrc / "ops.cpp", *sorted((csrc / "cpu").glob("*.cpp"))], target)
+    except BuildError as error:
+        raise InputError(str(error)) from None
+    return str(target)
+
+
+def compile_module(sources: Sequence[Path], target: Path) -> None:
+    """Compiles and links C++ sources to a Python module, which appears under its name only when it is whole."""
+    compiler, torch_root = _compiler(), _torch_root()
+    defines = [f"-DTORCH_TARGET_VERSION={TORCH_TARGET}", f"-DPy_LIMITED_API={PYTHON_TARGET}"]
+    # Headers of others are system headers: their warnings are not ours.
+    includes = [f"-isystem{torch_root / 'include'}", f"-isystem{sysconfig.get_path('include')}"]
+    flags = [*_FLAGS, *defines, *includes, *shlex.split(os.environ.get("CXXFLAGS", ""))]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # No rpath: torch is imported before the module, so its libraries are in the process already.
+    link = ["-shared", f"-L{torch_root / 'lib'}", "-ltorch_cpu"]
+    if sys.platform == "darwin":
+        link += ["-undefined", "dynamic_lookup"]
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".build-") as folder:
+        objects = [str(Path(folder, f"{source.stem}.o")) for source in sources]
+        calls = [[*compiler, *flags, "-c", str(source), "-o", out] for source, out in zip(sources, objects, strict=True)]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(_call, calls))
+        module = Path(folder, target.name)
+        _call([*compiler, *objects, *link, "-o", str(module)])
+        module.replace(target)
+
+
+def _compiler() -> list[str]:
+    named = shlex.split(os.environ.get("CXX", ""))
+    for candidate in [named] if named else [["c++"], ["g++"], ["clang++"]]:
+        if shutil.which(candidate[0]):
+            return candidate
+    missing = f"CXX names {named[0]}, which does not exist" if named else "no C++ compiler was found"
+    raise BuildError(f"{missing}; install one (Debian, Ubuntu: apt install g++; macOS: xcode-select --install) or set CXX")
+
+
+def _torch_root() -> Path:
+    try:
+        torch = importlib.import_module("torch")
+    except ImportError:
+        raise BuildError(
+            "torch is not there to compile against; install torch first, then build with --no-build-isolation or run "
+            "ro-fast build"
+        ) from None
+    return Path(torch.__file__).parent
+
+
+def _call(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode == 0:
+        return
+    if "Python.h" in done.stderr:
+        raise BuildError("the Python headers are missing; install them (Debian, Ubuntu: apt install python3-dev)")
+    errors = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines()[-1:] or ["no message"]
+    raise BuildError(f"{shlex.join(command[:1])} failed with exit code {done.returncode}: {errors[0]}")

@@ -1,0 +1,7 @@
+"""Attacks: they find adversarial inputs and leave the model exactly as it was found."""
+
+from __future__ import annotations
+
+from ro_fast.attacks.pgd import PGD
+
+__all__ = ["PGD"]

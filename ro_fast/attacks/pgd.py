@@ -1,0 +1,157 @@
+"""Projected gradient descent, the inner maximisation of adversarial training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ro_fast.attacks.borrow import MODES, borrowed
+from ro_fast.ops import _check, pgd_init, pgd_step, weighted_cross_entropy
+
+ENGINES = ("auto", "eager")
+
+
+@dataclass
+class PGD:
+    """PGD: ``x ← Π(x + α·d(∇ₓ ℓ(f(x), y)))``, repeated, from a random start, the strongest of ``restarts`` kept.
+
+    ``d`` is the gradient's sign (L∞) or its unit vector (L2) and ``Π`` projects to the ε-ball around the natural input,
+    then to [0, 1]. Only input gradients are computed. The model comes back as it was: mode of every module, requires_grad
+    and grad of every parameter, and its buffers, except that ``bn="train"`` leaves BatchNorm's as a forward does.
+
+    Args:
+        eps, alpha: radius and step length in input units (8/255, not 8).
+        steps: gradient steps of each restart.
+        norm: "linf" or "l2".
+        restarts: random starts; with more than one, the start of greatest loss is kept for each sample.
+        random_start: False starts at the natural input.
+        loss: "ce", or a function (logits [N, C], y) -> loss [N] to climb.
+        bn: "eval", "train" or "keep": the mode the whole model is in while it is attacked.
+        engine: "auto" or "eager".
+        generator: draws the noise, on the device of the inputs; None uses torch's global one.
+        final_forward: also run the forward that chooses among restarts when there is just one, as published loops do;
+            with bn="train" its BatchNorm update is all that is left of it.
+
+    Raises:
+        ValueError: on a budget or an option that doesn't fit.
+
+    Deterministic given the noise; nothing waits for the device. Source: Madry et al. 2018 (arXiv 1706.06083).
+
+    >>> model = torch.nn.Linear(2, 2)
+    >>> x, y = torch.rand(5, 2), torch.zeros(5, dtype=torch.int64)
+    >>> x_adv = PGD(eps=0.1, alpha=0.05, steps=3)(model, x, y)
+    >>> bool((x_adv - x).abs().max() <= 0.1 + 1e-6)
+    True
+    """
+
+    eps: float = 8 / 255
+    alpha: float = 2 / 255
+    steps: int = 10
+    norm: str = "linf"
+    restarts: int = 1
+    random_start: bool = True
+    loss: str | Callable[[Tensor, Tensor], Tensor] = "ce"
+    bn: str = "eval"
+    engine: str = "auto"
+    generator: torch.Generator | None = None
+    final_forward: bool = False
+
+    def __post_init__(self) -> None:
+        _check.check_norm("PGD", self.norm)
+        _check.check_budget("PGD", "eps", self.eps, self.norm, 0.0, 1.0)
+        _check.check_budget("PGD", "alpha", self.alpha, self.norm, 0.0, 1.0)
+        if self.steps < 0 or self.restarts < 1:
+            raise ValueError(f"PGD: steps = {self.steps}, restarts = {self.restarts}; at least 0 and 1 are needed")
+        for name, value, known in (("bn", self.bn, MODES), ("engine", self.engine, ENGINES)):
+            if value not in known:
+                raise ValueError(f"PGD: {name} '{value}' is unknown; there are: {', '.join(known)}")
+        if self.loss != "ce" and not callable(self.loss):
+            raise ValueError(f"PGD: loss '{self.loss}' is unknown; 'ce' or a function (logits, y) -> [N] is needed")
+
+    def __call__(
+        self,
+        model: Callable[[Tensor], Tensor],  # [N, ...] in [0, 1] -> logits [N, C]
+        x: Tensor,  # [N, ...] in [0, 1]
+        y: Tensor,  # int64 [N], or probabilities [N, C]
+        *,
+        eps: float | Tensor | None = None,  # replaces the attack's radius: a number or [N]
+        noise: Tensor | None = None,  # [N, ...], or [restarts, N, ...]: uniform(−1, 1) for L∞, normal for L2
+        active: Tensor | None = None,  # bool [N]: the others come back natural
+    ) -> Tensor:
+        """Attacks ``model`` at ``x`` and returns the adversarial inputs, [N, ...].
+
+        With ``eps`` given, the step length keeps its ratio to the radius, so that any ball is crossed in as many steps.
+        """
+        if torch.is_inference_mode_enabled():
+            raise ValueError("PGD: input gradients don't exist in torch.inference_mode(); use torch.no_grad() outside")
+        x = x.detach()
+        alpha: float | Tensor = self.alpha
+        if eps is None:
+            eps = self.eps
+        elif self.eps > 0:
+            alpha = eps * (self.alpha / self.eps)
+        best, best_loss = x, None
+        with borrowed(model, self.bn):
+            for restart in range(self.restarts):
+                x_adv = self._climb(model, x, y, eps, alpha, self._noise(x, noise, restart), active)
+                if self.restarts == 1:
+                    if self.final_forward:
+                        self._loss(model, x_adv, y)
+                    return x_adv
+                loss = self._loss(model, x_adv, y)
+                if best_loss is None:
+                    best, best_loss = x_adv, loss
+                else:
+                    better = loss > best_loss
+                    best = torch.where(better.view(-1, *[1] * (x.dim() - 1)), x_adv, best)
+                    best_loss = torch.where(better, loss, best_loss)
+        return best
+
+    def _climb(
+        self,
+        model: Callable[[Tensor], Tensor],
+        x: Tensor,
+        y: Tensor,
+        eps: float | Tensor,
+        alpha: float | Tensor,
+        noise: Tensor | None,
+        active: Tensor | None,
+    ) -> Tensor:
+        x_adv = x.clone() if noise is None else pgd_init(x, eps, noise, norm=self.norm)
+        if active is not None and noise is not None:
+            x_adv = torch.where(active.view(-1, *[1] * (x.dim() - 1)), x_adv, x)
+        for _ in range(self.steps):
+            with torch.enable_grad():
+                loss = self._climbed(model(x_adv.requires_grad_()), y)
+                (grad,) = torch.autograd.grad(loss, x_adv)
+            x_adv = x_adv.detach()
+            pgd_step(x_adv, x, grad, eps, alpha, norm=self.norm, active=active, out=x_adv)
+        return x_adv
+
+    def _climbed(self, logits: Tensor, y: Tensor) -> Tensor:
+        """The sum over samples: each sample's gradient is then its own, whatever the batch."""
+        if callable(self.loss):
+            return self.loss(logits, y).sum()
+        return weighted_cross_entropy(logits, y, reduction="sum")
+
+    @torch.no_grad()
+    def _loss(self, model: Callable[[Tensor], Tensor], x_adv: Tensor, y: Tensor) -> Tensor:
+        logits = model(x_adv)
+        return self.loss(logits, y) if callable(self.loss) else weighted_cross_entropy(logits, y, reduction="none")
+
+    def _noise(self, x: Tensor, noise: Tensor | None, restart: int) -> Tensor | None:
+        if not self.random_start:
+            return None
+        if noise is not None:
+            given = noise[restart] if noise.dim() == x.dim() + 1 else noise
+            if given.shape != x.shape or (self.restarts > 1 and noise.dim() == x.dim()):
+                raise ValueError(
+                    f"PGD: noise has shape {list(noise.shape)}; {list(x.shape)} is needed, "
+                    f"led by {self.restarts} where there are several restarts"
+                )
+            return given
+        drawn = torch.empty_like(x)
+        return drawn.uniform_(-1, 1, generator=self.generator) if self.norm == "linf" else drawn.normal_(generator=self.generator)

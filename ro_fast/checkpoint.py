@@ -1,0 +1,93 @@
+"""Exact states on disk, written so that a kill at any moment leaves the old one or the new one, never half of one."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.util
+import io
+import json
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ro_fast.errors import InputError
+
+_FORMAT = "ro_fast run 1"
+
+
+def write_atomically(path: Path, write: Any) -> None:
+    """Calls ``write(file)`` on a temporary file beside ``path`` and renames it once it is safely on disk."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(temporary, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file atomically."""
+    write_atomically(path, lambda file: file.write(text.encode("utf-8")))
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Writes a state of tensors, numbers, strings, lists and dicts atomically; :func:`load` reads it."""
+    buffer = io.BytesIO()  # torch reports a full disk in words of its own; a plain write says what happened
+    torch.save({"format": _FORMAT, **state}, buffer)
+    write_atomically(path, lambda file: file.write(buffer.getbuffer()))
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Reads a state onto the CPU; nothing in the file is executed.
+
+    Raises:
+        InputError: where the file is cut short, or is no checkpoint of ro_fast.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError, ValueError, KeyError, AttributeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path} is cut short or no checkpoint ({reason}); move it away to begin anew") from error
+    if not isinstance(state, dict) or state.get("format") != _FORMAT:
+        raise InputError(f"{path} is no checkpoint of this version of ro_fast; move it away to begin anew")
+    return state
+
+
+def flat(config: Any) -> dict[str, Any]:
+    """A config as dotted paths and JSON values: ``{"trainer.lr": 0.1, ...}``."""
+
+    def walk(value: Any, path: str) -> dict[str, Any]:
+        if isinstance(value, dict):
+            return {k: v for key, child in value.items() for k, v in walk(child, f"{path}.{key}" if path else key).items()}
+        return {path: value}
+
+    return walk(json.loads(json.dumps(dataclasses.asdict(config))), "")
+
+
+def differences(here: dict[str, Any], there: dict[str, Any]) -> str:
+    """Names what two flat configs differ in, "" where they agree."""
+    keys = [key for key in sorted({*here, *there}) if here.get(key) != there.get(key)]
+    return ", ".join(f"{key}: {there.get(key)} there, {here.get(key)} asked for" for key in keys)
+
+
+def digest(*parts: Any) -> str:
+    """A short name for anything that JSON can write."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:20]
+
+
+def source_digest() -> str:
+    """A name for the code that is running: the package's Python files and its compiled operators."""
+    package = Path(__file__).parent
+    sources = [*package.rglob("*.py"), *package.glob("_C*.so")]
+    kernels = importlib.util.find_spec("ro_fast.kernels")  # lies beside the package where it is installed editable
+    for folder in (kernels.submodule_search_locations if kernels else None) or []:
+        sources += Path(folder).rglob("*.py")
+    return digest(sorted({(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in sources}))

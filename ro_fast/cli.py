@@ -1,0 +1,170 @@
+"""``ro-fast <command> [key=value ...]``: composes the configuration and turns errors into one line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ro_fast.errors import InputError, WorkError
+
+COMMANDS = {
+    "train": "one adversarial training run: data= model= attack= method= trainer= recipe=",
+    "ablate": "a suite of arms × seeds, suite=factors by default, then its report",
+    "report": "run=PATH: rebuilds report.html from what is on disk",
+    "doctor": "versions, devices, backends and, for each that is missing, why and what would bring it",
+    "build": "compiles the native operators into the installed package",
+}
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Entry point of ``ro-fast``; exits with 0 done, 1 failed, 2 bad usage or input, 130 interrupted."""
+    sys.exit(run(sys.argv[1:] if argv is None else argv))
+
+
+def run(argv: list[str]) -> int:
+    """Runs one command line and returns its exit code."""
+    if not argv or argv[0] in ("-h", "--help"):
+        print(_usage())
+        return 0
+    command, *arguments = argv
+    if command == "--version":
+        from ro_fast import __version__
+
+        print(__version__)
+        return 0
+    try:
+        if command not in COMMANDS:
+            raise InputError(f"there is no command '{command}'; there are: {', '.join(COMMANDS)}")
+        if command in ("doctor", "build") and not arguments:
+            print(_doctor() if command == "doctor" else _build())
+        else:
+            _run_hydra(command, arguments)
+        return 0
+    except KeyboardInterrupt:
+        print(f"interrupted; the state is saved, this goes on: ro-fast {' '.join(argv)}", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if os.environ.get("RO_FAST_DEBUG") == "1":
+            raise
+        code = 2 if _is_bad_input(error) else 1
+        hint = "" if isinstance(error, (InputError, WorkError)) or code == 2 else " (RO_FAST_DEBUG=1 shows where)"
+        print(f"ro-fast {command}: {_one_line(error)}{hint}", file=sys.stderr)
+        return code
+
+
+def _usage() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:{width}}  {does}" for name, does in COMMANDS.items()]
+    return "\n".join(["usage: ro-fast <command> [key=value ...]", "", *lines, "", "ro-fast <command> --help tells its keys."])
+
+
+def _train(config: Any) -> None:
+    from ro_fast.progress import Progress
+    from ro_fast.suite import _epochs_done
+    from ro_fast.trainer import train
+
+    epochs = config.trainer.stop_after or config.trainer.epochs
+    with Progress(epochs, "train") as progress:
+        progress.add(min(epochs, _epochs_done(Path(config.out))))
+        history = train(config, progress)
+    last = history[-1]
+    print(f"robust test accuracy {last['test_robust_acc']:.3f}, natural {last['test_acc']:.3f}; in {config.out}")
+
+
+def _ablate(config: Any) -> None:
+    from ro_fast.progress import Progress
+    from ro_fast.report import build_report
+    from ro_fast.suite import ablate, epochs_to_train
+
+    total, done = epochs_to_train(config)
+    with Progress(total, "ablate") as progress:
+        progress.add(done)
+        results = ablate(config, progress)
+    report = build_report(Path(config.out))
+    print("\n".join(results["finding"]["sentences"]))
+    print(f"{results['wall_seconds']:.0f} s; the report: {report}")
+
+
+def _report(config: Any) -> None:
+    from ro_fast.report import build_report
+
+    if not config.run:
+        raise InputError("report: run= is not given; the folder of a suite that ran is needed, run=PATH")
+    print(build_report(Path(config.run)))
+
+
+def _doctor() -> str:
+    from ro_fast import doctor
+
+    return doctor.report()
+
+
+def _build() -> str:
+    from ro_fast import _build
+
+    return f"built {_build.build_in_place()}"
+
+
+# -- Hydra -------------------------------------------------------------------------------------------------------------
+
+
+def _run_hydra(command: str, arguments: list[str]) -> None:
+    try:
+        import hydra
+        from omegaconf import DictConfig, OmegaConf
+    except ImportError as error:
+        raise InputError(f"{command} needs hydra-core: pip install 'ro_fast[train]'") from error
+    _register_schemas()
+    does: dict[str, Callable[[Any], None]] = {"train": _train, "ablate": _ablate, "report": _report}
+    does |= {"doctor": lambda config: print(_doctor()), "build": lambda config: print(_build())}
+
+    def task(config: DictConfig) -> None:
+        does[command](OmegaConf.to_object(config))
+
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach run() as exceptions
+    given, sys.argv = sys.argv, [f"ro-fast {command}", *arguments]
+    try:
+        hydra.main(version_base="1.3", config_path="pkg://ro_fast.configs", config_name=command)(task)()
+    except SystemExit as exit:
+        if exit.code not in (0, None):
+            raise InputError(f"usage: ro-fast {command} [key=value ...]; --help tells its keys") from exit
+    finally:
+        sys.argv = given
+
+
+def _register_schemas() -> None:
+    from hydra.core.config_store import ConfigStore
+
+    from ro_fast import config
+
+    store = ConfigStore.instance()
+    for name, node in (("train", config.TrainConfig), ("ablate", config.AblateConfig), ("report", config.ReportConfig)):
+        store.store(name=f"{name}_schema", node=node)
+    groups = {"data": config.DataConfig, "model": config.ModelConfig, "attack": config.AttackConfig}
+    groups |= {"trainer": config.TrainerConfig, "suite": config.SuiteConfig}
+    for group, node in groups.items():
+        store.store(group=group, name="schema", node=node)
+
+
+def _is_bad_input(error: Exception) -> bool:
+    if isinstance(error, InputError):
+        return True
+    try:
+        from hydra.errors import HydraException
+        from omegaconf.errors import OmegaConfBaseException
+    except ImportError:
+        return False
+    return isinstance(error, (HydraException, OmegaConfBaseException))
+
+
+def _one_line(error: BaseException) -> str:
+    """An exception's message in one line; of Hydra's the innermost, which names the value that didn't fit."""
+    cause = error.__cause__ or error.__context__
+    text = str(error)
+    if cause is not None and type(error).__module__.startswith("hydra"):
+        text = f"{text}: {cause}"
+    lines = [line.strip() for line in text.splitlines() if line.strip() and "full_key" not in line and "object_type" not in line]
+    return " ".join(lines) if lines else type(error).__name__

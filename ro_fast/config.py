@@ -1,0 +1,169 @@
+"""The schema of every configuration: plain dataclasses, one a YAML group.
+
+The YAML files below ``configs/`` hold the values; the command line composes and checks them and hands
+these dataclasses down, so that nothing below :mod:`ro_fast.cli` knows Hydra.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class DataConfig:
+    """Which images, how many of them, and how they are augmented."""
+
+    name: str = "digits"
+    path: str | None = None  # file (npz) or folder that holds the data; None: where the data set's own tools put it
+    train_size: int | None = None  # class-balanced subset of the training images; None: all
+    test_size: int | None = None  # class-balanced subset of the test images; None: all
+    val_size: int | None = None  # held out of the training pool; None: a fifth of train_size, at most 1000
+    label_noise: float = 0.0  # share of training labels redrawn uniformly over all classes
+    eps: float = 8 / 255  # the L∞ radius that is customary for these images
+    augment: str = "none"  # "none" | "crop" | "crop_flip": reflect-pad by 4 and crop, and flip left-right
+    seed: int = 0  # draws subsets, the validation split and redrawn labels; not the run's seed
+    download: bool = False  # let torchvision fetch what is missing
+
+
+@dataclass
+class ModelConfig:
+    """Which network; normalisation belongs to the model, so inputs stay in [0, 1]."""
+
+    name: str = "small_cnn"  # "mlp" | "small_cnn" | "preact_resnet18" | "wide_resnet34_10" | a timm name when source is "timm"
+    source: str = "ro_fast"  # "ro_fast" | "timm"
+    width: int = 32  # channels of small_cnn's first stage, an eighth of the units of mlp's hidden layers; others have their published width
+    mean: list[float] | None = None  # per channel; None: of the training images
+    std: list[float] | None = None
+
+
+@dataclass
+class AttackConfig:
+    """The PGD attack of the inner maximisation; budgets in input units, [0, 1]."""
+
+    norm: str = "linf"  # "linf" | "l2"
+    eps: float | None = None  # None: the radius that is customary for the data, data.eps
+    alpha: float | None = None  # None: eps / 4, which is 2/255 for 8/255
+    steps: int = 10
+    restarts: int = 1
+    random_start: bool = True
+    bn: str = "eval"  # "eval" | "train" | "keep": the model's mode while it is attacked
+    final_forward: bool = False  # the published loop's forward after the last step, of which only a BatchNorm update is left
+
+
+@dataclass
+class SmallLossConfig:
+    """Where the adversarial loss of a sample counts as small."""
+
+    value: float = 1.5
+    unit: str = "loss"  # "loss": cross-entropy in nats | "ln_c": multiple of ln(classes) | "quantile": share of the batch
+
+
+@dataclass
+class TrainerConfig:
+    """Optimiser, schedule and loop."""
+
+    epochs: int = 40
+    batch_size: int = 128
+    lr: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    lr_drops: list[float] = field(default_factory=lambda: [0.5, 0.75])  # fractions of the run at which lr falls tenfold
+    clean_forward: bool = False  # the published loop's extra forward on natural images after each step
+    channels_last: bool = True
+    eval_steps: int | None = None  # PGD steps of validation and test; None: as many as in training
+    eval_batch_size: int = 512
+    stop_after: int | None = None  # end after this many epochs of the schedule; None: all of them
+
+
+@dataclass
+class TrainConfig:
+    """One adversarial training run."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    attack: AttackConfig = field(default_factory=AttackConfig)
+    method: dict[str, Any] = field(default_factory=lambda: {"name": "baseline"})  # name, start_epoch and the method's own options
+    small_loss: SmallLossConfig = field(default_factory=SmallLossConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    seed: int = 0
+    device: str = "auto"  # "auto" | "cpu" | "cuda"
+    precision: str = "fp32"  # "fp32" | "bf16": autocast of forward and input gradient
+    threads: int | None = None  # CPU threads of one run; None: torch's own choice
+    out: str = "outputs/train/run"
+
+
+@dataclass
+class ArmConfig:
+    """One arm of a suite: what it changes, and what that means."""
+
+    name: str = ""
+    set: dict[str, Any] = field(default_factory=dict)  # dotted paths below TrainConfig and their values
+    factor: str | None = None  # what the arm takes away or adds, in words
+    role: str = "factor"  # "baseline" | "factor" | "control" | "mitigation"
+
+
+@dataclass
+class SuiteConfig:
+    """One question, asked by arms that part from a common state."""
+
+    name: str = ""
+    question: str = ""
+    fork: float = 0.3  # share of trainer.epochs that the arms have in common; from 1 on, a number of epochs
+    arms: list[ArmConfig] = field(default_factory=list)
+    rules: dict[str, Any] = field(default_factory=dict)  # the verdict's, fixed beforehand
+
+
+@dataclass
+class AblateConfig(TrainConfig):
+    """A suite: the run that all arms share, the arms, and the seeds."""
+
+    suite: SuiteConfig = field(default_factory=SuiteConfig)
+    seeds: Any = 3  # how many, counted up from seed; or a list
+    jobs: int | None = None  # runs side by side, a process each; None: one a core on a CPU, one on a GPU
+    prefixes: str = "outputs/prefixes"  # where common states are kept, for any suite that can use them
+    out: str = "outputs/ablate/run"
+
+
+@dataclass
+class ReportConfig:
+    """Which folder to rebuild a report in."""
+
+    run: str = ""
+
+
+def to_yaml(config: Any) -> str:
+    """A config as YAML text; where PyYAML is not installed as JSON, which is YAML too."""
+    values = dataclasses.asdict(config)
+    try:
+        import yaml
+    except ImportError:
+        return json.dumps(values, indent=2)
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+
+def changed(config: Any, changes: dict[str, Any]) -> Any:
+    """A copy of a config with the values at dotted paths replaced.
+
+    Raises:
+        KeyError: on a path that does not exist; the message names it.
+
+    >>> changed(TrainConfig(), {"trainer.lr": 0.5}).trainer.lr
+    0.5
+    """
+    result = copy.deepcopy(config)
+    for path, value in changes.items():
+        *parents, last = path.split(".")
+        target = result
+        for name in parents:
+            target = target[name] if isinstance(target, dict) else getattr(target, name, None)
+        if isinstance(target, dict):
+            target[last] = value
+        elif dataclasses.is_dataclass(target) and hasattr(target, last):
+            setattr(target, last, value)
+        else:
+            raise KeyError(f"{path} does not exist in {type(config).__name__}")
+    return result

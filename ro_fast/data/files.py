@@ -1,0 +1,172 @@
+"""Readers of the file formats that images come in; whatever a file holds instead is told as an InputError."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import pickle
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import InputError
+
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
+CHANNELS = {"L": 1, "RGB": 3}
+DAMAGED = (OSError, EOFError, ValueError, zlib.error, zipfile.BadZipFile, tarfile.TarError)
+
+
+def read_bytes(path: Path, member: str) -> bytes:
+    """Return a plain file's bytes, or those of a member of a .tar.gz."""
+    try:
+        if not path.name.endswith(".tar.gz"):
+            return path.read_bytes()
+        with tarfile.open(path, "r:gz") as archive:
+            file = archive.extractfile(member)
+            if file is None:
+                raise InputError(f"{path}: {member} is not a file")
+            return file.read()
+    except KeyError as error:
+        raise InputError(f"{path} holds no {member}; it must be the original archive") from error
+    except DAMAGED as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
+
+
+def read_idx(path: Path, ndim: int) -> np.ndarray:
+    """Read an IDX file of bytes, gzipped or plain: 0 0 8 ndim, the sizes as big-endian int32, then the values."""
+    try:
+        content = path.read_bytes()
+        if content[:2] == b"\x1f\x8b":
+            content = gzip.decompress(content)
+    except DAMAGED as error:
+        raise InputError(f"{path} cannot be read: {error}; get it anew") from error
+    header = 4 + 4 * ndim
+    if content[:4] != bytes((0, 0, 8, ndim)) or len(content) < header:
+        raise InputError(f"{path} is not an IDX file of {ndim}-dimensional bytes")
+    shape = [int(size) for size in np.frombuffer(content, ">i4", ndim, 4)]
+    if len(content) - header != int(np.prod(shape, dtype=object)):
+        raise InputError(f"{path} has {len(content) - header} bytes of data but announces {shape}; get it anew")
+    return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Builds containers and NumPy arrays only, so that a foreign pickle cannot run code."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        numpy_core = module in ("numpy.core.multiarray", "numpy._core.multiarray")
+        if numpy_core and name == "_reconstruct":
+            return np.empty(0).__reduce__()[0]  # where it lives depends on NumPy's version
+        if module == "numpy" and name in ("ndarray", "dtype"):
+            return getattr(np, name)
+        if (module, name) == ("_codecs", "encode"):  # how Python 3 writes bytes for Python 2
+            return lambda text, encoding: text.encode("latin1")
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+
+
+def read_pickle(content: bytes, where: str) -> dict[str, Any]:
+    """Read a pickled dict of lists and NumPy arrays, written by Python 2 or 3."""
+    try:
+        batch = _ArrayUnpickler(io.BytesIO(content), encoding="bytes").load()
+        return {key.decode() if isinstance(key, bytes) else key: value for key, value in batch.items()}
+    except Exception as error:  # a damaged pickle can raise nearly anything
+        raise InputError(f"{where} is not a pickle of arrays: {error}") from error
+
+
+def read_mat(path: Path, names: Sequence[str]) -> list[np.ndarray]:
+    """Read arrays of a MATLAB file."""
+    try:
+        from scipy.io import loadmat
+    except ImportError as error:
+        raise InputError(f"{path} needs SciPy: pip install 'ro_fast[train]' ({error})") from error
+    try:
+        content = loadmat(path, variable_names=list(names))
+    except Exception as error:  # SciPy's readers raise nearly anything on a foreign file
+        raise InputError(f"{path} is not a MATLAB file: {error}") from error
+    return [_member(content, name, path) for name in names]
+
+
+def read_npz(path: Path, names: Sequence[str]) -> list[np.ndarray]:
+    """Read arrays of an .npz file, without unpickling."""
+    try:
+        content = np.load(path, allow_pickle=False)
+        if not isinstance(content, np.lib.npyio.NpzFile):
+            raise InputError(f"{path} is a single array; it must be an .npz file with {', '.join(names)}")
+        with content:
+            return [_member(content, name, path) for name in names]
+    except InputError:
+        raise
+    except DAMAGED as error:
+        raise InputError(f"{path} is not an .npz file of plain arrays: {error}") from error
+
+
+def _member(content: Any, name: str, path: Path) -> np.ndarray:
+    if name not in content:
+        found = ", ".join(sorted(key for key in content if not key.startswith("__"))) or "nothing"
+        raise InputError(f"{path} lacks {name}; it holds {found}")
+    return content[name]
+
+
+def read_image_folder(root: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Read train/<class>/<image> and test/<class>/<image> into x_train, y_train, x_test, y_test; x is [N, C, H, W]."""
+    for part in ("train", "test"):
+        if not (root / part).is_dir():
+            raise InputError(f"{root} has no folder {part}; it must have train/ and test/, each with a folder a class")
+    classes = _class_names(root / "train")
+    if unknown := sorted(set(_class_names(root / "test")) - set(classes)):
+        raise InputError(
+            f"{root / 'test'} has class {unknown[0]}, which {root / 'train'} lacks; it has {', '.join(classes)}"
+        )
+    first: tuple[Path, tuple[Any, ...]] | None = None
+    arrays = []
+    for part in ("train", "test"):
+        images, labels = [], []
+        for label, name in enumerate(classes):
+            files = _image_files(root / part / name)
+            if not files and part == "train":
+                raise InputError(f"{root / part / name} holds no image; a class needs at least one")
+            for path in files:
+                image = _read_image(path)
+                first = first or (path, image.shape)
+                if image.shape != first[1]:
+                    (a, b) = ("x".join(map(str, shape)) for shape in (first[1], image.shape))
+                    raise InputError(
+                        f"{first[0]} is {a} but {path} is {b} (channels x height x width); all images must agree"
+                    )
+                images.append(image)
+                labels.append(label)
+        if not images:
+            raise InputError(f"{root / part} holds no image")
+        arrays += [np.stack(images), np.array(labels)]
+    x_train, y_train, x_test, y_test = arrays
+    return x_train, y_train, x_test, y_test
+
+
+def _class_names(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _image_files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
+
+
+def _read_image(path: Path) -> np.ndarray:
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise InputError(f"data=folder needs Pillow: pip install 'ro_fast[train]' ({error})") from error
+    try:
+        with Image.open(path) as image:
+            if image.mode not in CHANNELS:
+                raise InputError(f"{path} has Pillow's mode {image.mode}; save it as grey (L) or RGB of 8 bits")
+            return np.asarray(image).reshape(image.height, image.width, CHANNELS[image.mode]).transpose(2, 0, 1)
+    except InputError:
+        raise
+    except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
+        raise InputError(f"{path} is not an image: {error}") from error

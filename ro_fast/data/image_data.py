@@ -1,0 +1,81 @@
+"""A data set in memory: images as stored, labels, and the scale between stored values and [0, 1]."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .augment import augment
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """Training, validation and test images with their labels, all on one device."""
+
+    name: str
+    x_train: Tensor  # [N, C, H, W] or [N, D], uint8 or float32, in 0..scale
+    y_train: Tensor  # [N] int64 in 0..num_classes-1
+    x_val: Tensor
+    y_val: Tensor
+    x_test: Tensor
+    y_test: Tensor
+    num_classes: int
+    scale: float = 1.0  # the stored value that means 1.0
+    redrawn: Tensor | None = None  # bool [N_train]: labels drawn anew, a few of them onto the class they had
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """Shape of one image, (C, H, W) or (D,)."""
+        return tuple(self.x_train.shape[1:])
+
+    def to(self, device: torch.device | str) -> ImageData:
+        """Return the same data on another device."""
+        moved: dict[str, Any] = {name: value.to(device) for name, value in self._tensors().items()}
+        return replace(self, **moved)
+
+    def images(self, x: Tensor) -> Tensor:  # stored values -> float32 in [0, 1]
+        """Return stored images as float32 in [0, 1]."""
+        return x.float() / self.scale
+
+    def mean_std(self) -> tuple[list[float], list[float]]:
+        """Return mean and standard deviation of the training images in [0, 1], a value a channel.
+
+        Vectors [N, D] have one of each. A constant channel gets 1.0 as its standard deviation, to be divided by.
+        """
+        x = self.x_train if self.x_train.ndim == 4 else self.x_train[:, None]
+        over = [d for d in range(x.ndim) if d != 1]
+        count = x.numel() // x.shape[1]
+        # In chunks, since float64 copies of a whole data set would not fit a GPU beside the model.
+        moments = sum(
+            torch.stack([chunk.sum(over), chunk.square().sum(over)])
+            for chunk in (part.double() / self.scale for part in x.split(4096))
+        )
+        mean, square = torch.as_tensor(moments).cpu() / count
+        std = (square - mean.square()).clamp_min(0).sqrt()
+        return mean.tolist(), torch.where(std > 1e-6, std, 1.0).tolist()
+
+    def fingerprint(self) -> str:
+        """Return a SHA-256 over every field, the same on any device."""
+        digest = hashlib.sha256(f"{self.name} {self.num_classes} {self.scale}".encode())
+        for name, tensor in self._tensors().items():
+            digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+            digest.update(tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+    def _tensors(self) -> dict[str, Tensor]:
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, Tensor)}
+
+
+def batch_images(
+    data: ImageData,
+    index: Tensor,  # [B] int64, rows of data.x_train
+    kind: str = "none",
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Return training images at an index, augmented, as float32 [B, ...] in [0, 1]."""
+    return data.images(augment(data.x_train[index], kind, generator))

@@ -1,0 +1,88 @@
+"""From a config to a data set: load, validate, take class-balanced subsets, redraw labels."""
+
+from __future__ import annotations
+
+import numpy as np
+from torch import from_numpy
+
+from ..config import DataConfig
+from ..errors import InputError
+from .augment import check_augment
+from .image_data import ImageData
+from .sources import SOURCES
+from .subsets import balanced_subset, redraw_labels, stream
+from .validate import validate
+
+
+def load_data(config: DataConfig) -> ImageData:
+    """Load the images that a config names, checked, with a class-balanced validation split taken from train.
+
+    All draws (subsets, split, redrawn labels) follow from config.seed. Labels are redrawn in the whole training pool,
+    validation included, after the split: the same images are drawn at every level of noise, and a label's redraw does
+    not depend on the sizes. Test labels stay as they are.
+
+    Args:
+        config: name, path, sizes, label noise and seed, see :class:`ro_fast.config.DataConfig`.
+
+    Returns:
+        The data, on the CPU.
+
+    Raises:
+        InputError: unknown name, missing files, bad images or labels, or sizes beyond what there is.
+    """
+    _check_config(config)
+    source = SOURCES[config.name](config)
+    num_classes = validate(source)
+    check_augment(config.augment, source.x_train.shape[1:])
+    train, val = _split(config, source.y_train)
+    test = _take_test(config, source.y_test)
+    labels, redrawn = redraw_labels(source.y_train, config.label_noise, num_classes, stream(config.seed, "noise"))
+    return ImageData(
+        name=config.name,
+        x_train=from_numpy(source.x_train[train]),
+        y_train=from_numpy(labels[train]),
+        x_val=from_numpy(source.x_train[val]),
+        y_val=from_numpy(labels[val]),
+        x_test=from_numpy(source.x_test[test]),
+        y_test=from_numpy(source.y_test[test]),
+        num_classes=num_classes,
+        scale=source.scale,
+        redrawn=from_numpy(redrawn[train]) if config.label_noise > 0 else None,
+    )
+
+
+def _check_config(config: DataConfig) -> None:
+    if config.name not in SOURCES:
+        raise InputError(f"unknown data '{config.name}'; one of: {', '.join(SOURCES)}")
+    if not 0 <= config.label_noise <= 1:
+        raise InputError(f"data.label_noise is {config.label_noise}; it is a share, from 0 to 1")
+    if config.seed < 0:
+        raise InputError(f"data.seed is {config.seed}; it must be at least 0")
+    for key in ("train_size", "val_size", "test_size"):
+        size = getattr(config, key)
+        if size is not None and size < 1:
+            raise InputError(f"data.{key} is {size}; it must be at least 1")
+
+
+def _split(config: DataConfig, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    pool, train_size, val_size = len(labels), config.train_size, config.val_size
+    if val_size is None:
+        val_size = max(1, min(1000, pool // 6 if train_size is None else train_size // 5))
+    if train_size is None:
+        train_size = max(1, pool - val_size)
+    if train_size + val_size > pool:
+        raise InputError(
+            f"data.train_size={train_size} and {val_size} more for validation (data.val_size) exceed the {pool} "
+            f"training images of {config.name}; lower either"
+        )
+    val = balanced_subset(labels, val_size, stream(config.seed, "validation"))
+    rest = np.setdiff1d(np.arange(pool), val)
+    return rest[balanced_subset(labels[rest], train_size, stream(config.seed, "train"))], val
+
+
+def _take_test(config: DataConfig, labels: np.ndarray) -> np.ndarray:
+    if config.test_size is None:
+        return np.arange(len(labels))
+    if config.test_size > len(labels):
+        raise InputError(f"data.test_size={config.test_size} exceeds the {len(labels)} test images of {config.name}")
+    return balanced_subset(labels, config.test_size, stream(config.seed, "test"))

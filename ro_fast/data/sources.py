@@ -1,0 +1,154 @@
+"""Where images come from: one function a source, which reads its files into arrays and changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..config import DataConfig
+from ..errors import InputError
+from .fetch import find_or_download
+from .files import read_bytes, read_idx, read_image_folder, read_mat, read_npz, read_pickle
+from .subsets import balanced_subset, stream
+
+DIGITS_TEST_SIZE = 597  # of 1797; leaves 1000 to train on and 200 to validate
+DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """All images and labels of a source, as found."""
+
+    where: str  # what an error message calls it
+    x_train: np.ndarray  # [N, C, H, W] or [N, D], uint8 or float32
+    y_train: np.ndarray  # [N] int64
+    x_test: np.ndarray
+    y_test: np.ndarray
+    scale: float = 255.0  # the stored value that means 1.0
+    num_classes: int | None = None  # None: as many as there are labels
+
+
+def digits(config: DataConfig) -> Arrays:
+    """Read scikit-learn's 1797 handwritten digits of 8×8 pixels and 17 grey levels."""
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise InputError(f"data={config.name} needs scikit-learn: pip install 'ro_fast[train]' ({error})") from error
+    bunch = load_digits()
+    x, y = bunch.images.astype(np.uint8)[:, None], bunch.target.astype(np.int64)
+    test = balanced_subset(y, DIGITS_TEST_SIZE, stream(config.seed, "held_out"))
+    pool = np.setdiff1d(np.arange(len(y)), test)
+    return Arrays("digits", x[pool], y[pool], x[test], y[test], scale=16.0, num_classes=10)
+
+
+def fashion_mnist(config: DataConfig) -> Arrays:
+    """Read Fashion-MNIST's four IDX files (Xiao et al. 2017, arXiv 1708.07747)."""
+    names = [f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
+    files = find_or_download(
+        config,
+        names,
+        folders=("", "FashionMNIST/raw"),
+        torchvision_name="FashionMNIST",
+        system=DEBIAN_FASHION_MNIST,
+        advice="install Debian's dataset-fashion-mnist (apt install dataset-fashion-mnist)",
+    )
+    x_train, y_train, x_test, y_test = (read_idx(files[name], ndim=3 if "images" in name else 1) for name in names)
+    y_train, y_test = y_train.astype(np.int64), y_test.astype(np.int64)
+    return Arrays("fashion_mnist", x_train[:, None], y_train, x_test[:, None], y_test, num_classes=10)
+
+
+def cifar10(config: DataConfig) -> Arrays:
+    """Read CIFAR-10's Python version (Krizhevsky 2009), unpacked or as its archive."""
+    batches = [f"data_batch_{i}" for i in range(1, 6)]
+    return _cifar(config, "cifar-10", batches, "test_batch", label_key="labels", num_classes=10)
+
+
+def cifar100(config: DataConfig) -> Arrays:
+    """Read CIFAR-100's Python version (Krizhevsky 2009), unpacked or as its archive, with its fine labels."""
+    return _cifar(config, "cifar-100", ["train"], "test", label_key="fine_labels", num_classes=100)
+
+
+def _cifar(config: DataConfig, stem: str, train: list[str], test: str, *, label_key: str, num_classes: int) -> Arrays:
+    folder = f"{stem}-batches-py" if stem == "cifar-10" else f"{stem}-python"
+    files = find_or_download(
+        config,
+        [*train, test],
+        folders=("", folder),
+        archive=f"{stem}-python.tar.gz",
+        torchvision_name=stem.replace("-", "").upper(),
+    )
+
+    def read(names: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        images, labels = [], []
+        for name in names:
+            batch = read_pickle(read_bytes(files[name], f"{folder}/{name}"), f"{files[name]} ({name})")
+            try:
+                images.append(np.asarray(batch["data"]).reshape(-1, 3, 32, 32))
+                labels.append(_as_int64(np.asarray(batch[label_key]).reshape(-1)))
+            except (KeyError, ValueError) as error:
+                wanted = f"data [N, 3072] and {label_key} [N]"
+                raise InputError(f"{files[name]} ({name}) is not a batch of {stem}: it must hold {wanted}") from error
+        return np.concatenate(images), np.concatenate(labels)
+
+    return Arrays(config.name, *read(train), *read([test]), num_classes=num_classes)
+
+
+def svhn(config: DataConfig) -> Arrays:
+    """Read SVHN's cropped digits (Netzer et al. 2011) from its two .mat files, where 10 stands for the digit 0."""
+    names = ["train_32x32.mat", "test_32x32.mat"]
+    files = find_or_download(config, names, folders=("",), torchvision_name="SVHN")
+
+    def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
+        x, y = read_mat(path, ("X", "y"))  # [32, 32, 3, N] and [N, 1]
+        if x.ndim != 4:
+            raise InputError(f"{path} is not SVHN's: X has shape {list(x.shape)}; it must be [32, 32, 3, N]")
+        return np.ascontiguousarray(x.transpose(3, 2, 0, 1)), y.reshape(-1).astype(np.int64) % 10
+
+    return Arrays("svhn", *read(files[names[0]]), *read(files[names[1]]), num_classes=10)
+
+
+def npz(config: DataConfig) -> Arrays:
+    """Read x_train, y_train, x_test and y_test of one .npz file."""
+    path = _own_path(config, "an .npz file with x_train, y_train, x_test and y_test")
+    x_train, y_train, x_test, y_test = read_npz(path, ("x_train", "y_train", "x_test", "y_test"))
+    scale = 255.0 if x_train.dtype == np.uint8 else 1.0
+    return Arrays(str(path), _as_float32(x_train), _as_int64(y_train), _as_float32(x_test), _as_int64(y_test), scale)
+
+
+def folder(config: DataConfig) -> Arrays:
+    """Read the images below train/ and test/, which hold a folder a class; classes are numbered by sorted name."""
+    path = _own_path(config, "a folder with train/ and test/, each with a folder a class")
+    return Arrays(str(path), *read_image_folder(path))
+
+
+def _own_path(config: DataConfig, what: str) -> Path:
+    if config.path is None:
+        raise InputError(f"data={config.name} needs data.path=..., {what}")
+    path = Path(config.path).expanduser()
+    if not path.exists():
+        raise InputError(f"data.path={config.path} does not exist; it must be {what}")
+    return path
+
+
+def _as_float32(x: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, which is refused later
+        return x.astype(np.float32) if x.dtype.kind == "f" else x
+
+
+def _as_int64(y: np.ndarray) -> np.ndarray:
+    return y.astype(np.int64) if y.dtype.kind in "iu" else y
+
+
+SOURCES: dict[str, Callable[[DataConfig], Arrays]] = {
+    "digits": digits,
+    "digits_noisy": digits,  # its label noise is a value of its config
+    "fashion_mnist": fashion_mnist,
+    "cifar10": cifar10,
+    "cifar100": cifar100,
+    "svhn": svhn,
+    "npz": npz,
+    "folder": folder,
+}

@@ -1,0 +1,50 @@
+"""What a result depends on besides its configuration: machine, versions and code."""
+
+from __future__ import annotations
+
+import os
+import platform
+from typing import Any
+
+import torch
+
+import ro_fast
+from ro_fast import backends
+from ro_fast.checkpoint import source_digest
+from ro_fast.errors import InputError
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """Versions, device, threads and operator backends, ready for JSON."""
+    return {
+        "ro_fast": ro_fast.__version__,
+        "source": source_digest(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "threads": torch.get_num_threads(),
+        "backends": {op: backends.running(op, device.type) for op in sorted(backends.REFERENCE)},
+    }
+
+
+def choose_device(name: str) -> torch.device:
+    """"auto" is the GPU where there is one.
+
+    Raises:
+        InputError: on a device that is unknown or not there.
+    """
+    if name not in ("auto", "cpu", "cuda"):
+        raise InputError(f"device '{name}' is unknown; there are: auto, cpu, cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("device=cuda: torch sees no GPU here; use device=cpu, or see ro-fast doctor")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def use_threads(threads: int | None) -> None:
+    """Sets torch's CPU threads; also for MKL and OpenMP libraries that come later."""
+    if threads is not None:
+        if threads < 1:
+            raise InputError(f"threads = {threads} should be at least 1")
+        torch.set_num_threads(threads)
+        os.environ["OMP_NUM_THREADS"] = str(threads)

@@ -1,0 +1,44 @@
+"""Natural and robust accuracy of a model on stored images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ro_fast.attacks import PGD
+from ro_fast.attacks.borrow import borrowed
+from ro_fast.ops import weighted_cross_entropy
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Accuracies are fractions; the loss is the mean cross-entropy on adversarial inputs, in nats."""
+
+    acc: float
+    robust_acc: float
+    robust_loss: float
+
+
+def evaluate(
+    model: nn.Module,
+    batches: Callable[[Tensor], Tensor],  # indices [B] -> inputs [B, ...] in [0, 1]
+    y: Tensor,  # int64 [N]
+    attack: PGD,
+    batch_size: int,
+) -> Scores:
+    """Scores a model in eval mode and leaves it as it was; waits for the device once."""
+    totals = torch.zeros(3, dtype=torch.float64, device=y.device)
+    with borrowed(model, "eval"):
+        for index in torch.arange(len(y), device=y.device).split(batch_size):
+            x, target = batches(index), y[index]
+            x_adv = attack(model, x, target)
+            with torch.no_grad():
+                logits, logits_adv = model(x), model(x_adv)
+                totals[0] += (logits.argmax(1) == target).sum()
+                totals[1] += (logits_adv.argmax(1) == target).sum()
+                totals[2] += weighted_cross_entropy(logits_adv, target, reduction="sum")
+    acc, robust_acc, robust_loss = (totals / len(y)).tolist()
+    return Scores(acc, robust_acc, robust_loss)

@@ -1,0 +1,68 @@
+"""Networks that take images in [0, 1]; each has ``features(x)``, the penultimate features [N, D]."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from torch import nn
+
+from ..config import ModelConfig
+from ..errors import InputError
+from .mlp import mlp
+from .network import Network
+from .normalize import Normalize
+from .preact_resnet import preact_resnet18
+from .small_cnn import small_cnn
+from .timm_model import TimmModel
+from .wide_resnet import wide_resnet34_10
+
+__all__ = ["MODELS", "Network", "Normalize", "TimmModel", "build_model"]
+
+# name -> (image_shape, width) -> (trunk, its feature size)
+MODELS: dict[str, Callable[[tuple[int, ...], int], tuple[nn.Module, int]]] = {
+    "mlp": mlp,
+    "small_cnn": small_cnn,
+    "preact_resnet18": preact_resnet18,
+    "wide_resnet34_10": wide_resnet34_10,
+}
+
+
+def build_model(
+    config: ModelConfig,
+    image_shape: tuple[int, ...],  # (C, H, W), or (D,) for mlp
+    num_classes: int,
+    mean: Sequence[float],  # of the training images, in [0, 1] units; config.mean goes first
+    std: Sequence[float],
+) -> Network | TimmModel:
+    """Build the network that a config names, normalisation included.
+
+    The weights follow from torch's global generator alone, so that a seed determines them.
+
+    Args:
+        config: name, source, width, and a mean and std that override the data's.
+        image_shape: shape of one input, (C, H, W) or (D,).
+        num_classes: number of logits.
+        mean: a value a channel, or one for all.
+        std: likewise, above 0.
+
+    Returns:
+        A module from [N, *image_shape] in [0, 1] to logits [N, num_classes].
+
+    Raises:
+        InputError: unknown name or source, width below 1, vectors given to a network for images, bad mean or std.
+    """
+    if config.source not in ("ro_fast", "timm"):
+        raise InputError(f"unknown model.source '{config.source}'; one of: ro_fast, timm")
+    if config.source == "ro_fast" and config.name not in MODELS:
+        raise InputError(f"unknown model '{config.name}'; one of: {', '.join(MODELS)}; or model=timm model.name=...")
+    if config.width < 1:
+        raise InputError(f"model.width is {config.width}; it must be at least 1")
+    if len(image_shape) != 3 and (config.source, config.name) != ("ro_fast", "mlp"):
+        raise InputError(
+            f"model '{config.name}' needs images [C, H, W] but the data is {list(image_shape)}; use model=mlp"
+        )
+    mean, std = (ours if ours is not None else data for ours, data in ((config.mean, mean), (config.std, std)))
+    normalize = Normalize(image_shape, mean, std)
+    if config.source == "timm":
+        return TimmModel(config.name, normalize, image_shape[0], num_classes)
+    return Network(normalize, *MODELS[config.name](image_shape, config.width), num_classes)

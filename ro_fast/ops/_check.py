@@ -1,0 +1,80 @@
+"""Argument checks shared by the operators; each message names what came, where, and what would be right."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float64)
+NORMS = ("linf", "l2")
+
+
+def check_images(op: str, **tensors: Tensor) -> None:
+    """All of one shape [N, ...], one dtype of DTYPES, one device; the first tensor is what the others are held against."""
+    (first, like), *others = tensors.items()
+    if not isinstance(like, Tensor):
+        raise TypeError(f"{op}: {first} is {type(like).__name__}; a torch tensor is needed")
+    if like.dtype not in DTYPES:
+        raise TypeError(f"{op}: {first} is {like.dtype}; float32, bfloat16 or float64 is needed")
+    if like.dim() < 1:
+        raise ValueError(f"{op}: {first} has no sample dimension; its shape should be [N, ...]")
+    for name, tensor in others:
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{op}: {name} is {type(tensor).__name__}; a torch tensor is needed")
+        if tensor.shape != like.shape:
+            raise ValueError(f"{op}: {name} has shape {list(tensor.shape)}, {first} has {list(like.shape)}; they should agree")
+        if tensor.dtype != like.dtype:
+            raise TypeError(f"{op}: {name} is {tensor.dtype}, {first} is {like.dtype}; they should agree")
+        if tensor.device != like.device:
+            raise ValueError(f"{op}: {name} is on {tensor.device}, {first} on {like.device}; they should agree")
+
+
+def check_per_sample(op: str, name: str, tensor: Tensor, like: Tensor) -> None:
+    """A tensor with one value a sample: shape [N], on the device of ``like``."""
+    if tensor.shape != like.shape[:1]:
+        raise ValueError(f"{op}: {name} has shape {list(tensor.shape)}; one value for each of the {like.shape[0]} samples is needed")
+    if tensor.device != like.device:
+        raise ValueError(f"{op}: {name} is on {tensor.device}, the samples on {like.device}; they should agree")
+
+
+def check_norm(op: str, norm: str) -> None:
+    """One of NORMS."""
+    if norm not in NORMS:
+        raise ValueError(f"{op}: norm '{norm}' is unknown; there are: {', '.join(NORMS)}")
+
+
+def check_budget(op: str, name: str, value: float, norm: str, lo: float, hi: float) -> None:
+    """Not negative, not NaN and, in L∞, not wider than the input range: 8 is taken for 8/255 more often than meant."""
+    if not value >= 0:
+        raise ValueError(f"{op}: {name} = {value:g} should be at least 0")
+    if norm == "linf" and value > hi - lo:
+        hint = f"; was {value:g}/255 = {value / 255:.4g} meant?" if hi - lo <= 1 < value <= 255 else ""
+        raise ValueError(f"{op}: {name} = {value:g} is wider than the input range [{lo:g}, {hi:g}]{hint}")
+
+
+def split_budget(
+    op: str, name: str, value: float | Tensor, like: Tensor, norm: str, lo: float, hi: float
+) -> tuple[float, Tensor | None]:
+    """Splits a budget into the pair the schemas take: a number, or a tensor with one value a sample.
+
+    Per-sample values are not looked at: that would wait for the device.
+    """
+    if isinstance(value, Tensor) and value.dim() > 0:
+        check_per_sample(op, name, value, like)
+        return 0.0, value.to(compute_dtype(like)).contiguous()
+    number = float(value)
+    check_budget(op, name, number, norm, lo, hi)
+    return number, None
+
+
+def check_range(op: str, lo: float, hi: float) -> None:
+    """An input range that is not empty."""
+    if not lo < hi or math.isnan(lo) or math.isnan(hi):
+        raise ValueError(f"{op}: the input range [lo, hi] = [{lo:g}, {hi:g}] is empty; lo should be below hi")
+
+
+def compute_dtype(t: Tensor) -> torch.dtype:
+    """float64 stays float64; float32 and bfloat16 are computed in float32."""
+    return torch.float64 if t.dtype == torch.float64 else torch.float32

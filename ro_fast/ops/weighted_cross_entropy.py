@@ -1,0 +1,169 @@
+"""Cross-entropy with a weight a sample, hard or soft targets and label smoothing; its backward recomputes softmax."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ro_fast import backends
+from ro_fast.ops import _check, _register
+
+REDUCTIONS = ("none", "sum", "mean", "weighted_mean")
+
+_ARGS = "Tensor logits, Tensor target, Tensor? weight, float label_smoothing, str reduction"
+
+
+def _smoothed(logits: Tensor, target: Tensor, label_smoothing: float) -> Tensor:
+    """q = (1 − s)·t + s·Σt/C [N, C], t one-hot for hard targets."""
+    soft = target if target.dim() == 2 else torch.nn.functional.one_hot(target, logits.shape[1])
+    soft = soft.to(_check.compute_dtype(logits))
+    return (1 - label_smoothing) * soft + label_smoothing * soft.sum(1, keepdim=True) / logits.shape[1]
+
+
+def _scale(logits: Tensor, weight: Tensor | None, reduction: str) -> Tensor:
+    """∂loss/∂ce_n [N]: the weight over the reduction's denominator."""
+    w = logits.new_ones(len(logits)) if weight is None else weight
+    w = w.to(_check.compute_dtype(logits))
+    if reduction == "mean":
+        return w / len(w)
+    if reduction == "weighted_mean":
+        total = w.sum()
+        return torch.where(total == 0, 0.0, w / total)
+    return w
+
+
+def _reference(logits: Tensor, target: Tensor, weight: Tensor | None, label_smoothing: float, reduction: str) -> Tensor:
+    log_p = torch.log_softmax(logits.to(_check.compute_dtype(logits)), dim=1)
+    q = _smoothed(logits, target, label_smoothing)
+    # 0·log 0 = 0: a class without target mass says nothing, however small its probability.
+    ce = -torch.where(q == 0, 0.0, q * log_p).sum(1)
+    scale = _scale(logits, weight, reduction)
+    if reduction == "none":
+        return scale * ce
+    if reduction == "mean" and len(ce) == 0:
+        return ce.new_tensor(float("nan"))
+    # A sample of weight 0 is left out altogether, also where its loss is infinite.
+    return torch.where(scale == 0, 0.0, scale * ce).sum()
+
+
+def _reference_backward(
+    grad: Tensor, logits: Tensor, target: Tensor, weight: Tensor | None, label_smoothing: float, reduction: str
+) -> Tensor:
+    p = torch.softmax(logits.to(_check.compute_dtype(logits)), dim=1)
+    q = _smoothed(logits, target, label_smoothing)
+    scale = (grad * _scale(logits, weight, reduction)).unsqueeze(1)
+    return torch.where(scale == 0, 0.0, scale * (q.sum(1, keepdim=True) * p - q)).to(logits.dtype)
+
+
+def _contiguous(*tensors: Tensor | None) -> list[Tensor | None]:
+    return [t if t is None else t.contiguous() for t in tensors]
+
+
+def _forward(logits: Tensor, target: Tensor, weight: Tensor | None, label_smoothing: float, reduction: str) -> Tensor:
+    run = backends.select("weighted_cross_entropy", logits.device.type)
+    return run(*_contiguous(logits, target, weight), label_smoothing, reduction)
+
+
+def _backward_kernel(
+    grad: Tensor, logits: Tensor, target: Tensor, weight: Tensor | None, label_smoothing: float, reduction: str
+) -> Tensor:
+    run = backends.select("weighted_cross_entropy_backward", logits.device.type)
+    return run(*_contiguous(grad, logits, target, weight), label_smoothing, reduction)
+
+
+def _fake(logits: Tensor, target: Tensor, weight: Tensor | None, label_smoothing: float, reduction: str) -> Tensor:
+    shape = logits.shape[:1] if reduction == "none" else ()
+    return logits.new_empty(shape, dtype=_check.compute_dtype(logits))
+
+
+def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
+    logits, target, weight, ctx.label_smoothing, ctx.reduction = inputs
+    ctx.save_for_backward(logits, target, weight)
+
+
+def _autograd(ctx, grad: Tensor):  # type: ignore[no-untyped-def]
+    logits, target, weight = ctx.saved_tensors
+    backward = torch.ops.ro_fast.weighted_cross_entropy_backward
+    return backward(grad, logits, target, weight, ctx.label_smoothing, ctx.reduction), None, None, None, None
+
+
+_register.define_slot(f"weighted_cross_entropy({_ARGS}) -> Tensor", _reference)
+_register.define_slot(f"weighted_cross_entropy_backward(Tensor grad, {_ARGS}) -> Tensor", _reference_backward)
+_register.define_op(f"weighted_cross_entropy({_ARGS}) -> Tensor", _forward, _fake, _autograd, _setup_context)
+_register.define_op(
+    f"weighted_cross_entropy_backward(Tensor grad, {_ARGS}) -> Tensor",
+    _backward_kernel,
+    lambda grad, logits, *rest: torch.empty_like(logits, memory_format=torch.contiguous_format),
+)
+
+
+def weighted_cross_entropy(
+    logits: Tensor,  # [N, C]
+    target: Tensor,  # int64 [N] or probabilities [N, C]
+    weight: Tensor | None = None,  # [N]
+    *,
+    label_smoothing: float = 0.0,
+    reduction: str = "mean",
+) -> Tensor:
+    """Cross-entropy with one weight a sample, in one pass over the logits.
+
+    ``ce_n = −Σ_c q_nc · log softmax(logits_n)_c`` with ``q = (1 − s)·t + s·Σt/C``, ``t`` the target (one-hot if hard).
+    Reductions: "none" ``w_n·ce_n``; "sum" ``Σ w_n·ce_n``; "mean" ``Σ w_n·ce_n / N``; "weighted_mean"
+    ``Σ w_n·ce_n / Σ w_n``, 0 where all weights are 0. A sample of weight 0 adds neither loss nor gradient.
+
+    Args:
+        logits: [N, C], float32, bfloat16 or float64; computed in float32 at the least.
+        target: classes int64 [N] in [0, C), or probabilities [N, C].
+        weight: [N], None for ones. A weight that requires grad gets its gradient.
+        label_smoothing: s in [0, 1].
+        reduction: one of "none", "sum", "mean", "weighted_mean".
+
+    Returns:
+        [N] for "none", else a scalar; float32, or float64 for float64 logits. Differentiable once, in logits and weight.
+
+    Raises:
+        ValueError, TypeError: on shapes, dtypes or options that don't fit, naming both values.
+
+    Deterministic. Source: Szegedy et al. 2016 (arXiv 1512.00567) for label smoothing.
+
+    >>> weighted_cross_entropy(torch.zeros(2, 4), torch.tensor([0, 3]), torch.tensor([1.0, 0.0]))
+    tensor(0.6931)
+    """
+    _check_arguments(logits, target, weight, label_smoothing, reduction)
+    op = torch.ops.ro_fast.weighted_cross_entropy
+    if weight is not None and weight.requires_grad and torch.is_grad_enabled():
+        # The fused op differentiates in the logits alone: weights are decided, not learned, in nearly every method.
+        return _reduce(op(logits, target, None, label_smoothing, "none"), weight, reduction)
+    return op(logits, target, weight, label_smoothing, reduction)
+
+
+def _reduce(ce: Tensor, weight: Tensor, reduction: str) -> Tensor:
+    loss = ce * weight
+    if reduction == "none":
+        return loss
+    if reduction == "weighted_mean":
+        return loss.sum() / weight.sum()
+    return loss.sum() if reduction == "sum" else loss.mean()
+
+
+def _check_arguments(logits: Tensor, target: Tensor, weight: Tensor | None, label_smoothing: float, reduction: str) -> None:
+    op = "weighted_cross_entropy"
+    _check.check_images(op, logits=logits)
+    if logits.dim() != 2 or logits.shape[1] == 0:
+        raise ValueError(f"{op}: logits have shape {list(logits.shape)}; [N, C] with C ≥ 1 is needed")
+    if target.dim() == 1:
+        if target.dtype != torch.int64:
+            raise TypeError(f"{op}: hard targets are {target.dtype}; torch.int64 is needed")
+        _check.check_per_sample(op, "target", target, logits)
+    elif target.shape != logits.shape:
+        raise ValueError(f"{op}: target has shape {list(target.shape)}; [{logits.shape[0]}] or {list(logits.shape)} is needed")
+    elif not target.is_floating_point():
+        raise TypeError(f"{op}: soft targets are {target.dtype}; probabilities are needed")
+    elif target.requires_grad:
+        raise ValueError(f"{op}: target requires grad; only logits and weight are differentiated, so detach it")
+    if weight is not None:
+        _check.check_per_sample(op, "weight", weight, logits)
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"{op}: label_smoothing = {label_smoothing:g} should lie in [0, 1]")
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"{op}: reduction '{reduction}' is unknown; there are: {', '.join(REDUCTIONS)}")

@@ -1,0 +1,109 @@
+"""Progress of long work: live bars on a terminal, plain lines elsewhere, both from the same messages."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+
+@dataclass(frozen=True)
+class EpochDone:
+    """What a run tells after each epoch."""
+
+    arm: str
+    seed: int
+    epoch: int  # epochs done
+    epochs: int
+    test_robust_acc: float
+    test_acc: float
+
+
+Listener = Callable[[EpochDone], None]
+
+
+class Progress:
+    """Shows epoch, arm, seed, robust accuracy and time left while work of ``total`` epochs goes on.
+
+    ``add`` counts epochs that were found done already, so that they don't enter the estimate of the time left.
+    """
+
+    _EVERY = 5.0  # seconds between plain lines
+
+    def __init__(self, total: int, title: str) -> None:
+        self.total, self.title = total, title
+        self.done = 0
+        self._found = 0
+        self._start = time.monotonic()
+        self._said = -float("inf")
+        self._bars: Any = None
+        self._tasks: dict[tuple[str, int], Any] = {}
+
+    def __enter__(self) -> Progress:
+        if sys.stderr.isatty():
+            self._bars = _bars()
+        if self._bars is not None:
+            self._bars.start()
+            self._all = self._bars.add_task(self.title, total=self.total, note="")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+
+    def add(self, epochs: int) -> None:
+        """Counts epochs that need no work: found on disk, or shared by several arms."""
+        self.done += epochs
+        self._found += epochs
+        if self._bars is not None:
+            self._bars.update(self._all, completed=self.done)
+
+    def __call__(self, event: EpochDone) -> None:
+        """Takes one epoch's news."""
+        self.done += 1
+        note = f"robust {event.test_robust_acc:.3f}, natural {event.test_acc:.3f}"
+        name = f"{event.arm}, seed {event.seed}"
+        if self._bars is None:
+            self._line(f"{self.title}: {name}, epoch {event.epoch}/{event.epochs}, {note}")
+            return
+        key = (event.arm, event.seed)
+        if key not in self._tasks:
+            self._tasks[key] = self._bars.add_task(name, total=event.epochs, note=note)
+        self._bars.update(self._tasks[key], completed=event.epoch, note=note)
+        if event.epoch == event.epochs:
+            self._bars.remove_task(self._tasks.pop(key))
+        self._bars.update(self._all, completed=self.done)
+
+    def _line(self, text: str) -> None:
+        now = time.monotonic()
+        if now - self._said < self._EVERY and self.done < self.total:
+            return
+        self._said = now
+        worked = self.done - self._found
+        left = (now - self._start) / worked * (self.total - self.done) if worked else 0.0
+        print(f"[{self.done}/{self.total}] {text}, {_clock(left)} left", file=sys.stderr, flush=True)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def _bars() -> Any:
+    try:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    except ImportError:
+        return None
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=Console(stderr=True))

@@ -1,0 +1,335 @@
+"""Adversarial training: the loop, its state, and how a run is continued.
+
+One epoch is one line of ``metrics.jsonl`` and one ``last.pt``, which holds everything the next epoch depends on; a run
+that was killed goes on from there to the same digits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from torch import Tensor, nn
+
+from ro_fast import checkpoint
+from ro_fast.attacks import PGD
+from ro_fast.config import AttackConfig, TrainConfig, to_yaml
+from ro_fast.data import ImageData, augment, load_data
+from ro_fast.environment import choose_device, environment, use_threads
+from ro_fast.errors import InputError, WorkError
+from ro_fast.evaluate import Scores, evaluate
+from ro_fast.flops import forward_flops
+from ro_fast.methods import Method, Step, build_method
+from ro_fast.methods.step import Work
+from ro_fast.models import build_model
+from ro_fast.progress import EpochDone, Listener
+from ro_fast.schedules import piecewise
+
+_STREAMS = ("order", "augment", "noise")  # each kind of randomness has a generator of its own
+
+
+def train(
+    config: TrainConfig,
+    listener: Listener | None = None,
+    prefix: Path | None = None,
+    data: ImageData | None = None,
+) -> list[dict[str, Any]]:
+    """Trains one run into ``config.out``, or goes on with the run that lies there, and returns its metrics, a dict an epoch.
+
+    Args:
+        config: the run; the same config and folder continue it, another config in that folder is an error.
+        listener: called after each epoch.
+        prefix: folder of a finished run whose last state this one starts from.
+        data: what ``load_data(config.data)`` gives, where it is at hand already.
+
+    Raises:
+        InputError: on a config, data or a folder that don't fit; nothing was changed.
+        WorkError: where the loss is not finite or a state can't be written; the last good state is kept.
+
+    Bitwise reproducible on a CPU for the same config, number of threads and build.
+    """
+    use_threads(config.threads)
+    check(config)
+    device = choose_device(config.device)
+    run = Run(config, (data or load_data(config.data)).to(device), device)
+    with _alone_in(run.folder):
+        run.open(prefix)
+        run.finish(listener)
+    return run.history
+
+
+def check(config: TrainConfig) -> None:
+    """Raises InputError, naming the key, where a value can't be trained with."""
+    t = config.trainer
+    for key, value, least in (
+        ("trainer.epochs", t.epochs, 1),
+        ("trainer.batch_size", t.batch_size, 1),
+        ("trainer.eval_batch_size", t.eval_batch_size, 1),
+        ("trainer.eval_steps", 1 if t.eval_steps is None else t.eval_steps, 1),
+    ):
+        if value < least:
+            raise InputError(f"{key} = {value} should be at least {least}")
+    if not t.lr > 0:
+        raise InputError(f"trainer.lr = {t.lr:g} should be above 0")
+    if config.precision not in ("fp32", "bf16"):
+        raise InputError(f"precision '{config.precision}' is unknown; there are: fp32, bf16")
+    if config.small_loss.unit not in ("loss", "ln_c", "quantile"):
+        raise InputError(f"small_loss.unit '{config.small_loss.unit}' is unknown; there are: loss, ln_c, quantile")
+    if config.small_loss.unit == "quantile" and not 0 <= config.small_loss.value <= 1:
+        raise InputError(f"small_loss.value = {config.small_loss.value:g} should lie in [0, 1] where the unit is quantile")
+    build_method(config.method)
+    build_attack(config.attack, config.data.eps)
+
+
+def build_attack(config: AttackConfig, data_eps: float, generator: torch.Generator | None = None) -> PGD:
+    """Returns the training attack; the radius falls back to the data's own and the step to a quarter of the radius."""
+    eps = data_eps if config.eps is None else config.eps
+    values = dataclasses.asdict(config) | {"eps": eps, "alpha": eps / 4 if config.alpha is None else config.alpha}
+    try:
+        return PGD(**values, generator=generator)
+    except ValueError as error:
+        raise InputError(f"attack: {error}") from error
+
+
+@dataclass
+class Best:
+    """The epoch of best validation robust accuracy so far."""
+
+    epoch: int = -1
+    val_robust_acc: float = -1.0
+
+
+class Run:
+    """The state of one training run in its folder: model, optimiser, random streams, metrics."""
+
+    def __init__(self, config: TrainConfig, data: ImageData, device: torch.device) -> None:
+        self.config, self.data, self.device = config, data, device
+        self.folder = Path(config.out)
+        self.identity = {k: v for k, v in checkpoint.flat(config).items() if k not in ("out", "device", "data.path")} | {
+            "data": data.fingerprint(),
+            "device": device.type,
+        }
+        self.epoch = 0  # epochs done
+        self.history: list[dict[str, Any]] = []
+        self.best = Best()
+        self.streams = {name: self._generator(name) for name in _STREAMS}
+        self.method: Method = build_method(config.method)
+        self.start_epoch = int(config.method.get("start_epoch", 0))
+        self.attack = build_attack(config.attack, config.data.eps, self.streams["noise"])
+        steps = config.trainer.eval_steps or config.attack.steps
+        self.eval_attack = dataclasses.replace(self.attack, steps=steps, restarts=1, bn="eval", final_forward=False)
+        self.model, self.optimizer = self._build()
+
+    def _generator(self, name: str) -> torch.Generator:
+        device = torch.device("cpu") if name == "order" else self.device
+        # The digest keeps the streams of neighbouring seeds apart.
+        return torch.Generator(device).manual_seed(int(checkpoint.digest(self.config.seed, name)[:15], 16))
+
+    def _build(self) -> tuple[nn.Module, torch.optim.Optimizer]:
+        t = self.config.trainer
+        torch.manual_seed(self.config.seed)
+        mean, std = self.data.mean_std()
+        model = build_model(self.config.model, tuple(self.data.x_train.shape[1:]), self.data.num_classes, mean, std)
+        model = model.to(self.device)
+        if self.channels_last:
+            model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.flops = forward_flops(model, self.data.images(self.data.x_train[:2]))
+        optimizer = torch.optim.SGD(
+            model.parameters(), lr=t.lr, momentum=t.momentum, weight_decay=t.weight_decay, fused=True
+        )
+        return model, optimizer
+
+    @property
+    def channels_last(self) -> bool:
+        """Whether images and weights lie channels last: 4-dimensional images, where the config wants it."""
+        return self.config.trainer.channels_last and self.data.x_train.dim() == 4
+
+    # -- the loop ------------------------------------------------------------------------------------------------------
+
+    def finish(self, listener: Listener | None = None) -> None:
+        """Trains and scores epoch after epoch, saving each, until the run is done."""
+        t = self.config.trainer
+        while self.epoch < (t.stop_after or t.epochs):
+            start = time.perf_counter()
+            trained = self.train_epoch()
+            val, test = self.score(self.data.x_val, self.data.y_val), self.score(self.data.x_test, self.data.y_test)
+            metrics = {
+                "epoch": self.epoch,
+                **trained,
+                "val_robust_acc": val.robust_acc,
+                "test_acc": test.acc,
+                "test_robust_acc": test.robust_acc,
+                "test_robust_loss": test.robust_loss,
+                "seconds": time.perf_counter() - start,
+            }
+            self.epoch += 1
+            self._keep(metrics)
+            if listener is not None:
+                arm = str(self.config.method["name"])
+                listener(EpochDone(arm, self.config.seed, self.epoch, t.epochs, test.robust_acc, test.acc))
+
+    def train_epoch(self) -> dict[str, float]:
+        """One pass over the training images; waits for the device once, at its end."""
+        t, data = self.config.trainer, self.data
+        batches = torch.randperm(len(data.y_train), generator=self.streams["order"]).to(self.device).split(t.batch_size)
+        losses = torch.zeros(len(batches), device=self.device)
+        sums = torch.zeros(3, dtype=torch.float64, device=self.device)  # correct, adversarial loss, small-loss samples
+        work = Work()
+        self.model.train()
+        for i, index in enumerate(batches):
+            lr = piecewise((self.epoch + (i + 1) / len(batches)) / t.epochs, t.lr, t.lr_drops)
+            x = augment(self._inputs(data.x_train[index]), self.config.data.augment, self.streams["augment"])
+            step = Step(self.model, self.attack, x, data.y_train[index], self.config.small_loss, work)
+            losses[i] = self.train_step(step, lr)
+            decision = step.decision
+            assert decision is not None, "a method decides before it returns"
+            sums[0] += (decision.logits.argmax(1) == step.y).sum()
+            sums[1] += decision.loss.sum()
+            sums[2] += decision.small.sum()
+        self._check_finite(losses)
+        correct, adversarial_loss, small = (sums / len(data.y_train)).tolist()
+        return {
+            "lr": lr,
+            "train_loss": losses.mean().item(),
+            "train_robust_acc": correct,
+            "train_robust_loss": adversarial_loss,
+            "small_loss_share": small,
+            "gflop": work.forwards * self.flops / 1e9,
+        }
+
+    def train_step(self, step: Step, lr: float) -> Tensor:
+        """Attacks, decides and descends; returns the loss, detached."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        method = self.method if self.epoch >= self.start_epoch else build_method({"name": "baseline"})
+        with self._autocast():
+            loss = method(step)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        if self.config.trainer.clean_forward:
+            with torch.no_grad(), self._autocast():
+                self.model(step.x)
+        return loss.detach()
+
+    def score(self, x: Tensor, y: Tensor) -> Scores:
+        """Natural and robust accuracy in fp32, with the same noise at every epoch."""
+        noise = torch.Generator(self.device).manual_seed(self.config.seed)
+        attack = dataclasses.replace(self.eval_attack, generator=noise)
+        return evaluate(self.model, lambda index: self._inputs(x[index]), y, attack, self.config.trainer.eval_batch_size)
+
+    def _inputs(self, stored: Tensor) -> Tensor:
+        x = self.data.images(stored)
+        return x.contiguous(memory_format=torch.channels_last) if self.channels_last else x
+
+    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+        if self.config.precision == "fp32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+    def _check_finite(self, losses: Tensor) -> None:
+        bad = (~losses.isfinite()).nonzero()
+        if len(bad):
+            step = int(bad[0])
+            kept = self.folder / "last.pt" if self.epoch else "none yet"
+            raise WorkError(
+                f"{self.folder}: the loss became {losses[step].item()} in epoch {self.epoch}, step {step}; "
+                f"a smaller trainer.lr may help (last good state: {kept})"
+            )
+
+    # -- the folder ----------------------------------------------------------------------------------------------------
+
+    def open(self, prefix: Path | None = None) -> None:
+        """Makes the folder, or goes on with the run that lies in it, or starts from another run's last state."""
+        last = self.folder / "last.pt"
+        if last.exists():
+            state = checkpoint.load(last)
+            unlike = checkpoint.differences(self.identity, state["identity"])
+            if unlike:
+                raise InputError(f"{self.folder} holds another run ({unlike}); choose another out=")
+            self._restore(state)
+        else:
+            with _writing(self.folder):
+                checkpoint.write_text(self.folder / "config.yaml", to_yaml(self.config))
+                about = environment(self.device)
+                checkpoint.write_text(self.folder / "environment.json", json.dumps(about, indent=2))
+                if prefix is not None:
+                    if (prefix / "best.pt").exists():
+                        shutil.copyfile(prefix / "best.pt", self.folder / "best.pt")
+                    self._restore(checkpoint.load(prefix / "last.pt"))
+                    checkpoint.save(last, self._state())
+        with _writing(self.folder):
+            lines = "".join(json.dumps(line) + "\n" for line in self.history)
+            checkpoint.write_text(self.folder / "metrics.jsonl", lines)
+
+    def _keep(self, metrics: dict[str, Any]) -> None:
+        self.history.append(metrics)
+        try:
+            if metrics["val_robust_acc"] > self.best.val_robust_acc:
+                self.best = Best(metrics["epoch"], metrics["val_robust_acc"])
+                checkpoint.save(self.folder / "best.pt", self._state())
+            checkpoint.save(self.folder / "last.pt", self._state())
+            with open(self.folder / "metrics.jsonl", "a", encoding="utf-8") as file:
+                file.write(json.dumps(metrics) + "\n")
+        except OSError as error:
+            raise WorkError(
+                f"{self.folder}: epoch {metrics['epoch']} could not be saved ({error.strerror or error}); "
+                "make room and run the same command again, it goes on from the last saved epoch"
+            ) from error
+
+    def _state(self) -> dict[str, Any]:
+        cuda = [torch.cuda.get_rng_state(self.device)] if self.device.type == "cuda" else []
+        return {
+            "identity": self.identity,
+            "epoch": self.epoch,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "streams": {name: stream.get_state() for name, stream in self.streams.items()},
+            "torch_rng": [torch.get_rng_state(), *cuda],
+            "best": dataclasses.asdict(self.best),
+            "history": self.history,
+        }
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        for name, stream in self.streams.items():
+            stream.set_state(state["streams"][name])
+        torch.set_rng_state(state["torch_rng"][0])
+        if self.device.type == "cuda" and len(state["torch_rng"]) > 1:
+            torch.cuda.set_rng_state(state["torch_rng"][1], self.device)
+        self.epoch, self.history, self.best = state["epoch"], list(state["history"]), Best(**state["best"])
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Holds the folder's lock; the system lets go of it when the process ends, however that comes about."""
+    with _writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock")
+        try:
+            # A killed suite's processes need a moment to follow it.
+            lock.acquire(timeout=10)
+        except Timeout as error:
+            raise InputError(f"another process is at work in out={folder}; wait for it or choose another out=") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"out={folder} can't be written ({error.strerror or error}); choose another out=") from error

@@ -1,0 +1,250 @@
+"""From a suite's numbers to two sentences: which factor carries robust overfitting here, and how sure that is.
+
+The rules are data, fixed in the suite's YAML before the runs they judge (see configs/suite/factors.yaml).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ro_fast.errors import InputError
+from ro_fast.statistics import paired_difference
+
+BASELINE = "baseline"
+RULES = ("min_gap", "min_reduction", "max_robust_loss", "irrelevant")
+# What one change did to the gap, in words that follow "taking away X"; {share} of the baseline's gap went.
+WORDS = {
+    "carries": "removes {share} of it",
+    "worsens": "makes it worse",
+    "eases": "removes only {share} of it",
+    "no gain": "shrinks the gap only by lowering robustness",
+    "no effect": "has no effect",
+    "unclear": "has no clear effect",
+    "not judged": "is not judged",
+}
+OPEN = ("unclear", "not judged")
+
+
+def compare_arms(arms: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Paired differences a − b over the seeds that two arms share.
+
+    Each arm is compared with the baseline on ro_gap and last_robust_acc, and perturbation with data_and_perturbation
+    on ro_gap: does it matter that the sample itself goes too?
+
+    Args:
+        arms: ``results["arms"]``.
+
+    Returns:
+        ``[{"a", "b", "metric", "difference", "ci95"}]``; pairs of which an arm is missing are left out.
+    """
+    names = [arm["name"] for arm in arms]
+    pairs = [(name, BASELINE, metric) for name in names if name != BASELINE for metric in ("ro_gap", "last_robust_acc")]
+    pairs.append(("perturbation", "data_and_perturbation", "ro_gap"))
+    by_name = {arm["name"]: {seed["seed"]: seed for seed in arm["seeds"]} for arm in arms}
+    comparisons = []
+    for a, b, metric in pairs:
+        shared = sorted(by_name.get(a, {}).keys() & by_name.get(b, {}).keys())
+        if shared:
+            values = ([by_name[arm][seed][metric] for seed in shared] for arm in (a, b))
+            comparisons.append({"a": a, "b": b, "metric": metric, **paired_difference(*values)})
+    return comparisons
+
+
+def write_finding(results: Mapping[str, Any], rules: Mapping[str, Any]) -> dict[str, Any]:
+    """Judge a suite by its rules and say so in two sentences.
+
+    Args:
+        results: needs ``data`` and ``arms``; an arm may carry ``role`` (factor, control or mitigation) and ``factor``
+            (what it changes, in words).
+        rules: ``min_gap``, ``min_reduction``, ``max_robust_loss``, ``irrelevant`` as fractions, and optionally
+            ``published``: ``{arm: does its removal cure, in the paper?}``, with ``paper`` to say which one that is.
+
+    Returns:
+        ``{"overfits": True | False | None, "sentences": [what, how sure], "arms": [{"name", "effect", "words",
+        "text"}]}``; ``overfits`` is None where the numbers do not settle it, ``effect`` one of :data:`WORDS`.
+
+    Raises:
+        InputError: a rule is missing or is no number.
+    """
+    for name in RULES:
+        if isinstance(rules.get(name), bool) or not isinstance(rules.get(name), (int, float)):
+            raise InputError(f"the suite's rules.{name} must be a number, got {rules.get(name)}")
+    arms = {arm["name"]: arm for arm in results["arms"]}
+    baseline = arms.pop(BASELINE, None)
+    overfits = None if baseline is None else _overfits(baseline, rules)
+    comparisons = {(c["a"], c["metric"]): c for c in compare_arms(results["arms"]) if c["b"] == BASELINE}
+    judged: dict[str, dict[str, str]] = {}
+    for name in arms:
+        gap, robust = comparisons.get((name, "ro_gap")), comparisons.get((name, "last_robust_acc"))
+        effect, share = "not judged", 0.0
+        if overfits and baseline and gap and robust and gap["ci95"]:
+            effect = _effect(gap, robust, baseline["ro_gap"]["mean"], rules)
+            share = min(-gap["difference"] / baseline["ro_gap"]["mean"], 1.0)
+        words = WORDS[effect].format(share=f"{100 * share:.0f} %")
+        text = f"{words}: {_change(gap)}" if gap else words
+        judged[name] = {"name": name, "effect": effect, "words": words, "text": text}
+
+    if baseline is None:
+        sentences = [
+            "Nothing can be said of robust overfitting here, since no baseline arm ran.",
+            "How sure: not at all, run the suite with its baseline arm.",
+        ]
+    elif overfits:
+        sentences = [_found(results, rules, baseline, arms, judged), _how_sure(baseline, arms, judged)]
+    else:
+        sentences = _nothing_to_explain(results, rules, baseline, overfits)
+    return {"overfits": overfits, "sentences": sentences, "arms": list(judged.values())}
+
+
+def points(value: float) -> str:
+    """A fraction as percentage points: 0.152 → "15.2 points"."""
+    return f"{_number(value)} points"
+
+
+def interval(ci95: Sequence[float] | None) -> str:
+    """An interval of fractions as percentage points: [0.12, 0.184] → "95 % interval 12.0 to 18.4"."""
+    return "no interval" if ci95 is None else f"95 % interval {_number(ci95[0])} to {_number(ci95[1])}"
+
+
+def with_interval(value: float, ci95: Sequence[float] | None) -> str:
+    """Both together: "15.2 points (95 % interval 12.0 to 18.4)"."""
+    return f"{points(value)} ({interval(ci95)})"
+
+
+def _number(value: float) -> str:
+    return f"{round(100 * value, 1) + 0.0:.1f}"  # + 0.0: no "-0.0"
+
+
+def _overfits(baseline: Mapping[str, Any], rules: Mapping[str, Any]) -> bool | None:
+    gap = baseline["ro_gap"]
+    if gap["ci95"] is None:
+        return None
+    if gap["mean"] < rules["min_gap"]:
+        return False
+    return True if gap["ci95"][0] > 0 else None
+
+
+def _effect(gap: Mapping[str, Any], robust: Mapping[str, Any], baseline_gap: float, rules: Mapping[str, Any]) -> str:
+    lo, hi = gap["ci95"]
+    if lo > 0:
+        return "worsens"
+    if hi < 0 and -gap["difference"] >= rules["min_reduction"] * baseline_gap:
+        if robust["ci95"][0] >= -rules["max_robust_loss"]:
+            return "carries"
+        return "no gain" if robust["ci95"][1] < 0 else "unclear"
+    if max(-lo, hi) <= rules["irrelevant"] * baseline_gap:
+        return "no effect"
+    return "eases" if hi < 0 else "unclear"
+
+
+def _factor(arm: Mapping[str, Any]) -> str:
+    return str(arm.get("factor") or arm["name"].replace("_", " "))
+
+
+def _change(gap: Mapping[str, Any]) -> str:
+    """The change of the gap, told with a positive number where it is a reduction."""
+    change, ci95 = gap["difference"], gap["ci95"]
+    if change > 0:
+        return f"gap larger by {with_interval(change, ci95)}"
+    return f"gap smaller by {with_interval(-change, None if ci95 is None else [-ci95[1], -ci95[0]])}"
+
+
+def _found(
+    results: Mapping[str, Any],
+    rules: Mapping[str, Any],
+    baseline: Mapping[str, Any],
+    arms: Mapping[str, Mapping[str, Any]],
+    judged: Mapping[str, Mapping[str, str]],
+) -> str:
+    helps = [name for name in arms if judged[name]["effect"] == "carries"]
+    remedies = [name for name in helps if arms[name].get("role") == "mitigation"]
+    carriers = [name for name in helps if name not in remedies]
+    overfits = (
+        f"Training on {results['data']} overfits robustly, losing {_gap_text(baseline['ro_gap'])} of robust test "
+        "accuracy after its best epoch"
+    )
+    if carriers:
+        left = _list([_gap_text(arms[name]["ro_gap"]) for name in carriers])
+        factors = _list([_factor(arms[name]) for name in carriers])
+        carried = f"and what carries it is {factors}: taking that away leaves {left}"
+    else:
+        carried = (
+            "and no single removal is shown to cure it"
+            if arms
+            else "and no other arm ran that could say what carries it"
+        )
+    remedied = f", and {_list([_factor(arms[name]) for name in remedies])} mitigates it" if remedies else ""
+    return f"{overfits}, {carried}{remedied}{_paper(rules, arms, judged, carriers)}."
+
+
+def _paper(
+    rules: Mapping[str, Any],
+    arms: Mapping[str, Mapping[str, Any]],
+    judged: Mapping[str, Mapping[str, str]],
+    carriers: Sequence[str],
+) -> str:
+    """Where this agrees with what the paper reports and where it does not, as a clause."""
+    effect = {name: entry["effect"] for name, entry in judged.items()}
+    published = {name: cures for name, cures in (rules.get("published") or {}).items() if name in arms}
+    contradicted = [
+        name
+        for name, cures in published.items()
+        if effect[name] in (("worsens", "no effect", "no gain") if cures else ("carries",))
+    ]
+    if contradicted:
+        told = [
+            f"in the paper taking away {_factor(arms[name])} {'cures' if published[name] else 'does not cure'} "
+            f"robust overfitting, here that {judged[name]['words']}"
+            for name in contradicted
+        ]
+        return f"; {'; '.join(told)}"
+    if not published:
+        return ""
+    if not all(effect[name] == "carries" if cures else effect[name] not in OPEN for name, cures in published.items()):
+        return "; whether the paper's claim holds here is open"
+    beyond = [_factor(arms[name]) for name in carriers if name not in published]
+    return f"; this agrees with the paper{f', which does not speak of {_list(beyond)}' if beyond else ''}"
+
+
+def _how_sure(
+    baseline: Mapping[str, Any], arms: Mapping[str, Mapping[str, Any]], judged: Mapping[str, Mapping[str, str]]
+) -> str:
+    open_cases = [_factor(arms[name]) for name, entry in judged.items() if entry["effect"] in OPEN]
+    still_open = f"; still unclear is the part of {_list(open_cases)}" if open_cases else ""
+    return (
+        f"How sure: {len(baseline['seeds'])} training seeds, paired by seed and judged by rules that the suite fixes "
+        "beforehand; the 95 % intervals cover the chance in training on one fixed draw of the data, not new "
+        f"data{still_open}."
+    )
+
+
+def _nothing_to_explain(
+    results: Mapping[str, Any], rules: Mapping[str, Any], baseline: Mapping[str, Any], overfits: bool | None
+) -> list[str]:
+    gap, seeds = baseline["ro_gap"], len(baseline["seeds"])
+    loses = f"the baseline loses {_gap_text(gap)} of robust test accuracy after its best epoch"
+    if gap["ci95"] is None:
+        return [
+            f"With one seed, {loses} on {results['data']}, and no arm can be judged by that.",
+            "How sure: not at all, one seed has no interval: run seeds=3.",
+        ]
+    covers = f"the interval covers the chance in {seeds} training seeds on one fixed draw of the data, not new data"
+    if overfits is None:
+        return [
+            f"Whether training on {results['data']} overfits robustly is not settled: {loses}, and that may be 0.",
+            f"How sure: not enough to judge an arm, run more seeds; {covers}.",
+        ]
+    short = f"less than the {points(rules['min_gap'])} from which this suite calls it overfitting"
+    first = f"No robust overfitting to explain: on {results['data']} {loses}, {short}."
+    if gap["ci95"][1] < rules["min_gap"]:
+        return [first, f"How sure: the whole interval lies below that limit; {covers}."]
+    return [first, f"How sure: not quite, the interval reaches beyond that limit, run more seeds; {covers}."]
+
+
+def _gap_text(gap: Mapping[str, Any]) -> str:
+    return with_interval(gap["mean"], gap["ci95"]) if gap["ci95"] else points(gap["mean"])
+
+
+def _list(items: Sequence[str]) -> str:
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
