@@ -19,9 +19,12 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from setuptools import Extension
-from setuptools.command.bdist_wheel import bdist_wheel as _bdist_wheel
-from setuptools.command.build_ext import build_ext as _build_ext
+try:
+    from setuptools import Extension
+    from setuptools.command.bdist_wheel import bdist_wheel as _bdist_wheel
+    from setuptools.command.build_ext import build_ext as _build_ext
+except ImportError:  # `ro-fast build` needs no setuptools, and an environment may hold one from before bdist_wheel
+    _bdist_wheel = _build_ext = object
 
 TORCH_TARGET = "0x020a000000000000"  # torch 2.10
 PYTHON_TARGET = "0x030a0000"  # Python 3.10

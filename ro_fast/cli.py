@@ -120,9 +120,11 @@ def _run_hydra(command: str, arguments: list[str]) -> None:
     _register_schemas()
     does: dict[str, Callable[[Any], None]] = {"train": _train, "ablate": _ablate, "report": _report}
     does |= {"doctor": lambda config: print(_doctor()), "build": lambda config: print(_build())}
+    composed: list[Any] = []
 
     def task(config: DictConfig) -> None:
-        does[command](OmegaConf.to_object(config))
+        # The work is done after Hydra has returned: it reports an exception in lines of its own before passing it on.
+        composed.append(OmegaConf.to_object(config))
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach run() as exceptions
     given, sys.argv = sys.argv, [f"ro-fast {command}", *arguments]
@@ -133,6 +135,8 @@ def _run_hydra(command: str, arguments: list[str]) -> None:
             raise InputError(f"usage: ro-fast {command} [key=value ...]; --help tells its keys") from exit
     finally:
         sys.argv = given
+    for config in composed:  # none for --help and --cfg
+        does[command](config)
 
 
 def _register_schemas() -> None:

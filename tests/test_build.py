@@ -1,0 +1,74 @@
+"""Packaging: what is built where, and what a base install lacks and says."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ro_fast import _build, doctor
+from ro_fast.errors import InputError
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> Path:
+    """A copy of what a wheel is built from; building writes beside it."""
+    for name in ("ro_fast", "kernels", "configs", "csrc"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path)
+    return tmp_path
+
+
+def wheel(sources: Path, **environment: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "pip", "wheel", "-v", "--no-deps", "--no-build-isolation", "-w", "dist", "."]
+    return subprocess.run(command, cwd=sources, capture_output=True, text=True, env=os.environ | environment)
+
+
+def test_without_a_compiler_a_pure_package_says_so(sources: Path) -> None:
+    result = wheel(sources, CXX="/nonexistent/c++", RO_FAST_NATIVE="auto")
+    assert result.returncode == 0, result.stderr
+    (built,) = (sources / "dist").iterdir()
+    assert built.name.endswith("-py3-none-any.whl")
+    assert "built without its native operators: CXX names /nonexistent/c++" in result.stdout + result.stderr
+
+
+def test_native_can_be_demanded(sources: Path) -> None:
+    result = wheel(sources, CXX="/nonexistent/c++", RO_FAST_NATIVE="1")
+    assert result.returncode != 0 and "/nonexistent/c++" in result.stdout + result.stderr
+
+
+def test_build_names_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "/nonexistent/c++")
+    with pytest.raises(InputError, match=r"CXX names /nonexistent/c\+\+.*apt install g\+\+"):
+        _build.build_in_place()
+
+
+def test_a_source_that_does_not_compile_leaves_the_module_alone(tmp_path: Path) -> None:
+    (tmp_path / "bad.cpp").write_text("int f() { return wrong; }")
+    target = tmp_path / "_C.abi3.so"
+    target.write_text("the old one")
+    with pytest.raises(_build.BuildError, match="wrong"):
+        _build.compile_module([tmp_path / "bad.cpp"], target)
+    assert target.read_text() == "the old one"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["_C.abi3.so", "bad.cpp"]
+
+
+def test_doctor_says_what_is_missing_and_what_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ro_fast._native.why_missing", lambda device: "ro_fast._C is not built (run: ro-fast build)")
+    monkeypatch.setitem(doctor._EXTRAS, "vision", ("a-package-that-is-not-there",))
+    text = doctor.report()
+    assert "native is missing: ro_fast._C is not built (run: ro-fast build)" in text
+    assert "extra [vision]: without a-package-that-is-not-there: pip install 'ro_fast[vision]'" in text
+    assert all(op in text for op in ("pgd_step", "pgd_init", "weighted_cross_entropy", "class_moments"))
+
+
+def test_kernels_is_no_top_level_package() -> None:
+    result = subprocess.run([sys.executable, "-c", "import kernels"], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode != 0 and "ro_fast.kernels" in result.stderr

@@ -1,0 +1,134 @@
+"""The command line: what a user types, what comes back, and the exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("hydra")
+
+TINY = ["data.train_size=100", "data.test_size=50", "model.width=4", "attack.steps=1", "trainer.epochs=4", "threads=1"]
+
+
+def ro_fast(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "ro_fast", *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
+
+
+def test_commands_are_listed(tmp_path: Path) -> None:
+    bare, help = ro_fast(cwd=tmp_path), ro_fast("--help", cwd=tmp_path)
+    assert bare.returncode == help.returncode == 0
+    assert bare.stdout == help.stdout
+    assert all(f"\n  {name} " in bare.stdout for name in ("train", "ablate", "report", "doctor", "build"))
+
+
+@pytest.mark.parametrize("command", ["train", "ablate", "report", "doctor", "build"])
+def test_every_command_is_a_hydra_app(command: str, tmp_path: Path) -> None:
+    for flags in (["--help"], ["--cfg", "job"]):
+        result = ro_fast(command, *flags, cwd=tmp_path)
+        assert (result.returncode, result.stderr) == (0, ""), result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ablate_end_to_end(tmp_path: Path) -> None:
+    result = ro_fast("ablate", *TINY, "seeds=2", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    out = tmp_path / "outputs" / "ablate" / "factors-digits_noisy"
+    results = json.loads((out / "results.json").read_text())
+    assert [len(arm["seeds"]) for arm in results["arms"]] == [2] * 5
+    assert results["finding"]["sentences"][0] in result.stdout
+    page = out / "report.html"
+    assert results["finding"]["sentences"][0].split(",")[0] in page.read_text(encoding="utf-8")
+    assert len(list((out / "figures").glob("*.png"))) >= 3
+    assert "epoch 4/4" in result.stderr and "left" in result.stderr
+    page.unlink()
+    assert ro_fast("report", f"run={out}", cwd=tmp_path).returncode == 0 and page.exists()
+
+
+def test_interrupted_run_says_how_to_go_on(tmp_path: Path) -> None:
+    arguments = ["train", *TINY[:-2], "trainer.epochs=500", "threads=1", "out=run"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ro_fast", *arguments], cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (tmp_path / "run" / "last.pt").exists():
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert stderr.splitlines()[-1].endswith(f"ro-fast {' '.join(arguments)}")
+
+
+def npz(path: Path, **changes: np.ndarray) -> str:
+    rng = np.random.default_rng(0)
+    arrays = {f"x_{part}": rng.random((60, 1, 8, 8), dtype=np.float32) for part in ("train", "test")}
+    arrays |= {f"y_{part}": np.arange(60) % 3 for part in ("train", "test")}
+    np.savez(path / "data.npz", **(arrays | changes))
+    return f"data.path={path / 'data.npz'}"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"x_train": np.full((60, 1, 8, 8), 2.0, np.float32)}, "[0, 1]"),
+        ({"x_train": np.full((60, 1, 8, 8), np.nan, np.float32)}, "NaN"),
+        ({"y_train": np.full(60, -1)}, "-1"),
+        ({"y_test": np.arange(60) % 3 + 7}, "9"),
+        ({"x_test": np.zeros((60, 1, 9, 9), np.float32)}, "9"),
+        ({"y_train": np.linspace(0, 2, 60)}, "float64"),
+        ({"x_train": np.zeros((60, 1, 8, 8), np.complex64)}, "complex64"),
+    ],
+    ids=["range", "nan", "negative label", "label beyond train", "shape", "label dtype", "image dtype"],
+)
+def test_bad_data_is_one_line_and_exit_2(changes: dict, words: str, tmp_path: Path) -> None:
+    result = ro_fast("train", "data=npz", npz(tmp_path, **changes), "out=run", cwd=tmp_path)
+    assert result.returncode == 2
+    assert len(result.stderr.splitlines()) == 1 and words in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["fly"], "train, ablate"),
+        (["train", "foo=1"], "foo"),
+        (["train", "trainer.foo=1"], "foo"),
+        (["train", "seed=abc"], "abc"),
+        (["train", "data=mnist"], "fashion_mnist"),
+        (["train", "method=magic"], "attack_strength"),
+        (["train", "attack.eps=8"], "8/255"),
+        (["train", "attack.eps=-0.1"], "at least 0"),
+        (["train", "data=npz", "data.path=nowhere.npz"], "nowhere.npz"),
+        (["train", "data=cifar10"], "data.path"),
+        (["train", "method=perturbation", "method.eps_ratio=2"], "eps_ratio"),
+        (["train", "x"], "EQUAL"),
+        (["train", "--fly"], "--help"),
+        (["report", "run=nowhere"], "nowhere"),
+        (["report"], "run=PATH"),
+        (["ablate", "seeds=none"], "seeds"),
+        (["doctor", "x=1"], "x"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_bad_usage_is_one_line_and_exit_2(arguments: list, words: str, tmp_path: Path) -> None:
+    result = ro_fast(*arguments, cwd=tmp_path)
+    assert result.returncode == 2, result.stderr
+    assert words in result.stderr.splitlines()[-1]
+    assert "Traceback" not in result.stderr
+    if arguments[1:] != ["--fly"]:
+        assert len(result.stderr.splitlines()) == 1
+
+
+def test_debug_shows_where(tmp_path: Path) -> None:
+    environment = os.environ | {"RO_FAST_DEBUG": "1"}
+    command = [sys.executable, "-m", "ro_fast", "train", "attack.eps=8"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
+    assert "Traceback" in result.stderr

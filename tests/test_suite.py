@@ -1,0 +1,149 @@
+"""Suites: shared prefixes change no digit, are shared by exactly what they influence, and survive kills and races."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ro_fast import suite
+from ro_fast.config import AblateConfig, ArmConfig, SuiteConfig, changed
+from ro_fast.errors import InputError
+from ro_fast.report import build_report
+from ro_fast.trainer import train
+
+RULES = {"min_gap": 0.02, "min_reduction": 0.5, "max_robust_loss": 0.01, "irrelevant": 0.2}
+
+
+def small(folder: Path, out: str = "suite", **changes: object) -> AblateConfig:
+    """Three arms, two seeds, four epochs on 200 digits."""
+    arms = [
+        ArmConfig("baseline", {}),
+        ArmConfig("perturbation", {"method": {"name": "perturbation"}}, "their perturbations", "factor"),
+        ArmConfig("attack_strength", {"method": {"name": "attack_strength", "eps_ratio": 2.0}}, "a larger budget", "mitigation"),
+    ]
+    config = AblateConfig(suite=SuiteConfig("tiny", "Does it run?", 0.5, arms, RULES), seeds=2, jobs=1, threads=1)
+    values = {"out": str(folder / out), "prefixes": str(folder / "prefixes"), "data.train_size": 200, "data.test_size": 100}
+    values |= {"data.eps": 0.05, "data.label_noise": 0.2, "model.width": 8, "attack.steps": 2}
+    values |= {"trainer.epochs": 4, "trainer.batch_size": 32}
+    return changed(config, values | {key.replace("__", "."): value for key, value in changes.items()})
+
+
+def metrics(run: Path) -> list[dict]:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+
+
+def runs(folder: Path) -> dict[str, list[dict]]:
+    return {str(path.parent.relative_to(folder)): metrics(path.parent) for path in sorted(folder.rglob("metrics.jsonl"))}
+
+
+def test_an_arm_alone_equals_the_arm_in_a_suite(tmp_path: Path) -> None:
+    config = small(tmp_path)
+    suite.ablate(config)
+    branches, fork = suite.plan(config)
+    for branch in branches[:3]:
+        alone = changed(branch.config, {"out": str(tmp_path / "alone" / branch.arm.name)})
+        train(alone)
+        assert metrics(Path(alone.out)) == metrics(Path(branch.config.out)), branch.arm.name
+    curves = runs(tmp_path / "suite" / "runs")
+    assert curves["baseline/seed0"][:fork] == curves["perturbation/seed0"][:fork]
+    assert curves["baseline/seed0"][fork:] != curves["perturbation/seed0"][fork:]
+
+
+def test_results_and_report(tmp_path: Path) -> None:
+    heard: list = []
+    total, done = suite.epochs_to_train(small(tmp_path))
+    results = suite.ablate(small(tmp_path), heard.append)
+    assert (total, done) == (len(heard), 0) == (results["epochs_trained"], 0) == (2 * 2 + 3 * 2 * 2, 0)
+    assert results["epochs_without_sharing"] == 24 and results["fork_epoch"] == 2
+    assert json.loads((tmp_path / "suite" / "results.json").read_text()) == results
+    assert [arm["name"] for arm in results["arms"]] == ["baseline", "perturbation", "attack_strength"]
+    for arm in results["arms"]:
+        assert [seed["seed"] for seed in arm["seeds"]] == [0, 1]
+        for seed in arm["seeds"]:
+            assert seed["ro_gap"] == pytest.approx(seed["best_robust_acc"] - seed["last_robust_acc"])
+            assert seed["gflop"] > 0
+        assert arm["ro_gap"]["ci95"][0] <= arm["ro_gap"]["mean"] <= arm["ro_gap"]["ci95"][1]
+    assert len(results["finding"]["sentences"]) == 2
+    page = build_report(tmp_path / "suite").read_text(encoding="utf-8")
+    assert "data:image/png;base64," in page and "http" not in page.split("<body", 1)[1].split("xmlns")[0][:0] + "".join(
+        line for line in page.splitlines() if "src=" in line and "data:" not in line
+    )
+
+
+def test_a_second_suite_reuses_the_prefix_and_only_then(tmp_path: Path) -> None:
+    suite.ablate(small(tmp_path))
+    prefixes = sorted((tmp_path / "prefixes").glob("*/last.pt"))
+    stamps = [path.stat().st_mtime_ns for path in prefixes]
+    suite.ablate(small(tmp_path, "again"))
+    assert [path.stat().st_mtime_ns for path in sorted((tmp_path / "prefixes").glob("*/last.pt"))] == stamps
+    assert runs(tmp_path / "suite") == runs(tmp_path / "again")
+    names = {branch.prefix.out for branch in suite.plan(small(tmp_path))[0]}
+    for change in (
+        {"trainer__lr": 0.05}, {"trainer__epochs": 6}, {"data__seed": 1}, {"attack__steps": 3}, {"model__width": 9}, {"seed": 5},
+        {"suite__fork": 0.25}, {"precision": "bf16"}, {"small_loss__value": 1.0}, {"data__label_noise": 0.1}, {"threads": 2},
+    ):  # fmt: skip
+        assert names.isdisjoint(branch.prefix.out for branch in suite.plan(small(tmp_path, **change))[0]), change
+
+
+def test_side_by_side_gives_the_digits_of_one_by_one(tmp_path: Path) -> None:
+    heard: list = []
+    suite.ablate(small(tmp_path / "one"))
+    suite.ablate(small(tmp_path / "two", jobs=2), heard.append)
+    assert len(heard) == 16
+    assert runs(tmp_path / "one" / "suite") == runs(tmp_path / "two" / "suite")
+
+
+_COMMAND = "import sys; sys.path.insert(0, sys.argv[2]); from test_suite import *; suite.ablate(small(Path(sys.argv[1]), **eval(sys.argv[3])))"
+
+
+def start(folder: Path, changes: str) -> subprocess.Popen:
+    return subprocess.Popen([sys.executable, "-c", _COMMAND, str(folder), str(Path(__file__).parent), changes])
+
+
+def test_processes_that_race_for_a_prefix(tmp_path: Path) -> None:
+    racing = [start(tmp_path, f"{{'out': {str(tmp_path / name)!r}}}") for name in ("a", "b")]
+    assert [process.wait(timeout=120) for process in racing] == [0, 0]
+    assert runs(tmp_path / "a") == runs(tmp_path / "b") != {}
+    assert len(list((tmp_path / "prefixes").glob("*/last.pt"))) == 2
+
+
+def test_killed_suite_goes_on_to_the_same_digits(tmp_path: Path) -> None:
+    long = {"trainer__epochs": 8, "jobs": 2}
+    suite.ablate(small(tmp_path / "whole", **long))
+    process = start(tmp_path / "killed", repr(long))
+    folder = tmp_path / "killed" / "suite" / "runs"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None and not list(folder.rglob("last.pt")):
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "killed" / "suite" / "results.json").exists()
+    suite.ablate(small(tmp_path / "killed", **long))
+    assert runs(tmp_path / "killed" / "suite") == runs(tmp_path / "whole" / "suite")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"seeds": 0}, "seeds = 0"),
+        ({"seeds": [1, 1]}, "different"),
+        ({"jobs": 0}, "jobs = 0"),
+        ({"suite__fork": 4}, "before trainer.epochs"),
+        ({"suite__arms": []}, "no arms"),
+        ({"suite__arms": [ArmConfig("typo", {"atack.eps": 1})]}, "atack.eps"),
+        ({"suite__arms": [ArmConfig("wide", {"attack.eps": 8})]}, "8/255"),
+    ],
+    ids=str,
+)
+def test_bad_suites_are_told_before_anything_is_trained(tmp_path: Path, changes: dict, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        suite.ablate(small(tmp_path, **changes))
+    assert list(tmp_path.iterdir()) == []
