@@ -115,7 +115,7 @@ def _target(p_target, o_n, m_n, o_c, C, b_mass, smoothing, SOFT: tl.constexpr, D
     return tl.where((o_c < C)[None, :], (1 - s) * b_t + s * b_mass[:, None] / C, 0.0)
 
 
-def _launch(kernel, logits: Tensor, target: Tensor, *args, **options) -> None:  # type: ignore[no-untyped-def]
+def _launch(kernel, logits: Tensor, target: Tensor, *args, **options) -> None:
     n, c = logits.shape
     if n == 0:
         return

@@ -53,7 +53,7 @@ class build_ext(_build_ext):
             if wanted == "1":
                 raise
             self.warn(f"ro_fast is built without its native operators: {error}")
-            self.extensions = []
+            self.extensions: list[Extension] = []
             self.distribution.ext_modules = []
 
     def build_extension(self, ext: Extension) -> None:
@@ -132,7 +132,7 @@ def _torch_root() -> Path:
             "torch is not there to compile against; install torch first, then build with --no-build-isolation or run "
             "ro-fast build"
         ) from None
-    return Path(torch.__file__).parent
+    return Path(str(torch.__file__)).parent
 
 
 def _call(command: list[str]) -> None:

@@ -145,9 +145,10 @@ def _register_schemas() -> None:
     from ro_fast import config
 
     store = ConfigStore.instance()
-    for name, node in (("train", config.TrainConfig), ("ablate", config.AblateConfig), ("report", config.ReportConfig)):
+    commands: dict[str, type] = {"train": config.TrainConfig, "ablate": config.AblateConfig, "report": config.ReportConfig}
+    for name, node in commands.items():
         store.store(name=f"{name}_schema", node=node)
-    groups = {"data": config.DataConfig, "model": config.ModelConfig, "attack": config.AttackConfig}
+    groups: dict[str, type] = {"data": config.DataConfig, "model": config.ModelConfig, "attack": config.AttackConfig}
     groups |= {"trainer": config.TrainerConfig, "suite": config.SuiteConfig}
     for group, node in groups.items():
         store.store(group=group, name="schema", node=node)

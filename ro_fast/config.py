@@ -35,7 +35,7 @@ class ModelConfig:
 
     name: str = "small_cnn"  # "mlp" | "small_cnn" | "preact_resnet18" | "wide_resnet34_10" | a timm name when source is "timm"
     source: str = "ro_fast"  # "ro_fast" | "timm"
-    width: int = 32  # channels of small_cnn's first stage, an eighth of the units of mlp's hidden layers; others have their published width
+    width: int = 32  # channels of small_cnn's first stage, an eighth of mlp's hidden units; others have their published width
     mean: list[float] | None = None  # per channel; None: of the training images
     std: list[float] | None = None
 

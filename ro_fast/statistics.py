@@ -59,7 +59,7 @@ def paired_difference(a: Sequence[float], b: Sequence[float]) -> dict[str, Any]:
     """
     if len(a) != len(b):
         raise InputError(f"paired_difference needs the same seeds on both sides, got {len(a)} and {len(b)} values")
-    summary = mean_ci95([float(x) - float(y) for x, y in zip(a, b)])
+    summary = mean_ci95([float(x) - float(y) for x, y in zip(a, b, strict=True)])
     return {"difference": summary["mean"], "ci95": summary["ci95"]}
 
 

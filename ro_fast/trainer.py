@@ -123,6 +123,7 @@ class Run:
         self.best = Best()
         self.streams = {name: self._generator(name) for name in _STREAMS}
         self.method: Method = build_method(config.method)
+        self.before: Method = build_method({"name": "baseline"})
         self.start_epoch = int(config.method.get("start_epoch", 0))
         self.attack = build_attack(config.attack, config.data.eps, self.streams["noise"])
         steps = config.trainer.eval_steps or config.attack.steps
@@ -210,7 +211,7 @@ class Run:
         """Attacks, decides and descends; returns the loss, detached."""
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        method = self.method if self.epoch >= self.start_epoch else build_method({"name": "baseline"})
+        method = self.method if self.epoch >= self.start_epoch else self.before
         with self._autocast():
             loss = method(step)
         self.optimizer.zero_grad()

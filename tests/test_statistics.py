@@ -28,7 +28,7 @@ def results(gaps: dict[str, list[float]], last: dict[str, list[float]] | None = 
             lasts = (last or {}).get(arm["name"], [0.9 - gap for gap in gaps[arm["name"]]])
             seeds = [
                 {"seed": k, "ro_gap": gap, "last_robust_acc": robust, "last_natural_acc": 0.9}
-                for k, (gap, robust) in enumerate(zip(gaps[arm["name"]], lasts))
+                for k, (gap, robust) in enumerate(zip(gaps[arm["name"]], lasts, strict=False))
             ]
             arms.append({**{key: arm[key] for key in arm if key != "set"}, "seeds": seeds, **summarise_arm(seeds)})
     return {"data": "digits_noisy", "arms": arms}
@@ -88,7 +88,7 @@ def test_unequal_seeds_are_refused():
 def test_run_is_chosen_on_validation_and_earliest_wins():
     val = [0.5, 0.8, 0.8, 0.7, 0.6, 0.6, 0.6]
     test = [0.5, 0.7, 0.6, 0.9, 0.5, 0.4, 0.3]
-    run = summarise_run([epoch(k, v, t, natural=0.8 + 0.01 * k) for k, (v, t) in enumerate(zip(val, test))])
+    run = summarise_run([epoch(k, v, t, natural=0.8 + 0.01 * k) for k, (v, t) in enumerate(zip(val, test, strict=True))])
     assert (run["best_epoch"], run["best_robust_acc"]) == (1, 0.7)
     assert (run["best_on_test_epoch"], run["best_on_test_robust_acc"]) == (3, 0.9)
     assert run["last_robust_acc"] == pytest.approx(np.mean([0.6, 0.9, 0.5, 0.4, 0.3]))
@@ -103,7 +103,7 @@ def test_short_run_averages_what_it_has():
 
 @pytest.mark.parametrize("bad", [math.nan, None])
 def test_run_with_a_hole_is_refused(bad):
-    with pytest.raises(InputError, match="epoch 1 .* val_robust_acc"):
+    with pytest.raises(InputError, match=r"epoch 1 .* val_robust_acc"):
         summarise_run([epoch(0, 0.5, 0.6), epoch(1, bad, 0.4)])
     with pytest.raises(InputError, match="no epoch"):
         summarise_run([])
@@ -206,5 +206,5 @@ def test_missing_arms_are_told():
 
 
 def test_a_rule_that_is_no_number_is_refused():
-    with pytest.raises(InputError, match="rules.min_gap must be a number"):
+    with pytest.raises(InputError, match=r"rules.min_gap must be a number"):
         write_finding(results(AS_PUBLISHED), {**RULES, "min_gap": "much"})

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from .augment import AUGMENTATIONS, augment, crop_flip
-from .image_data import ImageData, batch_images
-from .load import balanced_subset, load_data, redraw_labels
-from .sources import SOURCES
+from ro_fast.data.augment import AUGMENTATIONS, augment, crop_flip
+from ro_fast.data.image_data import ImageData, batch_images
+from ro_fast.data.load import balanced_subset, load_data, redraw_labels
+from ro_fast.data.sources import SOURCES
 
 __all__ = [
     "AUGMENTATIONS",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..errors import InputError
+from ro_fast.errors import InputError
 
 AUGMENTATIONS = ("none", "crop", "crop_flip")
 PAD = 4  # pixels that a crop may move by

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..config import DataConfig
-from ..errors import InputError, WorkError
+from ro_fast.config import DataConfig
+from ro_fast.errors import InputError, WorkError
 
 
 def find_or_download(

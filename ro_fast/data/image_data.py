@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .augment import augment
+from ro_fast.data.augment import augment
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 from torch import from_numpy
 
-from ..config import DataConfig
-from ..errors import InputError
-from .augment import check_augment
-from .image_data import ImageData
-from .sources import SOURCES
-from .subsets import balanced_subset, redraw_labels, stream
-from .validate import validate
+from ro_fast.config import DataConfig
+from ro_fast.data.augment import check_augment
+from ro_fast.data.image_data import ImageData
+from ro_fast.data.sources import SOURCES
+from ro_fast.data.subsets import balanced_subset, redraw_labels, stream
+from ro_fast.data.validate import validate
+from ro_fast.errors import InputError
 
 
 def load_data(config: DataConfig) -> ImageData:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ..config import DataConfig
-from ..errors import InputError
-from .fetch import find_or_download
-from .files import read_bytes, read_idx, read_image_folder, read_mat, read_npz, read_pickle
-from .subsets import balanced_subset, stream
+from ro_fast.config import DataConfig
+from ro_fast.data.fetch import find_or_download
+from ro_fast.data.files import read_bytes, read_idx, read_image_folder, read_mat, read_npz, read_pickle
+from ro_fast.data.subsets import balanced_subset, stream
+from ro_fast.errors import InputError
 
 DIGITS_TEST_SIZE = 597  # of 1797; leaves 1000 to train on and 200 to validate
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")

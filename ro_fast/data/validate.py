@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..errors import InputError
-from .sources import Arrays
+from ro_fast.data.sources import Arrays
+from ro_fast.errors import InputError
 
 
 def validate(source: Arrays) -> int:

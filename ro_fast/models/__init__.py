@@ -6,15 +6,15 @@ from collections.abc import Callable, Sequence
 
 from torch import nn
 
-from ..config import ModelConfig
-from ..errors import InputError
-from .mlp import mlp
-from .network import Network
-from .normalize import Normalize
-from .preact_resnet import preact_resnet18
-from .small_cnn import small_cnn
-from .timm_model import TimmModel
-from .wide_resnet import wide_resnet34_10
+from ro_fast.config import ModelConfig
+from ro_fast.errors import InputError
+from ro_fast.models.mlp import mlp
+from ro_fast.models.network import Network
+from ro_fast.models.normalize import Normalize
+from ro_fast.models.preact_resnet import preact_resnet18
+from ro_fast.models.small_cnn import small_cnn
+from ro_fast.models.timm_model import TimmModel
+from ro_fast.models.wide_resnet import wide_resnet34_10
 
 __all__ = ["MODELS", "Network", "Normalize", "TimmModel", "build_model"]
 

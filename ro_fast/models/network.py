@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from .normalize import Normalize
+from ro_fast.models.normalize import Normalize
 
 
 class Network(nn.Module):

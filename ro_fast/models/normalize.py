@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError
+from ro_fast.errors import InputError
 
 
 class Normalize(nn.Module):

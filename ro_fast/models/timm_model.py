@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from ..errors import InputError
-from .normalize import Normalize
+from ro_fast.errors import InputError
+from ro_fast.models.normalize import Normalize
 
 
 class TimmModel(nn.Module):

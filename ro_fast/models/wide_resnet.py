@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from .preact_resnet import preact_trunk
+from ro_fast.models.preact_resnet import preact_trunk
 
 
 def wide_resnet34_10(image_shape: tuple[int, ...], width: int = 0) -> tuple[nn.Module, int]:

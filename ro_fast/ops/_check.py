@@ -34,7 +34,7 @@ def check_images(op: str, **tensors: Tensor) -> None:
 def check_per_sample(op: str, name: str, tensor: Tensor, like: Tensor) -> None:
     """A tensor with one value a sample: shape [N], on the device of ``like``."""
     if tensor.shape != like.shape[:1]:
-        raise ValueError(f"{op}: {name} has shape {list(tensor.shape)}; one value for each of the {like.shape[0]} samples is needed")
+        raise ValueError(f"{op}: {name} has shape {list(tensor.shape)}; one value for each of {like.shape[0]} samples is needed")
     if tensor.device != like.device:
         raise ValueError(f"{op}: {name} is on {tensor.device}, the samples on {like.device}; they should agree")
 

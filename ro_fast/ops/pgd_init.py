@@ -31,14 +31,14 @@ def _reference(
     out.copy_((x.to(dtype) + radius * direction).clamp(lo, hi))
 
 
-def _new(x: Tensor, noise: Tensor, *rest) -> Tensor:  # type: ignore[no-untyped-def]
+def _new(x: Tensor, noise: Tensor, *rest) -> Tensor:
     order = _layout.order_of(x)
     out = _fake(x)
     backends.select("pgd_init", x.device.type)(out, _layout.in_order(x, order), _layout.in_order(noise, order), *rest)
     return out
 
 
-def _fake(x: Tensor, *rest) -> Tensor:  # type: ignore[no-untyped-def]
+def _fake(x: Tensor, *rest) -> Tensor:
     return torch.empty_like(x, memory_format=_layout.order_of(x))
 
 

@@ -53,7 +53,7 @@ def _row_norm(t: Tensor) -> Tensor:
     return torch.linalg.vector_norm(t, dim=tuple(range(1, t.dim())), keepdim=True, dtype=torch.float64).to(t.dtype)
 
 
-def _into(out: Tensor, x_adv: Tensor, x: Tensor, grad: Tensor, *rest) -> None:  # type: ignore[no-untyped-def]
+def _into(out: Tensor, x_adv: Tensor, x: Tensor, grad: Tensor, *rest) -> None:
     order = _layout.order_of(x_adv)
     written = out if out.is_contiguous(memory_format=order) else torch.empty_like(out, memory_format=order)
     images = (_layout.in_order(t, order) for t in (x_adv, x, grad))
@@ -62,13 +62,13 @@ def _into(out: Tensor, x_adv: Tensor, x: Tensor, grad: Tensor, *rest) -> None:  
         out.copy_(written)
 
 
-def _new(x_adv: Tensor, *rest) -> Tensor:  # type: ignore[no-untyped-def]
+def _new(x_adv: Tensor, *rest) -> Tensor:
     out = _fake(x_adv)
     _into(out, x_adv, *rest)
     return out
 
 
-def _fake(x_adv: Tensor, *rest) -> Tensor:  # type: ignore[no-untyped-def]
+def _fake(x_adv: Tensor, *rest) -> Tensor:
     return torch.empty_like(x_adv, memory_format=_layout.order_of(x_adv))
 
 

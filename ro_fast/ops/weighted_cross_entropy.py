@@ -38,12 +38,11 @@ def _reference(logits: Tensor, target: Tensor, weight: Tensor | None, label_smoo
     # 0·log 0 = 0: a class without target mass says nothing, however small its probability.
     ce = -torch.where(q == 0, 0.0, q * log_p).sum(1)
     scale = _scale(logits, weight, reduction)
-    if reduction == "none":
-        return scale * ce
     if reduction == "mean" and len(ce) == 0:
         return ce.new_tensor(float("nan"))
     # A sample of weight 0 is left out altogether, also where its loss is infinite.
-    return torch.where(scale == 0, 0.0, scale * ce).sum()
+    loss = torch.where(scale == 0, 0.0, scale * ce)
+    return loss if reduction == "none" else loss.sum()
 
 
 def _reference_backward(
@@ -76,12 +75,12 @@ def _fake(logits: Tensor, target: Tensor, weight: Tensor | None, label_smoothing
     return logits.new_empty(shape, dtype=_check.compute_dtype(logits))
 
 
-def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
+def _setup_context(ctx, inputs, output) -> None:
     logits, target, weight, ctx.label_smoothing, ctx.reduction = inputs
     ctx.save_for_backward(logits, target, weight)
 
 
-def _autograd(ctx, grad: Tensor):  # type: ignore[no-untyped-def]
+def _autograd(ctx, grad: Tensor):
     logits, target, weight = ctx.saved_tensors
     backward = torch.ops.ro_fast.weighted_cross_entropy_backward
     return backward(grad, logits, target, weight, ctx.label_smoothing, ctx.reduction), None, None, None, None

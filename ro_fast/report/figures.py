@@ -52,7 +52,7 @@ def draw_curves(results: Mapping[str, Any], curves: Curves, width: float) -> Fig
     figure = _figure(width, 2.3 * rows + 0.6)
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     colours = _colours(curves)
-    for index, (ax, (arm, curve)) in enumerate(zip(axes.flat, curves.items())):
+    for index, (ax, (arm, curve)) in enumerate(zip(axes.flat, curves.items(), strict=False)):
         if BASELINE in curves and arm != BASELINE:
             reference = curves[BASELINE]
             ax.plot(reference["epoch"], 100 * reference["test_robust_acc"].mean(axis=0), color=GREY, lw=1.1)

@@ -1,0 +1,301 @@
+"""The operators on every backend that is there, against the reference and against float64."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ro_fast import backends
+from ro_fast.ops import OPS, class_moments, pgd_init, pgd_step, weighted_cross_entropy
+from ro_fast.testing import LAYOUTS, Sample, assert_close, backends_for, outputs, samples
+
+pytestmark = pytest.mark.usefixtures("nan_in_new_memory")
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float64)
+
+
+@pytest.fixture(params=backends.BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    reason = backends_for("pgd_step")[request.param]
+    if reason is not None:
+        pytest.skip(f"{request.param}: {reason}")
+    return request.param
+
+
+# -- right -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("op", OPS)
+def test_as_close_to_float64_as_the_reference(op: str, dtype: torch.dtype, layout: str, backend: str) -> None:
+    for sample in samples(op, dtype, layout=layout):
+        with backends.use_backend("reference"):
+            reference = sample.run()
+        with backends.use_backend(backend):
+            ours = sample.run()
+        assert_close(ours, reference, sample.truth(), dtype, sample)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_gradient_as_close_to_float64_as_the_reference(dtype: torch.dtype, backend: str) -> None:
+    def gradient(sample: Sample, name: str) -> torch.Tensor:
+        logits, *rest = sample.args
+        logits = logits.detach().requires_grad_()
+        with backends.use_backend(name):
+            loss = Sample(sample.op, sample.name, (logits, *rest), sample.kwargs).run()
+            loss.backward(torch.linspace(0.5, 1.5, loss.numel(), dtype=loss.dtype).view(loss.shape))
+        assert logits.grad is not None
+        return logits.grad
+
+    for sample in samples("weighted_cross_entropy", dtype):
+        truth = gradient(sample.map(lambda t: t.double()), "reference")
+        assert_close(gradient(sample, backend), gradient(sample, "reference"), truth, dtype, f"gradient of {sample}")
+
+
+@pytest.mark.parametrize("reduction", ["none", "sum", "mean", "weighted_mean"])
+@pytest.mark.parametrize("soft", [False, True])
+def test_gradcheck(reduction: str, soft: bool, backend: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(4, 5, dtype=torch.float64, generator=generator, requires_grad=True)
+    weight = torch.rand(4, dtype=torch.float64, generator=generator)
+    target = torch.rand(4, 5, dtype=torch.float64, generator=generator) if soft else torch.tensor([0, 4, 2, 2])
+
+    def loss(logits: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        return weighted_cross_entropy(logits, target, weight, label_smoothing=0.2, reduction=reduction)
+
+    with backends.use_backend(backend):
+        assert torch.autograd.gradcheck(loss, (logits, weight), nondet_tol=0.0)
+        assert torch.autograd.gradcheck(loss, (logits, weight.requires_grad_()), nondet_tol=0.0)
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_opcheck(op: str, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Schemas, fakes and autograd registrations, called as ``torch.ops.ro_fast`` with the public function's arguments."""
+    calls = []
+    names = [name for name in dir(torch.ops.ro_fast) if name.startswith(op)] or [op]
+    for name in names:
+        packet = getattr(torch.ops.ro_fast, name)
+
+        def record(*args: object, packet: object = packet) -> object:
+            calls.append((packet.default, args))  # type: ignore[attr-defined]
+            return packet(*args)  # type: ignore[operator]
+
+        monkeypatch.setattr(torch.ops.ro_fast, name, record)
+    for sample in itertools.islice(samples(op), 0, None, 4):
+        result = sample.run()
+        if op == "pgd_step":
+            sample.args[0].copy_(outputs(result)[0])
+            OPS[op](*sample.args, **sample.kwargs, out=torch.empty_like(sample.args[0]))
+    monkeypatch.undo()
+    assert calls
+    with backends.use_backend(backend):
+        for overload, args in calls:
+            if op == "weighted_cross_entropy" and args[0].dim() == 2 and len(args[0]):
+                args = (args[0].detach().requires_grad_(), *args[1:])
+            torch.library.opcheck(overload, args)
+
+
+def test_agrees_with_torch_cross_entropy(backend: str) -> None:
+    generator = torch.Generator().manual_seed(1)
+    logits, y = torch.randn(9, 7, generator=generator), torch.randint(7, (9,), generator=generator)
+    for smoothing, reduction in itertools.product((0.0, 0.3), ("none", "sum", "mean")):
+        expected = torch.nn.functional.cross_entropy(logits, y, label_smoothing=smoothing, reduction=reduction)
+        with backends.use_backend(backend):
+            found = weighted_cross_entropy(logits, y, label_smoothing=smoothing, reduction=reduction)
+        torch.testing.assert_close(found, expected)
+
+
+def test_mean_of_nothing_is_nan_as_in_torch(backend: str) -> None:
+    with backends.use_backend(backend):
+        assert weighted_cross_entropy(torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64)).isnan()
+
+
+@pytest.mark.parametrize("name", ["reference", "native"])
+def test_a_label_out_of_range_is_no_silent_result(name: str) -> None:
+    if reason := backends_for("weighted_cross_entropy")[name]:
+        pytest.skip(reason)
+    with backends.use_backend(name), pytest.raises((RuntimeError, IndexError)):
+        weighted_cross_entropy(torch.zeros(3, 4), torch.tensor([0, 4, 1]))
+
+
+# -- in place, in order ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_memory_order_is_kept_and_out_is_written_in_place(order: torch.memory_format, backend: str) -> None:
+    x, noise, grad = (torch.rand(3, 2, 4, 5).contiguous(memory_format=order) for _ in range(3))
+    with backends.use_backend(backend):
+        start = pgd_init(x, 0.1, noise)
+        moved = pgd_step(start, x, grad - 0.5, 0.1, 0.05)
+        assert start.is_contiguous(memory_format=order)
+        assert moved.is_contiguous(memory_format=order)
+        for out in (torch.empty_like(x), start, torch.empty(3, 2, 4, 5, 2)[..., 0]):
+            where = out.data_ptr()
+            again = pgd_step(start, x, grad - 0.5, 0.1, 0.05, out=out)
+            assert again is out
+            assert again.data_ptr() == where
+            assert torch.equal(again, moved) or out is start
+            if out is start:
+                assert torch.equal(out, moved)
+                start = pgd_init(x, 0.1, noise)
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_native_does_not_depend_on_the_number_of_threads(op: str) -> None:
+    if reason := backends_for(op)["native"]:
+        pytest.skip(reason)
+    before = torch.get_num_threads()
+    generator = torch.Generator().manual_seed(0)
+    x, noise = (torch.rand(300, 3, 20, 20, generator=generator) for _ in range(2))
+    features, labels = x.flatten(1)[:, :65].contiguous(), torch.randint(7, (300,), generator=generator)
+    calls = {
+        "pgd_step": lambda: pgd_step(x, x, noise - 0.5, 0.5, 0.3, norm="l2"),
+        "pgd_init": lambda: pgd_init(x, 0.5, noise - 0.5, norm="l2"),
+        "weighted_cross_entropy": lambda: weighted_cross_entropy(features, labels),
+        "class_moments": lambda: class_moments(features, labels, 7, covariance=True),
+    }
+    try:
+        results = []
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            with backends.use_backend("native"):
+                results.append(outputs(calls[op]()))
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+def test_compiles_into_one_graph(backend: str) -> None:
+    def step(logits_of: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        logits = x.flatten(1) @ logits_of
+        loss = weighted_cross_entropy(logits, y, reduction="sum")
+        return pgd_step(x, x, x - 0.5, 0.1, 0.05) * loss
+
+    weights, x, y = torch.rand(12, 4), torch.rand(3, 3, 2, 2), torch.tensor([0, 1, 3])
+    with backends.use_backend(backend):
+        expected = step(weights, x, y)
+        found = torch.compile(step, fullgraph=True, backend="aot_eager")(weights, x, y)
+    torch.testing.assert_close(found, expected)
+
+
+# -- properties --------------------------------------------------------------------------------------------------------
+
+finite = st.floats(-3, 3, width=32)
+shapes = st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(1, 5))
+
+
+@given(shapes, st.floats(0, 1), st.floats(0, 1), st.sampled_from(["linf", "l2"]), st.integers(0, 2**31))
+def test_a_step_stays_in_ball_and_range(shape: tuple, eps: float, alpha: float, norm: str, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    x, start, grad = (torch.rand(shape, generator=generator) for _ in range(3))
+    active = torch.rand(shape[0], generator=generator) < 0.5
+    for name in ("reference", "native"):
+        if backends_for("pgd_step")[name]:
+            continue
+        with backends.use_backend(name):
+            start = pgd_init(x, eps, 2 * start - 1, norm=norm)
+            moved = pgd_step(start, x, grad - 0.5, eps, alpha, norm=norm, active=active)
+        for points in (start, moved):
+            delta = (points - x).flatten(1)
+            size = delta.abs().amax(1) if norm == "linf" else delta.norm(dim=1)
+            assert (size <= eps + 1e-5).all()
+            assert points.min() >= 0
+            assert points.max() <= 1
+        assert torch.equal(moved[~active], start[~active])
+
+
+@given(st.integers(1, 12), st.integers(1, 6), st.integers(0, 2**31))
+def test_weights_of_0_and_1_choose_a_subset(n: int, classes: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    logits, y = torch.randn(n, classes, generator=generator), torch.randint(classes, (n,), generator=generator)
+    keep = torch.rand(n, generator=generator) < 0.5
+    loss = weighted_cross_entropy(logits, y, keep.float(), reduction="weighted_mean")
+    expected = torch.nn.functional.cross_entropy(logits[keep], y[keep]) if keep.any() else torch.zeros(())
+    torch.testing.assert_close(loss, expected)
+
+
+@given(st.integers(0, 20), st.integers(0, 20), st.integers(1, 5), st.integers(1, 4), st.integers(0, 2**31))
+def test_moments_of_parts_merge_to_those_of_the_whole(n: int, m: int, d: int, classes: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    f = torch.randn(n + m, d, generator=generator, dtype=torch.float64)
+    y = torch.randint(classes, (n + m,), generator=generator)
+    whole = class_moments(f, y, classes, covariance=True)
+    merged = class_moments(f[:n], y[:n], classes, covariance=True).merge(class_moments(f[n:], y[n:], classes, covariance=True))
+    assert torch.equal(whole.count, merged.count)
+    torch.testing.assert_close(merged.mean, whole.mean)
+    torch.testing.assert_close(merged.scatter, whole.scatter)
+    assert torch.equal(whole.scatter, whole.scatter.mT)
+    assert (torch.linalg.eigvalsh(whole.scatter) >= -1e-9).all()
+
+
+# -- what doesn't fit --------------------------------------------------------------------------------------------------
+
+X, Z, Y = torch.rand(2, 3), torch.zeros(2, 4), torch.tensor([0, 1])
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: pgd_step(X, X, X[:, :2], 0.1, 0.1), r"grad has shape \[2, 2\], x_adv has \[2, 3\]"),
+        (lambda: pgd_step(X, X.double(), X, 0.1, 0.1), r"x is torch.float64, x_adv is torch.float32"),
+        (lambda: pgd_step(X.int(), X, X, 0.1, 0.1), "int32"),
+        (lambda: pgd_step(X, X, X, 8, 0.1), r"eps = 8 .*8/255 = 0.03137"),
+        (lambda: pgd_step(X, X, X, 0.1, 2), r"alpha = 2 .*2/255"),
+        (lambda: pgd_step(X, X, X, -0.1, 0.1), "eps = -0.1"),
+        (lambda: pgd_step(X, X, X, math.nan, 0.1), "eps = nan"),
+        (lambda: pgd_step(X, X, X, torch.rand(3), 0.1), r"eps has shape \[3\]; one value for each of 2"),
+        (lambda: pgd_step(X, X, X, 0.1, 0.1, norm="l1"), "'l1'.*linf, l2"),
+        (lambda: pgd_step(X, X, X, 0.1, 0.1, lo=1.0, hi=0.0), r"\[1, 0\]"),
+        (lambda: pgd_step(X, X, X, 0.1, 0.1, active=torch.ones(2)), "float32; torch.bool"),
+        (lambda: pgd_step(X, X, X, 0.1, 0.1, out=torch.empty(3, 2)), r"out has shape \[3, 2\]"),
+        (lambda: pgd_init(X, 8, X), "8/255"),
+        (lambda: pgd_init(X, 0.1, X[:1]), r"noise has shape \[1, 3\], x has \[2, 3\]"),
+        (lambda: weighted_cross_entropy(Z, Y.int()), "int32; torch.int64"),
+        (lambda: weighted_cross_entropy(Z, Y[:1]), r"target has shape \[1\]"),
+        (lambda: weighted_cross_entropy(Z, torch.rand(2, 3)), r"\[2, 3\]; \[2\] or \[2, 4\]"),
+        (lambda: weighted_cross_entropy(Z, torch.rand(2, 4, requires_grad=True)), "detach"),
+        (lambda: weighted_cross_entropy(Z, Y, torch.ones(3)), r"weight has shape \[3\]"),
+        (lambda: weighted_cross_entropy(Z, Y, reduction="avg"), "'avg'.*weighted_mean"),
+        (lambda: weighted_cross_entropy(Z, Y, label_smoothing=1.5), "1.5"),
+        (lambda: weighted_cross_entropy(Z[0], Y), r"\[4\]; \[N, C\]"),
+        (lambda: class_moments(X, Y.float(), 2), "float32; torch.int64"),
+        (lambda: class_moments(X, Y, 0), "num_classes = 0"),
+        (lambda: class_moments(X[0], Y, 2), r"\[3\]; \[N, D\]"),
+    ],
+)  # fmt: skip
+def test_arguments_that_do_not_fit_are_told(call: object, words: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=words):
+        call()  # type: ignore[operator]
+
+
+# -- backends ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_named_backend_that_cannot_run_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    backends._resolve.cache_clear()
+    if torch.cuda.is_available():
+        pytest.skip("a GPU is there")
+    with backends.use_backend("triton"), pytest.raises(ValueError, match=r"'triton' cannot run pgd_step on cpu: .*reference"):
+        pgd_step(X, X, X, 0.1, 0.1)
+    backends._resolve.cache_clear()
+    with pytest.raises(ValueError, match="'metal'.*reference, triton, native"):
+        backends.use_backend("metal").__enter__()
+
+
+def test_use_backend_goes_before_the_environment_and_is_undone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RO_FAST_BACKEND", "reference")
+    assert backends.running("pgd_step", "cpu") == "reference"
+    with backends.use_backend("native"):
+        assert backends.running("pgd_step", "cpu") == "native"
+    assert backends.running("pgd_step", "cpu") == "reference"
+    assert "pgd_step on cpu: reference (named)" in backends.explain("pgd_step", "cpu")
+    monkeypatch.setenv("RO_FAST_BACKEND", "fast")
+    with pytest.raises(ValueError, match="'fast'"):
+        pgd_step(X, X, X, 0.1, 0.1)
