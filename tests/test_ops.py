@@ -285,7 +285,7 @@ def test_a_named_backend_that_cannot_run_is_an_error(monkeypatch: pytest.MonkeyP
     with backends.use_backend("triton"), pytest.raises(ValueError, match=r"'triton' cannot run pgd_step on cpu: .*reference"):
         pgd_step(X, X, X, 0.1, 0.1)
     backends._resolve.cache_clear()
-    with pytest.raises(ValueError, match="'metal'.*reference, triton, native"):
+    with pytest.raises(ValueError, match=r"'metal'.*reference, triton, native"):
         backends.use_backend("metal").__enter__()
 
 

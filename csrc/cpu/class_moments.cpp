@@ -137,7 +137,7 @@ std::tuple<Tensor, Tensor, Tensor> class_moments(Tensor features, Tensor labels,
     if (!covariance) return;
     std::vector<std::vector<int64_t>> members(num_classes);
     for (int64_t n = 0; n < rows; ++n) members[y[n]].push_back(n);
-    std::vector<double> packed(kDepth * (width + kPanel - 1) / kPanel * kPanel);
+    std::vector<double> packed(kDepth * (width + kPanel));
     double* scatters = mutable_data<double>(scatter);
     for (int64_t c = 0; c < num_classes; ++c) {
       class_scatter(f, means + c * width, members[c], width, packed.data(), scatters + c * width * width);

@@ -20,7 +20,7 @@ constexpr int64_t kBlock = 1024;  // logits exponentiated at once: fills vectors
 
 // e^x for x ≤ 0 to 1 ulp; results below the normal range are 0. The range reduction and polynomial of Cephes' expf.
 inline float exp_nonpositive(float x) {
-  const float k = std::nearbyint(std::max(x, -88.f) * 1.44269504f);
+  const float k = std::nearbyint((x > -88.f ? x : -88.f) * 1.44269504f);  // of NaN too a number that fits an int
   const float r = x - k * 0.693359375f + k * 2.12194440e-4f;
   float p = 1.9875691500e-4f;
   p = p * r + 1.3981999507e-3f;
@@ -29,92 +29,106 @@ inline float exp_nonpositive(float x) {
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
   p = p * r * r + r + 1;
-  const int32_t bits = (int32_t(k) + 127) << 23;
+  const uint32_t bits = uint32_t(int32_t(k) + 127) << 23;
   float power;
   std::memcpy(&power, &bits, sizeof power);
   return x < -87.3f ? 0 : p * power;
 }
 inline double exp_nonpositive(double x) { return std::exp(x); }
 
-// For each row z − max z and its exponential; a NaN stays in its row.
+// For each row z − max z, its exponential e and Σ_c e_c. A NaN makes its whole row NaN by way of the sum.
 template <class T, class C>
-RO_FAST_CLONES void exponentiate(const T* logits, int64_t rows, int64_t classes, C* shifted, C* e) {
+RO_FAST_CLONES void exponentiate(const T* logits, int64_t rows, int64_t classes, C* shifted, C* e, double* sums) {
   for (int64_t n = 0; n < rows; ++n) {
     const T* z = logits + n * classes;
     C top = load(z[0]);
-    for (int64_t c = 1; c < classes; ++c) top = std::max(top, C(load(z[c])));
+#pragma omp simd reduction(max : top)
+    for (int64_t c = 1; c < classes; ++c) top = top < C(load(z[c])) ? load(z[c]) : top;
+#pragma omp simd
     for (int64_t c = 0; c < classes; ++c) shifted[n * classes + c] = load(z[c]) - top;
   }
 #pragma omp simd
   for (int64_t i = 0; i < rows * classes; ++i) e[i] = exp_nonpositive(shifted[i]);
+  for (int64_t n = 0; n < rows; ++n) {
+    double sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t c = 0; c < classes; ++c) sum += e[n * classes + c];
+    sums[n] = sum;
+  }
 }
 
-// The targets of a batch: hard labels or soft rows, smoothed.
+// The smoothed target of a row: q_c = keep·t_c + floor, keep = 1 − s, floor = s·Σt/C.
 template <class C>
-struct Targets {
-  const int64_t* hard;  // [N] or null
-  const C* soft;        // [N, C] or null
-  int64_t classes;
-  C keep, spread;  // 1 − s, s/C
+struct Target {
+  const C* soft;  // t [C], or null where t is one at `hard` and zero elsewhere
+  int64_t hard;
+  C mass;  // Σt
+  C keep, floor;
 
-  // Σ_c t_nc
-  C mass(int64_t n) const {
-    if (hard) return 1;
-    C sum = 0;
-    for (int64_t c = 0; c < classes; ++c) sum += soft[n * classes + c];
-    return sum;
-  }
-  // q_nc
-  C at(int64_t n, int64_t c, C mass) const {
-    return keep * (hard ? C(hard[n] == c) : soft[n * classes + c]) + spread * mass;
-  }
+  C at(int64_t c) const { return soft ? keep * soft[c] + floor : floor; }  // a hard label's own mass left out
 };
 
+// ce = −Σ_c q_c·log p_c with −log p_c = log Σe − (z_c − max z), in float64: log Σe is all that a confident row has.
 template <class C>
-C cross_entropy(const Targets<C>& targets, int64_t n, const C* shifted, C log_sum) {
-  if (targets.hard && targets.spread == 0) return log_sum - shifted[targets.hard[n]];
-  const C mass = targets.mass(n);
-  C ce = 0;
-  for (int64_t c = 0; c < targets.classes; ++c) {
-    const C q = targets.at(n, c, mass);
-    if (q != 0) ce += q * (log_sum - shifted[c]);
+RO_FAST_CLONES double cross_entropy(const C* shifted, int64_t classes, double log_sum, Target<C> t) {
+  double ce = 0;
+  if (t.soft || t.floor != 0) {
+#pragma omp simd reduction(+ : ce)
+    for (int64_t c = 0; c < classes; ++c) {
+      const double q = t.at(c);
+      ce += q == 0 ? 0 : q * (log_sum - shifted[c]);
+    }
   }
+  if (!t.soft && t.keep != 0) ce += t.keep * (log_sum - shifted[t.hard]);
   return ce;
+}
+
+// ∂(scale·ce)/∂z_c = scale·(e_c·Σt/Σe − q_c)
+template <class T, class C>
+RO_FAST_CLONES void gradient(T* out, const C* e, int64_t classes, double sum, C scale, Target<C> t) {
+  const C to_p = C(t.mass / sum);
+#pragma omp simd
+  for (int64_t c = 0; c < classes; ++c) store(out[c], scale * (e[c] * to_p - t.at(c)));
+  if (!t.soft) store(out[t.hard], scale * (e[t.hard] * to_p - (t.keep + t.floor)));
 }
 
 // Arguments as the kernels take them: the compute dtype throughout, one scale a row.
 template <class T>
 struct Batch {
   using C = Compute<T>;
-  Tensor target_, weight_;  // hold what the pointers below point to
   int64_t rows, classes;
-  const T* logits;
-  const C* weight;  // [N] or null for ones
-  Targets<C> targets;
-  double denominator;  // scale = weight / denominator
+  const T* logits;                   // [N, C]
+  Tensor target, weight;             // in the dtypes pointed to below
+  const int64_t* hard = nullptr;     // [N], else
+  const C* soft = nullptr;           // [N, C]
+  const C* weights = nullptr;        // [N] or null for ones
+  double smoothing, denominator = 1;  // scale = weight / denominator
 
   Batch(
-      const char* op, const Tensor& z, const Tensor& target, const std::optional<Tensor>& w, double label_smoothing,
+      const char* op, const Tensor& z, const Tensor& given, const std::optional<Tensor>& w, double label_smoothing,
       const std::string& reduction)
-      : rows(z.size(0)), classes(z.size(1)), logits(data<T>(z)), weight(nullptr), denominator(1) {
+      : rows(z.size(0)), classes(z.size(1)), logits(data<T>(z)), smoothing(label_smoothing) {
     check_tensor(op, "logits", z, kDtype<T>, rows * classes);
-    const bool soft = target.dim() == 2;
-    target_ = soft ? cast(target) : target;
-    check_tensor(op, "target", target_, soft ? kDtype<C> : ScalarType::Long, soft ? rows * classes : rows);
-    targets = {
-        soft ? nullptr : data<int64_t>(target_), soft ? data<C>(target_) : nullptr, classes, C(1 - label_smoothing),
-        C(label_smoothing / double(classes))};
-    if (targets.hard) check_labels(op, targets.hard, rows, classes);
-    if (w) {
-      weight_ = cast(*w);
-      check_tensor(op, "weight", weight_, kDtype<C>, rows);
-      weight = data<C>(weight_);
+    if (given.dim() == 2) {
+      target = cast(given);
+      check_tensor(op, "target", target, kDtype<C>, rows * classes);
+      soft = data<C>(target);
+    } else {
+      target = given;
+      check_tensor(op, "target", target, ScalarType::Long, rows);
+      hard = data<int64_t>(target);
+      check_labels(op, hard, rows, classes);
     }
-    if (reduction == "mean" || (reduction == "weighted_mean" && !weight)) {
+    if (w) {
+      weight = cast(*w);
+      check_tensor(op, "weight", weight, kDtype<C>, rows);
+      weights = data<C>(weight);
+    }
+    if (reduction == "mean" || (reduction == "weighted_mean" && !weights)) {
       denominator = double(rows);
     } else if (reduction == "weighted_mean") {
       denominator = 0;
-      for (int64_t n = 0; n < rows; ++n) denominator += weight[n];
+      for (int64_t n = 0; n < rows; ++n) denominator += weights[n];
     } else {
       check(reduction == "sum" || reduction == "none", op, "reduction '", reduction, "' is unknown");
     }
@@ -122,7 +136,16 @@ struct Batch {
 
   static Tensor cast(const Tensor& t) { return t.scalar_type() == kDtype<C> ? t : torch::stable::to(t, kDtype<C>); }
 
-  C weight_of(int64_t n) const { return weight ? weight[n] : C(1); }
+  C weight_of(int64_t n) const { return weights ? weights[n] : C(1); }
+
+  Target<C> target_of(int64_t n) const {
+    const C keep = C(1 - smoothing);
+    if (hard) return {nullptr, hard[n], 1, keep, C(smoothing / double(classes))};
+    const C* t = soft + n * classes;
+    double mass = 0;
+    for (int64_t c = 0; c < classes; ++c) mass += t[c];
+    return {t, 0, C(mass), keep, C(smoothing * mass / double(classes))};
+  }
 
   // Calls f(n, shifted, e, sum) for each row: z − max z [C], its exponential [C] and Σ_c of that.
   template <class F>
@@ -130,16 +153,12 @@ struct Batch {
     parallel_rows(rows, 8 * classes, [&](int64_t begin, int64_t end) {
       const int64_t block = std::max<int64_t>(1, kBlock / classes);
       std::vector<C> buffer(2 * block * classes);
+      std::vector<double> sums(block);
       C *shifted = buffer.data(), *e = shifted + block * classes;
       for (int64_t from = begin; from < end; from += block) {
         const int64_t count = std::min(block, end - from);
-        exponentiate(logits + from * classes, count, classes, shifted, e);
-        for (int64_t n = 0; n < count; ++n) {
-          const C* row = e + n * classes;
-          C sum = 0;
-          for (int64_t c = 0; c < classes; ++c) sum += row[c];
-          f(from + n, shifted + n * classes, row, sum);
-        }
+        exponentiate(logits + from * classes, count, classes, shifted, e, sums.data());
+        for (int64_t n = 0; n < count; ++n) f(from + n, shifted + n * classes, e + n * classes, sums[n]);
       }
     });
   }
@@ -156,9 +175,9 @@ Tensor weighted_cross_entropy(
     const Batch<T> batch(op, logits, target, weight, label_smoothing, reduction);
     const Tensor losses = torch::stable::new_empty(logits, {batch.rows}, kDtype<C>);
     C* loss = mutable_data<C>(losses);
-    batch.for_each_row([&](int64_t n, const C* shifted, const C*, C sum) {
+    batch.for_each_row([&](int64_t n, const C* shifted, const C*, double sum) {
       const C w = batch.weight_of(n);
-      loss[n] = w == 0 ? 0 : w * cross_entropy(batch.targets, n, shifted, std::log(sum));
+      loss[n] = w == 0 ? 0 : C(w * cross_entropy(shifted, batch.classes, std::log(sum), batch.target_of(n)));
     });
     if (reduction == "none") return losses;
     // One after another, so that the sum does not depend on the number of threads.
@@ -184,13 +203,13 @@ Tensor weighted_cross_entropy_backward(
     const C* g = data<C>(grad);
     const Tensor result = torch::stable::new_empty(logits, {batch.rows, batch.classes}, kDtype<T>);
     T* out = mutable_data<T>(result);
-    batch.for_each_row([&](int64_t n, const C*, const C* e, C sum) {
+    batch.for_each_row([&](int64_t n, const C*, const C* e, double sum) {
       T* row = out + n * batch.classes;
       const C weighted = g[per_row ? n : 0] * batch.weight_of(n);
-      const C scale = weighted == 0 || batch.denominator == 0 ? 0 : C(weighted / batch.denominator);
-      const C mass = batch.targets.mass(n), scale_p = mass / sum;
-      for (int64_t c = 0; c < batch.classes; ++c) {
-        store(row[c], scale == 0 ? 0 : scale * (e[c] * scale_p - batch.targets.at(n, c, mass)));
+      if (weighted == 0 || batch.denominator == 0) {
+        std::fill_n(row, batch.classes, T{});
+      } else {
+        gradient(row, e, batch.classes, sum, C(weighted / batch.denominator), batch.target_of(n));
       }
     });
     return result;

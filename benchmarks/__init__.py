@@ -1,0 +1,1 @@
+"""Speed, measured in pairs against the rivals; nothing of it is a test."""

@@ -1,0 +1,33 @@
+"""``pytest benchmarks --benchmark-enable``: each operator on each backend with pytest-benchmark, after it was found right."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ro_fast import backends
+from ro_fast.ops import OPS
+from ro_fast.testing import assert_close, backends_for, samples
+
+X, GRAD = torch.rand(128, 3, 32, 32), torch.randn(128, 3, 32, 32)
+CALLS = {
+    "pgd_step": (X, X, GRAD, 8 / 255, 2 / 255),
+    "pgd_init": (X, 8 / 255, GRAD.clamp(-1, 1)),
+    "weighted_cross_entropy": (torch.randn(128, 10), torch.randint(10, (128,)), torch.rand(128)),
+    "class_moments": (torch.randn(1000, 64), torch.randint(10, (1000,)), 10),
+}
+
+
+@pytest.mark.parametrize("backend", backends.BACKENDS)
+@pytest.mark.parametrize("op", OPS)
+def test_speed(benchmark, op: str, backend: str) -> None:  # type: ignore[no-untyped-def]
+    if backend == "triton" and not torch.cuda.is_available():
+        pytest.skip("Triton's interpreter on a CPU is for tests, not for timing")
+    if reason := backends_for(op)[backend]:
+        pytest.skip(f"{backend}: {reason}")
+    with backends.use_backend(backend):
+        for sample in samples(op):  # no speed for a wrong operator
+            with backends.use_backend("reference"):
+                reference = sample.run()
+            assert_close(sample.run(), reference, sample.truth(), torch.float32, sample)
+        benchmark(OPS[op], *CALLS[op])
