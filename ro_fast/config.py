@@ -20,7 +20,7 @@ class DataConfig:
     name: str = "digits"
     path: str | None = None  # file (npz) or folder that holds the data; None: where the data set's own tools put it
     train_size: int | None = None  # class-balanced subset of the training images; None: all
-    test_size: int | None = None  # class-balanced subset of the test images; None: all
+    test_size: int | None = None  # class-balanced subset of the test images; None: all, or with train_size as many, at least 1000
     val_size: int | None = None  # held out of the training pool; None: a fifth of train_size, at most 1000
     label_noise: float = 0.0  # share of training labels redrawn uniformly over all classes
     eps: float = 8 / 255  # the L∞ radius that is customary for these images

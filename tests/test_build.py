@@ -69,6 +69,16 @@ def test_doctor_says_what_is_missing_and_what_brings_it(monkeypatch: pytest.Monk
     assert all(op in text for op in ("pgd_step", "pgd_init", "weighted_cross_entropy", "class_moments"))
 
 
+def test_pyproject_lists_every_package_and_source() -> None:
+    tomllib = pytest.importorskip("tomllib")
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    found = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "ro_fast").rglob("__init__.py")}
+    assert set(settings["packages"]) == found | {"ro_fast.configs", "ro_fast.csrc", "ro_fast.kernels"}
+    (module,) = settings["ext-modules"]
+    on_disk = {path.relative_to(ROOT).as_posix() for path in (ROOT / "csrc").rglob("*.*") if path.suffix in (".cpp", ".h")}
+    assert {*module["sources"], *module["depends"]} == on_disk
+
+
 def test_kernels_is_no_top_level_package() -> None:
     result = subprocess.run([sys.executable, "-c", "import kernels"], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode != 0 and "ro_fast.kernels" in result.stderr

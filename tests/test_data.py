@@ -371,9 +371,10 @@ def test_a_truncated_idx_file(tmp_path):
 @pytest.mark.skipif(not REAL_FASHION_MNIST.is_dir(), reason="Debian's dataset-fashion-mnist is not installed")
 def test_fashion_mnist_of_debian():
     data = load("fashion_mnist", train_size=2000)
-    assert (len(data.x_train), len(data.x_val), len(data.x_test)) == (2000, 400, 10000)
+    assert (len(data.x_train), len(data.x_val), len(data.x_test)) == (2000, 400, 2000)
     assert counts(data.y_train).tolist() == [200] * 10
     assert data.mean_std()[0][0] == pytest.approx(0.286, abs=0.01)
+    assert [len(load("fashion_mnist", train_size=n).y_test) for n in (50, None)] == [1000, 10000]
 
 
 def cifar_files(label_key, names, classes):

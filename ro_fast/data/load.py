@@ -81,8 +81,10 @@ def _split(config: DataConfig, labels: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def _take_test(config: DataConfig, labels: np.ndarray) -> np.ndarray:
-    if config.test_size is None:
-        return np.arange(len(labels))
-    if config.test_size > len(labels):
-        raise InputError(f"data.test_size={config.test_size} exceeds the {len(labels)} test images of {config.name}")
-    return balanced_subset(labels, config.test_size, stream(config.seed, "test"))
+    size = config.test_size
+    if size is None:
+        # Every epoch attacks the test images too: thousands of them would cost more than training on a small subset.
+        size = len(labels) if config.train_size is None else min(len(labels), max(1000, config.train_size))
+    if size > len(labels):
+        raise InputError(f"data.test_size={size} exceeds the {len(labels)} test images of {config.name}")
+    return balanced_subset(labels, size, stream(config.seed, "test"))
