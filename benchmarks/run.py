@@ -12,7 +12,6 @@ import json
 import os
 import platform
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from benchmarks.paired import Row, copy_speed, paired
 from ro_fast import backends
 from ro_fast.attacks import PGD
 from ro_fast.config import ModelConfig, SmallLossConfig
-from ro_fast.environment import environment
+from ro_fast.environment import environment, keep_freed_memory
 from ro_fast.methods import METHODS, Step
 from ro_fast.methods.step import Work
 from ro_fast.models import build_model
@@ -37,7 +36,7 @@ RESULTS = Path(__file__).parent / "results"
 
 def main() -> None:
     """Measures every row, printing each as it comes, and writes them all."""
-    keep_freed_memory()
+    keep_freed_memory()  # else the rivals' chains fault their temporaries in at every step, and we, in place, don't
     torch.set_num_threads(1)
     torch.manual_seed(0)
     rows: list[Row] = []
@@ -48,17 +47,6 @@ def main() -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps({"about": about(), "rows": [r.as_json() for r in rows]}, indent=1) + "\n")
     print(f"written to {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}")
-
-
-def keep_freed_memory() -> None:
-    """Starts this process anew with an allocator that gives nothing back to the kernel.
-
-    glibc returns large tensors when they are freed and faults them in again at the next step: a chain of seven operators
-    then takes three to four times as long, and one that writes in place is not touched. That would flatter us.
-    """
-    settings = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 32), "MALLOC_TOP_PAD_": str(1 << 26)}
-    if any(os.environ.get(key) != value for key, value in settings.items()):
-        os.execve(sys.executable, [sys.executable, "-m", "benchmarks.run"], {**os.environ, **settings})
 
 
 def line(row: Row) -> str:

@@ -62,10 +62,12 @@ def _usage() -> str:
 
 
 def _train(config: Any) -> None:
+    from ro_fast.environment import keep_freed_memory
     from ro_fast.progress import Progress
     from ro_fast.suite import _epochs_done
     from ro_fast.trainer import train
 
+    keep_freed_memory()
     epochs = config.trainer.stop_after or config.trainer.epochs
     with Progress(epochs, "train") as progress:
         progress.add(min(epochs, _epochs_done(Path(config.out))))
@@ -75,10 +77,12 @@ def _train(config: Any) -> None:
 
 
 def _ablate(config: Any) -> None:
+    from ro_fast.environment import keep_freed_memory
     from ro_fast.progress import Progress
     from ro_fast.report import build_report
     from ro_fast.suite import ablate, epochs_to_train
 
+    keep_freed_memory()
     total, done = epochs_to_train(config)
     with Progress(total, "ablate") as progress:
         progress.add(done)

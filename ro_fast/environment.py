@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import platform
 from typing import Any
@@ -48,3 +50,17 @@ def use_threads(threads: int | None) -> None:
             raise InputError(f"threads = {threads} should be at least 1")
         torch.set_num_threads(threads)
         os.environ["OMP_NUM_THREADS"] = str(threads)
+
+
+def keep_freed_memory() -> None:
+    """Lets a process of its own keep the memory that its tensors free; does nothing where the C library is not glibc.
+
+    glibc returns large blocks to the system and faults them in again, page by page, at the next step: a training epoch
+    on a CPU takes 20 to 30 % longer that way. It is a setting of the whole process, so that libraries don't call this.
+    """
+    m_trim_threshold, m_top_pad, m_mmap_threshold = -1, -2, -3  # malloc.h
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+        mallopt(m_mmap_threshold, 1 << 30)
+        mallopt(m_trim_threshold, (1 << 31) - 1)
+        mallopt(m_top_pad, 1 << 26)

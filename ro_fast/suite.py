@@ -25,7 +25,7 @@ from filelock import FileLock
 from ro_fast import checkpoint, trainer
 from ro_fast.config import AblateConfig, ArmConfig, TrainConfig, changed
 from ro_fast.data import ImageData, load_data
-from ro_fast.environment import choose_device, environment, use_threads
+from ro_fast.environment import choose_device, environment, keep_freed_memory, use_threads
 from ro_fast.errors import InputError
 from ro_fast.progress import EpochDone, Listener
 from ro_fast.statistics import summarise_arm, summarise_run
@@ -237,6 +237,7 @@ _news: Any = None  # in a worker: the way back to the suite
 def _start_worker(news: Any, threads: int | None) -> None:
     global _news
     _news = news
+    keep_freed_memory()
     use_threads(threads)
     threading.Thread(target=_follow_parent, daemon=True).start()
 
