@@ -14,6 +14,8 @@ CALLS = {
     "pgd_step": (X, X, GRAD, 8 / 255, 2 / 255),
     "pgd_init": (X, 8 / 255, GRAD.clamp(-1, 1)),
     "weighted_cross_entropy": (torch.randn(128, 10), torch.randint(10, (128,)), torch.rand(128)),
+    "affine_relu": (X, torch.rand(3), torch.rand(3)),
+    "affine_relu_backward": (GRAD, torch.zeros(GRAD.numel() // 8, dtype=torch.uint8)),
     "class_moments": (torch.randn(1000, 64), torch.randint(10, (1000,)), 10),
 }
 

@@ -14,6 +14,20 @@ namespace ro_fast {
 
 using torch::stable::Tensor;
 
+void affine_relu(
+    Tensor out,                      // [N, C, ...] written; may be x itself
+    Tensor bits,                     // uint8 [ceil(size / 8)] written
+    Tensor x,                        // [N, C, ...]
+    std::optional<Tensor> scale,     // [C] in the compute dtype
+    std::optional<Tensor> shift);    // [C] in the compute dtype
+
+void affine_relu_backward(
+    Tensor out,                      // [N, C, ...] written; may be grad itself
+    Tensor grad,                     // [N, C, ...]
+    Tensor bits,                     // uint8 [ceil(size / 8)]
+    std::optional<Tensor> scale,     // [C] in the compute dtype
+    std::optional<Tensor> add);      // [N, C, ...]
+
 void pgd_step(
     Tensor out,                      // [N, ...] written; may be x_adv itself
     Tensor x_adv,                    // [N, ...]

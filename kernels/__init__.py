@@ -18,9 +18,18 @@ try:
 except ImportError as error:
     raise ImportError("triton is not installed") from error
 
+from .affine_relu import affine_relu, affine_relu_backward
 from .class_moments import class_moments
 from .pgd_init import pgd_init
 from .pgd_step import pgd_step
 from .weighted_cross_entropy import weighted_cross_entropy, weighted_cross_entropy_backward
 
-__all__ = ["class_moments", "pgd_init", "pgd_step", "weighted_cross_entropy", "weighted_cross_entropy_backward"]
+__all__ = [
+    "affine_relu",
+    "affine_relu_backward",
+    "class_moments",
+    "pgd_init",
+    "pgd_step",
+    "weighted_cross_entropy",
+    "weighted_cross_entropy_backward",
+]

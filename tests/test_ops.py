@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ro_fast import backends
-from ro_fast.ops import OPS, class_moments, pgd_init, pgd_step, weighted_cross_entropy
+from ro_fast.ops import OPS, affine_relu, affine_relu_backward, class_moments, pgd_init, pgd_step, weighted_cross_entropy
 from ro_fast.testing import LAYOUTS, Sample, assert_close, backends_for, outputs, samples
 
 pytestmark = pytest.mark.usefixtures("nan_in_new_memory")
@@ -159,6 +159,8 @@ def test_native_does_not_depend_on_the_number_of_threads(op: str) -> None:
         "pgd_init": lambda: pgd_init(x, 0.5, noise - 0.5, norm="l2"),
         "weighted_cross_entropy": lambda: weighted_cross_entropy(features, labels),
         "class_moments": lambda: class_moments(features, labels, 7, covariance=True),
+        "affine_relu": lambda: affine_relu(x - 0.5),
+        "affine_relu_backward": lambda: affine_relu_backward(x, noise.byte().flatten()[: x.numel() // 8]),
     }
     try:
         results = []
@@ -182,6 +184,27 @@ def test_compiles_into_one_graph(backend: str) -> None:
         expected = step(weights, x, y)
         found = torch.compile(step, fullgraph=True, backend="aot_eager")(weights, x, y)
     torch.testing.assert_close(found, expected)
+
+
+@given(st.integers(1, 3), st.integers(1, 9), st.integers(1, 5), st.booleans(), st.integers(0, 2**31))
+def test_affine_relu_and_its_gradient_are_those_of_batch_norm_and_relu(n: int, c: int, size: int, last: bool, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    x, grad, add = (torch.randn(n, c, size, size, generator=generator, dtype=torch.float64) for _ in range(3))
+    if last:
+        x, grad, add = (t.contiguous(memory_format=torch.channels_last) for t in (x, grad, add))
+    scale, shift = torch.randn(2, c, generator=generator, dtype=torch.float64)
+    leaf = x.clone().requires_grad_()
+    expected = torch.relu(leaf * scale.view(-1, 1, 1) + shift.view(-1, 1, 1))
+    (expected_grad,) = torch.autograd.grad(expected, leaf, grad)
+    for name in ("reference", "native"):
+        if backends_for("affine_relu")[name]:
+            continue
+        with backends.use_backend(name):
+            y, bits = affine_relu(x, scale, shift)
+            torch.testing.assert_close(y, expected)
+            torch.testing.assert_close(affine_relu_backward(grad, bits, scale, add=add), expected_grad + add)
+            in_place = x.clone()
+            assert affine_relu(in_place, scale, shift, out=in_place)[0] is in_place and torch.equal(in_place, y)
 
 
 # -- properties --------------------------------------------------------------------------------------------------------
@@ -264,6 +287,9 @@ X, Z, Y = torch.rand(2, 3), torch.zeros(2, 4), torch.tensor([0, 1])
         (lambda: weighted_cross_entropy(Z, Y, reduction="avg"), "'avg'.*weighted_mean"),
         (lambda: weighted_cross_entropy(Z, Y, label_smoothing=1.5), "1.5"),
         (lambda: weighted_cross_entropy(Z[0], Y), r"\[4\]; \[N, C\]"),
+        (lambda: affine_relu(X, torch.ones(4)), r"scale has shape \[4\].*3 channels"),
+        (lambda: affine_relu(torch.rand(2, 3, 2, 2), out=torch.rand(2, 2, 2, 3).permute(0, 3, 1, 2)), "one memory order"),
+        (lambda: affine_relu_backward(X, torch.zeros(2, dtype=torch.uint8)), r"one bit a value"),
         (lambda: class_moments(X, Y.float(), 2), "float32; torch.int64"),
         (lambda: class_moments(X, Y, 0), "num_classes = 0"),
         (lambda: class_moments(X[0], Y, 2), r"\[3\]; \[N, D\]"),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from ro_fast.ops.affine_relu import affine_relu, affine_relu_backward
 from ro_fast.ops.class_moments import ClassMoments, class_moments
 from ro_fast.ops.pgd_init import pgd_init
 from ro_fast.ops.pgd_step import pgd_step
 from ro_fast.ops.weighted_cross_entropy import weighted_cross_entropy
 
-OPS = {f.__name__: f for f in (pgd_step, pgd_init, weighted_cross_entropy, class_moments)}
+OPS = {f.__name__: f for f in (pgd_step, pgd_init, weighted_cross_entropy, class_moments, affine_relu, affine_relu_backward)}
 
 __all__ = ["OPS", "ClassMoments", *OPS]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ro_fast.testing import attack_ops, feature_ops, loss_ops
+from ro_fast.testing import attack_ops, feature_ops, loss_ops, network_ops
 from ro_fast.testing.compare import TOLERANCE, assert_close, backends_for
 from ro_fast.testing.sample import Draw, Sample, outputs
 
@@ -14,7 +14,7 @@ __all__ = ["LAYOUTS", "TOLERANCE", "Sample", "assert_close", "backends_for", "ou
 LAYOUTS = ("contiguous", "channels_last", "strided")
 
 # Operator -> function that draws calls of it.
-CASES = attack_ops.CASES | loss_ops.CASES | feature_ops.CASES
+CASES = attack_ops.CASES | loss_ops.CASES | feature_ops.CASES | network_ops.CASES
 
 
 def samples(
