@@ -51,6 +51,7 @@ class AttackConfig:
     restarts: int = 1
     random_start: bool = True
     bn: str = "eval"  # "eval" | "train" | "keep": the model's mode while it is attacked
+    engine: str = "auto"  # "auto" | "eager" | "fused" | "compiled" | "captured": same steps, other cost
     final_forward: bool = False  # the published loop's forward after the last step, of which only a BatchNorm update is left
 
 

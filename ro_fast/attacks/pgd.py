@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from ro_fast.attacks import engines
 from ro_fast.attacks.borrow import MODES, borrowed
-from ro_fast.ops import _check, pgd_init, pgd_step, weighted_cross_entropy
+from ro_fast.ops import _check, weighted_cross_entropy
 
-ENGINES = ("auto", "eager")
+ENGINES = ("auto", *engines.ENGINES)
 
 
 @dataclass
@@ -30,7 +32,8 @@ class PGD:
         random_start: False starts at the natural input.
         loss: "ce", or a function (logits [N, C], y) -> loss [N] to climb.
         bn: "eval", "train" or "keep": the mode the whole model is in while it is attacked.
-        engine: "auto" or "eager".
+        engine: "auto", or one of ro_fast.attacks.engines: "eager", "fused", "compiled", "captured"; :meth:`explain` tells which
+            "auto" takes and why. All take the same steps, up to rounding.
         generator: draws the noise, on the device of the inputs; None uses torch's global one.
         final_forward: also run the forward that chooses among restarts when there is just one, as published loops do;
             with bn="train" its BatchNorm update is all that is left of it.
@@ -95,8 +98,10 @@ class PGD:
             alpha = eps * (self.alpha / self.eps)
         best, best_loss = x, None
         with borrowed(model, self.bn):
+            plan = self._plan(model)
+            climb = engines.choose(self.engine, model, x, plan).prepare(model, x, plan)
             for restart in range(self.restarts):
-                x_adv = self._climb(model, x, y, eps, alpha, self._noise(x, noise, restart), active)
+                x_adv = climb(engines.Start(x, y, eps, alpha, self._noise(x, noise, restart), active))
                 if self.restarts == 1:
                     if self.final_forward:
                         self._loss(model, x_adv, y)
@@ -110,32 +115,15 @@ class PGD:
                     best_loss = torch.where(better, loss, best_loss)
         return best
 
-    def _climb(
-        self,
-        model: Callable[[Tensor], Tensor],
-        x: Tensor,
-        y: Tensor,
-        eps: float | Tensor,
-        alpha: float | Tensor,
-        noise: Tensor | None,
-        active: Tensor | None,
-    ) -> Tensor:
-        x_adv = x.clone() if noise is None else pgd_init(x, eps, noise, norm=self.norm)
-        if active is not None and noise is not None:
-            x_adv = torch.where(active.view(-1, *[1] * (x.dim() - 1)), x_adv, x)
-        for _ in range(self.steps):
-            with torch.enable_grad():
-                loss = self._climbed(model(x_adv.requires_grad_()), y)
-                (grad,) = torch.autograd.grad(loss, x_adv)
-            x_adv = x_adv.detach()
-            pgd_step(x_adv, x, grad, eps, alpha, norm=self.norm, active=active, out=x_adv)
-        return x_adv
+    def explain(self, model: Callable[[Tensor], Tensor], x: Tensor) -> str:
+        """Tells which engine attacks ``model`` at inputs like ``x``, and why each other one does or doesn't."""
+        with borrowed(model, self.bn):
+            return engines.explain(self.engine, model, x, self._plan(model))
 
-    def _climbed(self, logits: Tensor, y: Tensor) -> Tensor:
-        """The sum over samples: each sample's gradient is then its own, whatever the batch."""
-        if callable(self.loss):
-            return self.loss(logits, y).sum()
-        return weighted_cross_entropy(logits, y, reduction="sum")
+    def _plan(self, model: Callable[[Tensor], Tensor]) -> engines.Plan:
+        training = isinstance(model, nn.Module) and any(module.training for module in model.modules())
+        loss = _total_cross_entropy if self.loss == "ce" else _total(self.loss)
+        return engines.Plan(loss, self.norm, self.steps, training)
 
     @torch.no_grad()
     def _loss(self, model: Callable[[Tensor], Tensor], x_adv: Tensor, y: Tensor) -> Tensor:
@@ -155,3 +143,13 @@ class PGD:
             return given
         drawn = torch.empty_like(x)
         return drawn.uniform_(-1, 1, generator=self.generator) if self.norm == "linf" else drawn.normal_(generator=self.generator)
+
+
+# The sum over samples: each sample's gradient is then its own, whatever the batch.
+def _total_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
+    return weighted_cross_entropy(logits, y, reduction="sum")
+
+
+@functools.cache  # one total a loss, by which engines know a graph again
+def _total(loss: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+    return lambda logits, y: loss(logits, y).sum()

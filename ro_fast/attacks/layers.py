@@ -1,0 +1,145 @@
+"""Layers of a network that is only attacked: a forward that keeps next to nothing, and the gradient of the input by hand.
+
+``forward`` returns the output and what ``backward`` needs; ``backward`` adds to ``gathered``, the gradient that reaches the
+same input by other ways. Weights are constants here, so that BatchNorm can be folded and weights be packed beforehand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ro_fast.ops import affine_relu, affine_relu_backward
+
+
+class Layer:
+    """One input, one output; the base is the identity."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Any]:
+        """The output, and what :meth:`backward` needs."""
+        return x, None
+
+    def backward(self, grad: Tensor, saved: Any, gathered: Tensor | None) -> Tensor:
+        """The gradient of the input, with what was gathered for it so far; no argument is written to."""
+        return grad if gathered is None else grad + gathered
+
+
+@dataclass
+class Affine(Layer):
+    """``scale_c·x + shift_c``."""
+
+    scale: Tensor  # broadcasts against [N, C, ...]
+    shift: Tensor
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Any]:
+        return torch.addcmul(self.shift, x, self.scale), None
+
+    def backward(self, grad: Tensor, saved: Any, gathered: Tensor | None) -> Tensor:
+        grad = grad * self.scale
+        return grad if gathered is None else grad.add_(gathered)
+
+
+@dataclass
+class AffineReLU(Layer):
+    """``max(0, scale_c·x + shift_c)``, of which one bit a value is kept."""
+
+    scale: Tensor | None = None  # [C]
+    shift: Tensor | None = None
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Any]:
+        last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
+        y, bits = affine_relu(x, self.scale, self.shift)
+        return y, (bits, torch.channels_last if last else torch.contiguous_format)
+
+    def backward(self, grad: Tensor, saved: Any, gathered: Tensor | None) -> Tensor:
+        bits, order = saved  # the bits lie in the order that the values had
+        return affine_relu_backward(grad.contiguous(memory_format=order), bits, self.scale, add=gathered)
+
+
+class MeanPool(Layer):
+    """Mean over positions: [N, C, H, W] -> [N, C, 1, 1]."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Any]:
+        # As a sum over the middle dimension: torch's own over the last two is slow where channels lie last.
+        return x.permute(0, 2, 3, 1).flatten(1, 2).mean(1)[:, :, None, None], x
+
+    def backward(self, grad: Tensor, saved: Any, gathered: Tensor | None) -> Tensor:
+        even = torch.empty_like(saved).copy_(grad / (saved.shape[2] * saved.shape[3]))
+        return super().backward(even, None, gathered)
+
+
+class Flatten(Layer):
+    """[N, ...] -> [N, D]."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Any]:
+        return x.flatten(1), x.shape
+
+    def backward(self, grad: Tensor, saved: Any, gathered: Tensor | None) -> Tensor:
+        return super().backward(grad.reshape(saved), None, gathered)
+
+
+@dataclass
+class Linear(Layer):
+    """``x·Wᵀ + b``."""
+
+    weight: Tensor  # [out, in]
+    bias: Tensor | None
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Any]:
+        return nn.functional.linear(x, self.weight, self.bias), None
+
+    def backward(self, grad: Tensor, saved: Any, gathered: Tensor | None) -> Tensor:
+        return grad @ self.weight if gathered is None else torch.addmm(gathered, grad, self.weight)
+
+
+class Conv(Layer):
+    """A convolution, and the transposed one that is its input gradient.
+
+    oneDNN, which torch calls on a CPU, brings weights into an order of its own at every call. Here that is done once for all
+    steps of an attack, by the operators that Inductor uses; where they can't be had torch's are called.
+    """
+
+    def __init__(self, conv: nn.Conv2d, weight: Tensor, bias: Tensor | None, shape: Sequence[int]) -> None:
+        padding: tuple[int, ...] = conv.padding  # type: ignore[assignment]
+        self.bias, self.stride, self.padding, self.dilation, self.groups = bias, conv.stride, padding, conv.dilation, conv.groups
+        sides = zip(shape[2:], padding, conv.dilation, conv.kernel_size, conv.stride, strict=True)
+        steps = [divmod(size + 2 * p - d * (k - 1) - 1, s) for size, p, d, k, s in sides]
+        self.output_padding = [rest for _, rest in steps]  # the pixels at the end that no stride reaches
+        self.ahead = self.back = weight
+        self.packed = _packs(weight)
+        if self.packed:
+            output_shape = [shape[0], len(weight), *(count + 1 for count, _ in steps)]
+            geometry = conv.stride, conv.dilation, conv.groups
+            pack, pack_back = torch.ops.mkldnn._reorder_convolution_weight, torch.ops.mkldnn._reorder_convolution_transpose_weight
+            self.ahead = pack(weight, padding, *geometry, list(shape))
+            self.back = pack_back(weight, padding, self.output_padding, *geometry, output_shape)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Any]:
+        geometry = self.padding, self.stride, self.dilation, self.groups
+        if self.packed:
+            return torch.ops.mkldnn._convolution_pointwise(x, self.ahead, self.bias, *geometry, "none", [], ""), None
+        return torch.conv2d(x, self.ahead, self.bias, self.stride, self.padding, self.dilation, self.groups), None
+
+    def backward(self, grad: Tensor, saved: Any, gathered: Tensor | None) -> Tensor:
+        geometry = self.padding, self.output_padding, self.stride
+        if self.packed:
+            run = torch.ops.mkldnn._convolution_transpose_pointwise
+            grad = run(grad, self.back, None, *geometry, self.dilation, self.groups, "none", [], "")
+        else:
+            grad = torch.conv_transpose2d(
+                grad, self.back, None, self.stride, self.padding, self.output_padding, self.groups, self.dilation
+            )
+        return grad if gathered is None else grad.add_(gathered)
+
+
+def _packs(weight: Tensor) -> bool:
+    mkldnn = torch.backends.mkldnn
+    if weight.device.type != "cpu" or not (mkldnn.is_available() and mkldnn.enabled):
+        return False
+    if not hasattr(torch.ops.mkldnn, "_convolution_transpose_pointwise"):
+        return False
+    return weight.dtype == torch.float32 or (weight.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
