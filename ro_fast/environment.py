@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import os
 import platform
+import sys
 from typing import Any
 
 import torch
@@ -50,6 +51,18 @@ def use_threads(threads: int | None) -> None:
             raise InputError(f"threads = {threads} should be at least 1")
         torch.set_num_threads(threads)
         os.environ["OMP_NUM_THREADS"] = str(threads)
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """The most memory so far, in 2²⁰ bytes: of tensors on a GPU, of this whole process on a CPU; NaN where it isn't told."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    try:
+        import resource
+    except ImportError:  # Windows
+        return float("nan")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def keep_freed_memory() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Callable
@@ -25,6 +26,19 @@ class EpochDone:
 Listener = Callable[[EpochDone], None]
 
 
+class _Notices(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        print(f"ro_fast: {record.getMessage()}", file=sys.stderr, flush=True)
+
+
+def show_notices() -> None:
+    """Prints what ro_fast logs on its way, as what a first call had to compile, among the lines of progress."""
+    log = logging.getLogger("ro_fast")
+    if not any(isinstance(handler, _Notices) for handler in log.handlers):
+        log.addHandler(_Notices())
+    log.setLevel(logging.INFO)
+
+
 class Progress:
     """Shows epoch, arm, seed, robust accuracy and time left while work of ``total`` epochs goes on.
 
@@ -43,6 +57,7 @@ class Progress:
         self._tasks: dict[tuple[str, int], Any] = {}
 
     def __enter__(self) -> Progress:
+        show_notices()
         if sys.stderr.isatty():
             self._bars = _bars()
         if self._bars is not None:

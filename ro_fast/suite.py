@@ -27,7 +27,7 @@ from ro_fast.config import AblateConfig, ArmConfig, TrainConfig, changed
 from ro_fast.data import ImageData, load_data
 from ro_fast.environment import choose_device, environment, keep_freed_memory, use_threads
 from ro_fast.errors import InputError
-from ro_fast.progress import EpochDone, Listener
+from ro_fast.progress import EpochDone, Listener, show_notices
 from ro_fast.statistics import summarise_arm, summarise_run
 from ro_fast.verdict import compare_arms, write_finding
 
@@ -238,6 +238,7 @@ def _start_worker(news: Any, threads: int | None) -> None:
     global _news
     _news = news
     keep_freed_memory()
+    show_notices()
     use_threads(threads)
     threading.Thread(target=_follow_parent, daemon=True).start()
 
@@ -295,4 +296,5 @@ def _summary(branch: Branch) -> dict[str, Any]:
         **summarise_run(metrics),
         "seconds": sum(line["seconds"] for line in metrics),
         "gflop": sum(line["gflop"] for line in metrics),
+        "peak_mb": max(line["peak_mb"] for line in metrics),
     }

@@ -24,7 +24,7 @@ from ro_fast import checkpoint
 from ro_fast.attacks import PGD
 from ro_fast.config import AttackConfig, TrainConfig, to_yaml
 from ro_fast.data import ImageData, augment, load_data
-from ro_fast.environment import choose_device, environment, use_threads
+from ro_fast.environment import choose_device, environment, peak_memory_mb, use_threads
 from ro_fast.errors import InputError, WorkError
 from ro_fast.evaluate import Scores, evaluate
 from ro_fast.flops import forward_flops
@@ -171,6 +171,7 @@ class Run:
                 "test_robust_acc": test.robust_acc,
                 "test_robust_loss": test.robust_loss,
                 "seconds": time.perf_counter() - start,
+                "peak_mb": peak_memory_mb(self.device),
             }
             self.epoch += 1
             self._keep(metrics)

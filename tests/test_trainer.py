@@ -34,7 +34,7 @@ def small(out: Path, **changes: object) -> TrainConfig:
 
 
 def without_seconds(history: list[dict]) -> list[dict]:
-    return [{key: value for key, value in line.items() if key != "seconds"} for line in history]
+    return [{key: value for key, value in line.items() if key not in ("seconds", "peak_mb")} for line in history]
 
 
 # -- the published loop ------------------------------------------------------------------------------------------------
@@ -81,11 +81,8 @@ def test_rice2020_follows_the_published_loop(tmp_path: Path) -> None:
         noise = torch.rand(x.shape, generator=generator, dtype=torch.float64) * 2 - 1
         lr = 0.1 if i < 10 else 0.01
 
-        def attack(model, x, y, eps=None, noise=noise):
-            return run.attack(model, x, y, eps=eps, noise=noise)
-
         step = Step(run.model, run.attack, x, y, config.small_loss, Work())
-        step._x_adv = attack(run.model, x, y)
+        step._x_adv = step.attack(run.model, x, y, noise=noise)
         run.train_step(step, lr)
         published_step(theirs, optimizer, x, y, noise, config.data.eps, lr)
     for (name, a), b in zip(run.model.state_dict().items(), theirs.state_dict().values(), strict=True):
@@ -111,7 +108,7 @@ def test_files_of_a_run(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert lines == history and [line["epoch"] for line in lines] == [0, 1, 2, 3]
     fixed = {"lr", "train_robust_acc", "train_robust_loss", "val_robust_acc", "test_acc", "test_robust_acc"}
-    assert fixed | {"test_robust_loss", "small_loss_share", "seconds"} <= lines[0].keys()
+    assert fixed | {"test_robust_loss", "small_loss_share", "seconds", "peak_mb"} <= lines[0].keys()
     assert lines[-1]["test_acc"] > 0.3
     best = torch.load(tmp_path / "best.pt", weights_only=True)
     assert best["epoch"] - 1 == max(lines, key=lambda line: line["val_robust_acc"])["epoch"]

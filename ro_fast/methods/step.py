@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -50,7 +51,10 @@ class Step:
         small_loss: SmallLossConfig,
         work: Work,
     ) -> None:
-        self.model, self.attack, self.x, self.y = model, attack, x, y
+        # The forward after the attack's last step sees what the training forward sees: one of them serves for both.
+        self._joins = attack.final_forward and attack.restarts == 1 and attack.bn == "train" and _have_momentum(model)
+        self.model, self.x, self.y = model, x, y
+        self.attack = dataclasses.replace(attack, final_forward=False) if self._joins else attack
         self._small_loss, self._work = small_loss, work
         self._x_adv: Tensor | None = None
         self.decision: Decision | None = None
@@ -80,12 +84,14 @@ class Step:
         Where it is not, the forward neither builds a graph nor moves BatchNorm's running statistics: it sees the same
         batch statistics, and leaves no trace.
         """
+        x_adv = self.x_adv
         if trains:
-            logits = self.forward(self.x_adv)
+            with _statistics_moved_twice(self.model) if self._joins else contextlib.nullcontext():
+                logits = self.forward(x_adv)
         else:
             self._work.forward += len(self.x)
-            with torch.no_grad(), _running_statistics_held(self.model):
-                logits = self.model(self.x_adv)
+            with torch.no_grad(), contextlib.nullcontext() if self._joins else _running_statistics_held(self.model):
+                logits = self.model(x_adv)
         loss = weighted_cross_entropy(logits.detach(), self.y, reduction="none")
         self.decision = Decision(logits, loss, small_loss_mask(loss, logits.shape[1], self._small_loss))
         return self.decision
@@ -101,9 +107,17 @@ def small_loss_mask(loss: Tensor, num_classes: int, small_loss: SmallLossConfig)
     return loss < small_loss.value * (math.log(num_classes) if small_loss.unit == "ln_c" else 1.0)
 
 
+def _norms(model: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
+    return [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+
+
+def _have_momentum(model: nn.Module) -> bool:
+    return all(m.momentum is not None for m in _norms(model))
+
+
 @contextlib.contextmanager
 def _running_statistics_held(model: nn.Module) -> Iterator[None]:
-    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+    norms = _norms(model)
     for m in norms:
         m.track_running_stats = False
     try:
@@ -111,3 +125,19 @@ def _running_statistics_held(model: nn.Module) -> Iterator[None]:
     finally:
         for m in norms:
             m.track_running_stats = True
+
+
+@contextlib.contextmanager
+def _statistics_moved_twice(model: nn.Module) -> Iterator[None]:
+    """One forward moves the running statistics r as two do: r ← (1 − m)²·r + (1 − (1 − m)²)·batch."""
+    norms = _norms(model)
+    momenta = [m.momentum for m in norms]
+    for m in norms:
+        assert m.momentum is not None and m.num_batches_tracked is not None
+        m.momentum = 1 - (1 - m.momentum) ** 2
+        m.num_batches_tracked.add_(1)
+    try:
+        yield
+    finally:
+        for m, momentum in zip(norms, momenta, strict=True):
+            m.momentum = momentum
