@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import torch
@@ -88,3 +89,51 @@ def rice_training_step(optimizer: torch.optim.Optimizer, log: Callable[[float], 
         log((output.max(1)[1] == y).sum().item())
 
     return step
+
+
+def adv_lib_attack(model: nn.Module, x: Tensor, y: Tensor, eps: float, alpha: float, steps: int) -> Tensor:
+    """The loop of adv-lib 0.2.8, the leanest eager one: in-place updates, weights' gradients left out.
+
+    Theirs returns the last iterate that fooled the model; that choice is made here too, and the last iterate is returned, so
+    that it can be compared.
+    """
+    low, high = torch.maximum(-x, torch.full_like(x, -eps)), torch.minimum(1 - x, torch.full_like(x, eps))
+    delta = torch.zeros_like(x, requires_grad=True)
+    delta.data.uniform_(-1, 1).mul_(eps)
+    delta.data.clamp_(low, high)
+    best, found = x.clone(), torch.zeros(len(x), dtype=torch.bool)
+    for _ in range(steps):
+        x_adv = x + delta
+        logits = model(x_adv)
+        (grad,) = torch.autograd.grad(F.cross_entropy(logits, y, reduction="none").sum(), delta)
+        fooled = logits.argmax(1) != y
+        best = torch.where(fooled.view(-1, 1, 1, 1), x_adv.detach(), best)
+        found.logical_or_(fooled)
+        delta.data.add_(grad.sign_(), alpha=alpha)
+        delta.data.clamp_(low, high)
+    return (x + delta).detach()
+
+
+def compiled_attack(model: nn.Module, eps: float, alpha: float, steps: int) -> Callable[[Tensor, Tensor], Tensor]:
+    """The strongest attack we know how to write with torch.compile: eval mode, frozen parameters, one full graph a step.
+
+    The graph holds forward, input gradient and update.
+    """
+    model = copy.deepcopy(model).eval().requires_grad_(False)
+
+    def step(x_adv: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        x_adv = x_adv.detach().requires_grad_()
+        with torch.enable_grad():
+            (grad,) = torch.autograd.grad(F.cross_entropy(model(x_adv), y, reduction="sum"), x_adv)
+        return chain_linf(x_adv.detach(), x, grad, eps, alpha)
+
+    compiled = torch.compile(step, fullgraph=True, dynamic=False)
+
+    def attack(x: Tensor, y: Tensor) -> Tensor:
+        x_adv = (x + eps * torch.empty_like(x).uniform_(-1, 1)).clamp_(0, 1)
+        with torch._dynamo.config.patch(trace_autograd_ops=True):
+            for _ in range(steps):
+                x_adv = compiled(x_adv, x, y)
+        return x_adv
+
+    return attack

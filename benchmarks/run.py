@@ -5,7 +5,6 @@ Every row is checked for the right answer first. The table is printed and writte
 
 from __future__ import annotations
 
-import copy
 import datetime
 import itertools
 import json
@@ -19,18 +18,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks import baselines
+from benchmarks import baselines, machine
+from benchmarks.networks import network_rows
 from benchmarks.paired import Row, copy_speed, paired
 from ro_fast import backends
-from ro_fast.attacks import PGD
-from ro_fast.config import ModelConfig, SmallLossConfig
 from ro_fast.environment import environment, keep_freed_memory
-from ro_fast.methods import METHODS, Step
-from ro_fast.methods.step import Work
-from ro_fast.models import build_model
 from ro_fast.ops import class_moments, pgd_step, weighted_cross_entropy
 
-EPS, ALPHA, STEPS = 8 / 255, 2 / 255, 10
+EPS, ALPHA = 8 / 255, 2 / 255
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -60,7 +55,7 @@ def line(row: Row) -> str:
 def about() -> dict[str, object]:
     """What the numbers depend on."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=RESULTS.parent)
-    info = cpuinfo().splitlines()
+    info = machine.cpuinfo().splitlines()
     cpu = next((x.split(":")[1].strip() for x in info if x.startswith("model name")), platform.processor())
     return environment(torch.device("cpu")) | {
         "cpu": cpu,
@@ -160,96 +155,6 @@ def moments_rows() -> Iterator[Row]:
             name = "class_moments [10000,128]" + (" + covariance" if covariance else "")
             target = {"target": "C6", "must": 2, "goal": 4} if covariance and backend == "native" else {}
             yield paired(name, on(backend, ours_run), ("loop of masks", loop), **target)
-
-
-# -- attack and training step ------------------------------------------------------------------------------------------
-
-
-def network_rows() -> Iterator[Row]:
-    n = 16
-    x, y = torch.rand(n, 3, 32, 32), torch.randint(10, (n,))
-    config = ModelConfig(name="preact_resnet18")
-    plain = build_model(config, (3, 32, 32), 10, [0.49, 0.48, 0.45], [0.25, 0.24, 0.26]).train()
-    last = copy.deepcopy(plain).to(memory_format=torch.channels_last)
-    x_last = x.contiguous(memory_format=torch.channels_last)
-    lean = PGD(EPS, ALPHA, STEPS)
-    same = PGD(EPS, ALPHA, STEPS, bn="train", final_forward=True)
-    check_attack(plain, x, y)
-
-    rice = ("Rice attack", lambda: baselines.rice_attack(plain.train(), x, y, EPS, ALPHA, STEPS))
-    name, long = f"PGD-10 PreActResNet-18 fp32, batch {n}", {"seconds": 12.0, "at_least": 3}
-    yield paired(name, ("PGD, train BN, NCHW", lambda: same(plain, x, y)), rice, target="C1", must=1.5, goal=1.65, **long)
-    ours = ("PGD, eval, channels_last", lambda: lean(last, x_last, y))
-    yield paired(name, ours, rice, target="C1", must=1.7, goal=2.0, **long)
-    if torchattacks := import_torchattacks():
-        rival = torchattacks.PGD(plain.eval(), EPS, ALPHA, STEPS)
-        yield paired(name, ours, ("torchattacks", lambda: rival(x, y)), target="C2", must=1.1, goal=1.3, **long)
-
-    sgd = {"lr": 1e-4, "momentum": 0.9, "weight_decay": 5e-4}
-    published = baselines.rice_training_step(torch.optim.SGD(plain.parameters(), **sgd), [].append)
-    rival_step = ("Rice step", lambda: published(plain, x, y, EPS, ALPHA, STEPS))
-    name = f"training step PreActResNet-18, batch {n}"
-    for label, attack, images, precision, must, goal in (
-        ("rice2020, fp32", same, x, "fp32", 1.4, 1.55),
-        ("lean, fp32", lean, x_last, "fp32", 1.6, 2.0),
-        ("lean, bf16", lean, x_last, "bf16", 2.6, 3.5),
-    ):
-        if precision == "bf16" and not has_bf16():
-            print(f"{name}: {label} is not timed: this CPU has no AVX512_BF16")
-            continue
-        model = copy.deepcopy(plain if images is x else last).train()
-        ours = (label, training_step(model, torch.optim.SGD(model.parameters(), **sgd, fused=True), attack, images, y, precision))
-        yield paired(name, ours, rival_step, target="C7", must=must, goal=goal, **long)
-
-
-def training_step(
-    model: torch.nn.Module, optimizer: torch.optim.Optimizer, attack: PGD, x: Tensor, y: Tensor, precision: str
-) -> Callable[[], None]:
-    """The trainer's step: decide, descend, and the natural forward where the recipe has one."""
-
-    def run() -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-            loss = METHODS["baseline"](Step(model, attack, x, y, SmallLossConfig(), Work()))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        if attack.final_forward:
-            with torch.no_grad():
-                model(x)
-
-    return run
-
-
-def check_attack(model: torch.nn.Module, x: Tensor, y: Tensor) -> None:
-    """No speed for an attack that is weaker than its rival: from the same start in float64, both end in the same place."""
-    model = copy.deepcopy(model).double().eval()
-    x = x[:4].double()
-    torch.manual_seed(1)
-    theirs = x + baselines.rice_attack(model, x, y[:4], EPS, ALPHA, STEPS)
-    torch.manual_seed(1)
-    noise = torch.zeros_like(x).uniform_(-EPS, EPS) / EPS
-    ours = PGD(EPS, ALPHA, STEPS)(model, x, y[:4], noise=noise)
-    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
-
-
-def import_torchattacks():  # type: ignore[no-untyped-def]
-    try:
-        import torchattacks
-    except ImportError as error:
-        print(f"torchattacks is not timed: {error} (pip install --no-deps torchattacks)")
-        return None
-    return torchattacks
-
-
-def has_bf16() -> bool:
-    """Whether this CPU multiplies bfloat16 in hardware."""
-    return "avx512_bf16" in cpuinfo()
-
-
-def cpuinfo() -> str:
-    """What Linux tells of the CPU, "" elsewhere."""
-    path = Path("/proc/cpuinfo")
-    return path.read_text() if path.exists() else ""
 
 
 if __name__ == "__main__":
