@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks import baselines, machine
+from benchmarks.evaluation import evaluation_rows
 from benchmarks.networks import network_rows
 from benchmarks.paired import Row, copy_speed, paired
 from ro_fast import backends
@@ -36,7 +37,7 @@ def main() -> None:
     torch.manual_seed(0)
     rows: list[Row] = []
     path = RESULTS / "cpu" / "operators_attack_training.json"
-    for row in itertools.chain(step_rows(), loss_rows(), moments_rows(), network_rows()):
+    for row in itertools.chain(step_rows(), loss_rows(), moments_rows(), evaluation_rows(), network_rows()):
         rows.append(row)
         print(line(row), flush=True)
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -29,7 +29,10 @@ def evaluate(
     attack: PGD,
     batch_size: int,
 ) -> Scores:
-    """Scores a model in eval mode and leaves it as it was; waits for the device once."""
+    """Scores a model in eval mode, at the natural input and the last iterate, and leaves it as it was; waits for the device once.
+
+    :func:`ro_fast.attacks.any_step` judges every iterate, which is stricter, and drops broken samples, which is faster.
+    """
     totals = torch.zeros(3, dtype=torch.float64, device=y.device)
     with borrowed(model, "eval"):
         for index in torch.arange(len(y), device=y.device).split(batch_size):

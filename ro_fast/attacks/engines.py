@@ -74,6 +74,10 @@ class Eager:
         """It takes everything."""
         return None
 
+    def functions(self, model: Model, x: Tensor, loss: Loss) -> tuple[Model, Gradient]:
+        """Logits without a graph, and input gradients."""
+        return torch.no_grad()(lambda inputs: model(inputs)), _autograd(model, loss)
+
     def prepare(self, model: Model, x: Tensor, plan: Plan) -> Climb:
         """One forward and one backward of autograd a step."""
         return climb_by(_autograd(model, plan.loss), plan)
@@ -100,11 +104,15 @@ class Fused:
             return "a module is in train mode, in which BatchNorm depends on the batch and can't be folded"
         return why_not_fused(model)
 
-    def prepare(self, model: Model, x: Tensor, plan: Plan) -> Climb:
-        """Folds and packs the weights as they are now."""
+    def functions(self, model: Model, x: Tensor, loss: Loss) -> tuple[Model, Gradient]:
+        """Logits and input gradients with the weights as they are now, folded and packed."""
         assert isinstance(model, nn.Module)
         network = FusedNetwork(model, x)
-        return climb_by(lambda x_adv, y: network.gradient(x_adv, lambda logits: plan.loss(logits, y)), plan)
+        return network, lambda x_adv, y: network.gradient(x_adv, lambda logits: loss(logits, y))
+
+    def prepare(self, model: Model, x: Tensor, plan: Plan) -> Climb:
+        """Steps with the weights as they are now."""
+        return climb_by(self.functions(model, x, plan.loss)[1], plan)
 
 
 class Compiled:

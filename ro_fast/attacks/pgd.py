@@ -98,7 +98,7 @@ class PGD:
             alpha = eps * (self.alpha / self.eps)
         best, best_loss = x, None
         with borrowed(model, self.bn):
-            plan = self._plan(model)
+            plan = self.plan(model)
             climb = engines.choose(self.engine, model, x, plan).prepare(model, x, plan)
             for restart in range(self.restarts):
                 x_adv = climb(engines.Start(x, y, eps, alpha, self._noise(x, noise, restart), active))
@@ -118,9 +118,10 @@ class PGD:
     def explain(self, model: Callable[[Tensor], Tensor], x: Tensor) -> str:
         """Tells which engine attacks ``model`` at inputs like ``x``, and why each other one does or doesn't."""
         with borrowed(model, self.bn):
-            return engines.explain(self.engine, model, x, self._plan(model))
+            return engines.explain(self.engine, model, x, self.plan(model))
 
-    def _plan(self, model: Callable[[Tensor], Tensor]) -> engines.Plan:
+    def plan(self, model: Callable[[Tensor], Tensor]) -> engines.Plan:
+        """What engines need to know of this attack on ``model`` in the mode it is in."""
         training = isinstance(model, nn.Module) and any(module.training for module in model.modules())
         loss = _total_cross_entropy if self.loss == "ce" else _total(self.loss)
         return engines.Plan(loss, self.norm, self.steps, training)
