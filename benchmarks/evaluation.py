@@ -6,11 +6,12 @@ from collections.abc import Iterator
 
 import torch
 
-from benchmarks.paired import Row, paired
 from ro_fast.attacks import PGD, AnyStep, any_step
 from ro_fast.config import TrainConfig, changed
 from ro_fast.data import load_data
 from ro_fast.trainer import Run
+
+from .paired import Row, paired
 
 SURVIVING = 0.45
 

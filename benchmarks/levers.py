@@ -10,15 +10,16 @@ from collections.abc import Callable
 
 import torch
 
-from benchmarks import baselines
-from benchmarks.machine import has_bf16
-from benchmarks.networks import ALPHA, EPS, SGD, STEPS, Bench
-from benchmarks.run import RESULTS, about
 from ro_fast.attacks import PGD
 from ro_fast.config import SmallLossConfig
 from ro_fast.environment import keep_freed_memory
 from ro_fast.methods import METHODS, Step
 from ro_fast.methods.step import Work
+
+from . import baselines
+from .machine import has_bf16
+from .networks import ALPHA, EPS, SGD, STEPS, Bench
+from .run import RESULTS, about
 
 ROUNDS = 7
 

@@ -9,14 +9,15 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from benchmarks import baselines
-from benchmarks.machine import has_bf16
-from benchmarks.paired import Row, paired
 from ro_fast.attacks import PGD
 from ro_fast.config import ModelConfig, SmallLossConfig
 from ro_fast.methods import METHODS, Step
 from ro_fast.methods.step import Work
 from ro_fast.models import build_model
+
+from . import baselines
+from .machine import has_bf16
+from .paired import Row, paired
 
 EPS, ALPHA, STEPS, BATCH = 8 / 255, 2 / 255, 10, 16
 SGD = {"lr": 1e-4, "momentum": 0.9, "weight_decay": 5e-4}

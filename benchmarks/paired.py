@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import time
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,8 @@ class Row:
     ours_ms: float
     rival_ms: float
     pairs: int
+    ours_mb: float  # the most that its tensors held at once, beyond its inputs, in 2²⁰ bytes
+    rival_mb: float
     canary: float  # copy speed after the row over that before it; far from 1 the machine was loaded
     target: str | None = None  # of the target table
     must: float | None = None
@@ -31,7 +35,12 @@ class Row:
 
     def as_json(self) -> dict[str, Any]:
         """The row with its verdict, where it has a target."""
-        return asdict(self) | {"met": None if self.must is None else self.ratio >= self.must}
+        return asdict(self) | {"met": None if self.must is None else not self.falls_short("must")}
+
+    def falls_short(self, limit: str) -> bool:
+        """Whether the row has that limit, "must" or "goal", and misses it."""
+        wanted = self.must if limit == "must" else self.goal
+        return wanted is not None and self.ratio < wanted
 
 
 def paired(
@@ -58,7 +67,18 @@ def paired(
     ratios = sorted(b / a for a, b in pairs)
     a_ms, b_ms = (1e3 * statistics.median(column) for column in zip(*pairs, strict=True))
     quantiles = [ratios[round(q * (len(ratios) - 1))] for q in (0.5, 0.2, 0.8)]
-    return Row(name, ours[0], rival[0], *quantiles, a_ms, b_ms, len(pairs), copy_speed() / before, **target)
+    canary = copy_speed() / before
+    return Row(name, ours[0], rival[0], *quantiles, a_ms, b_ms, len(pairs), peak_mb(ours[1]), peak_mb(rival[1]), canary, **target)
+
+
+def peak_mb(run: Callable[[], object]) -> float:
+    """The most memory that tensors made in one run hold at once, in 2²⁰ bytes, by the profiler's record of the allocator."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+        run()
+    assert record.profiler is not None
+    events = [e for e in record.profiler.kineto_results.events() if e.name() == "[memory]"]
+    changes = (e.nbytes() for e in sorted(events, key=lambda e: e.start_ns()))
+    return max(itertools.accumulate(changes, initial=0)) / 2**20
 
 
 def copy_speed(megabytes: int = 64) -> float:

@@ -1,56 +1,74 @@
-"""``python -m benchmarks.run``: operators, attack and training step against the rivals, in pairs, on this CPU.
+"""``ro-fast bench``, or ``python -m benchmarks.run``: everything that is fast against its rivals, in pairs, on this CPU.
 
-Every row is checked for the right answer first. The table is printed and written as JSON below ``results/cpu/``.
+Every row is checked for the right answer first. Rows are printed and written as they come.
 """
 
 from __future__ import annotations
 
 import datetime
-import itertools
 import json
 import os
 import platform
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
-from torch.nn import functional as F
 
-from benchmarks import baselines, machine
-from benchmarks.evaluation import evaluation_rows
-from benchmarks.networks import network_rows
-from benchmarks.paired import Row, copy_speed, paired
-from ro_fast import backends
 from ro_fast.environment import environment, keep_freed_memory
-from ro_fast.ops import class_moments, pgd_step, weighted_cross_entropy
+from ro_fast.errors import InputError, WorkError
 
-EPS, ALPHA = 8 / 255, 2 / 255
+from . import machine
+from .evaluation import evaluation_rows
+from .networks import network_rows
+from .operators import operator_rows
+from .paired import Row, copy_speed
+
 RESULTS = Path(__file__).parent / "results"
+GROUPS: dict[str, Callable[[], Iterator[Row]]] = {
+    "operators": operator_rows,
+    "evaluation": evaluation_rows,
+    "networks": network_rows,
+}
 
 
-def main() -> None:
-    """Measures every row, printing each as it comes, and writes them all."""
+def bench(out: Path, groups: Sequence[str] = (), fail_under: str | None = None) -> None:
+    """Measures the groups, all unless named, on one thread and writes ``out/bench.json``.
+
+    Raises:
+        InputError: on an unknown group or limit, before anything is measured.
+        WorkError: where a target's ``fail_under`` ("must" or "goal") is missed; all rows are written by then.
+    """
+    for group in groups:
+        if group not in GROUPS:
+            raise InputError(f"groups: '{group}' is unknown; there are: {', '.join(GROUPS)}")
+    if fail_under not in (None, "must", "goal"):
+        raise InputError(f"fail_under = {fail_under} is unknown; there are: must, goal")
+    out.mkdir(parents=True, exist_ok=True)
     keep_freed_memory()  # else the rivals' chains fault their temporaries in at every step, and we, in place, don't
     torch.set_num_threads(1)
     torch.manual_seed(0)
     rows: list[Row] = []
-    path = RESULTS / "cpu" / "operators_attack_training.json"
-    for row in itertools.chain(step_rows(), loss_rows(), moments_rows(), evaluation_rows(), network_rows()):
-        rows.append(row)
-        print(line(row), flush=True)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"about": about(), "rows": [r.as_json() for r in rows]}, indent=1) + "\n")
-    print(f"written to {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}")
+    for group in groups or GROUPS:
+        for row in GROUPS[group]():
+            rows.append(row)
+            print(line(row), flush=True)
+            text = json.dumps({"about": about(), "rows": [r.as_json() for r in rows]}, indent=1, ensure_ascii=False)
+            (out / "bench.json").write_text(text + "\n", encoding="utf-8")
+    print(f"written to {out / 'bench.json'}")
+    missed = [row for row in rows if fail_under is not None and row.falls_short(fail_under)]
+    if missed:
+        names = "; ".join(f"{row.target} {row.ours} vs {row.rival} {row.ratio:.2f}" for row in missed)
+        raise WorkError(f"bench: {len(missed)} of {len(rows)} rows miss their {fail_under}: {names}")
 
 
 def line(row: Row) -> str:
     """A row for people."""
-    goal = f"  must {row.must:g}, goal {row.goal:g}" if row.must is not None and row.goal is not None else ""
+    goal = f"  {row.target}: must {row.must:g}, goal {row.goal:g}" if row.must is not None and row.goal is not None else ""
     noisy = "" if 0.8 <= row.canary <= 1.25 else "  (noisy)"
     spread = f"{row.ratio_p20:.2f} to {row.ratio_p80:.2f}"
-    return f"{row.name:42} {row.ours:22} vs {row.rival:24} {row.ratio:6.2f}× ({spread}){goal}{noisy}"
+    memory = f"{row.ours_mb:.0f} MB vs {row.rival_mb:.0f}"
+    return f"{row.name:44} {row.ours:24} vs {row.rival:24} {row.ratio:6.2f}× ({spread}), {memory}{goal}{noisy}"
 
 
 def about() -> dict[str, object]:
@@ -68,95 +86,5 @@ def about() -> dict[str, object]:
     }
 
 
-def on(backend: str, run: Callable[[], object]) -> tuple[str, Callable[[], object]]:
-    """``run`` on a named backend, with its label."""
-
-    def named() -> object:
-        with backends.use_backend(backend):
-            return run()
-
-    return f"ro_fast {backend}", named
-
-
-def timed_backends(op: str) -> list[str]:
-    """Those that are there and made for speed; Triton on a CPU is an interpreter."""
-    found = [name for name in ("native", "reference") if backends.why_not(name, op, "cpu") is None]
-    for name in ("native", "triton"):
-        if name not in found:
-            why = "its interpreter on a CPU is for tests" if name == "triton" else backends.why_not(name, op, "cpu")
-            print(f"{op}: {name} is not timed: {why}")
-    return found
-
-
-def inductor(run: Callable[..., object]) -> Callable[..., object]:
-    """``torch.compile`` with static shapes, given as much tuning as it takes."""
-    return torch.compile(run, fullgraph=True, dynamic=False)
-
-
-# -- operators ---------------------------------------------------------------------------------------------------------
-
-
-def step_rows() -> Iterator[Row]:
-    x, grad = torch.rand(512, 3, 32, 32), torch.randn(512, 3, 32, 32)
-    x_adv = (x + EPS * (2 * torch.rand_like(x) - 1)).clamp(0, 1)
-    delta = x_adv - x
-    eager, l2 = baselines.torchattacks_step, baselines.chain_l2
-    fused, fused_l2 = inductor(baselines.chain_linf), inductor(l2)
-    torch.testing.assert_close(pgd_step(x_adv, x, grad, EPS, ALPHA), eager(x_adv, x, grad, EPS, ALPHA), rtol=0, atol=1e-6)
-    torch.testing.assert_close(
-        pgd_step(x_adv, x, grad, 0.5, 0.1, norm="l2"), l2(x_adv, x, grad, 0.5, 0.1), rtol=0, atol=1e-6
-    )
-    # As many bytes as the step moves: three tensors read and one written, against two copies of one.
-    both, back = torch.cat([x, grad]), torch.empty(2 * len(x), *x.shape[1:])
-    linf_rivals = [
-        ("torchattacks chain", lambda: eager(x_adv, x, grad, EPS, ALPHA), {"must": 3, "goal": 5}),
-        ("Rice chain", lambda: baselines.rice_step(delta, x, grad, EPS, ALPHA), {"must": 4, "goal": 7}),
-        ("Inductor", lambda: fused(x_adv, x, grad, EPS, ALPHA), {"must": 1, "goal": 1.7}),
-        ("copy of as many bytes", lambda: back.copy_(both), {"must": 0.6, "goal": 0.85}),
-    ]
-    l2_rivals = [
-        ("torchattacks chain", lambda: l2(x_adv, x, grad, 0.5, 0.1)),
-        ("Inductor", lambda: fused_l2(x_adv, x, grad, 0.5, 0.1)),
-    ]
-    for backend in timed_backends("pgd_step"):
-        # In place, as the attack runs it; the rivals' loops can't, or write their perturbation.
-        ours = on(backend, lambda: pgd_step(x_adv, x, grad, EPS, ALPHA, out=x_adv))
-        for name, rival, target in linf_rivals:
-            target = {"target": "C4", **target} if backend == "native" else {}
-            yield paired("pgd_step L∞ fp32 [512,3,32,32]", ours, (name, rival), **target)
-        ours = on(backend, lambda: pgd_step(x_adv, x, grad, 0.5, 0.1, norm="l2", out=x_adv))
-        for name, rival in l2_rivals:
-            yield paired("pgd_step L2 fp32 [512,3,32,32]", ours, (name, rival))
-
-
-def loss_rows() -> Iterator[Row]:
-    def backward(loss: Callable[[Tensor, Tensor], Tensor], z: Tensor, y: Tensor) -> Callable[[], Tensor]:
-        return lambda: torch.autograd.grad(loss(z, y), z)[0]
-
-    for n, classes in ((128, 10), (4096, 100)):
-        z, y = torch.randn(n, classes, requires_grad=True), torch.randint(classes, (n,))
-        ours_run, eager_run = backward(weighted_cross_entropy, z, y), backward(F.cross_entropy, z, y)
-        torch.testing.assert_close(ours_run(), eager_run())
-        fused = backward(inductor(F.cross_entropy), z, y)
-        for backend in timed_backends("weighted_cross_entropy"):
-            name = f"weighted_cross_entropy + grad [{n},{classes}]"
-            yield paired(name, on(backend, ours_run), ("F.cross_entropy", eager_run), seconds=2)
-            yield paired(name, on(backend, ours_run), ("Inductor", fused), seconds=2)
-
-
-def moments_rows() -> Iterator[Row]:
-    f, y = torch.randn(10_000, 128), torch.randint(10, (10_000,))
-    for covariance in (False, True):
-        loop = lambda: baselines.moments_by_mask(f, y, 10, covariance)  # noqa: B023, E731
-        ours_run = lambda: class_moments(f, y, 10, covariance=covariance)  # noqa: B023, E731
-        torch.testing.assert_close(ours_run().mean, loop()[0])
-        if covariance:
-            torch.testing.assert_close(ours_run().scatter, loop()[1])
-        for backend in timed_backends("class_moments"):
-            name = "class_moments [10000,128]" + (" + covariance" if covariance else "")
-            target = {"target": "C6", "must": 2, "goal": 4} if covariance and backend == "native" else {}
-            yield paired(name, on(backend, ours_run), ("loop of masks", loop), **target)
-
-
 if __name__ == "__main__":
-    main()
+    bench(RESULTS / "cpu")

@@ -14,6 +14,7 @@ COMMANDS = {
     "train": "one adversarial training run: data= model= attack= method= trainer= recipe=",
     "ablate": "a suite of arms × seeds, suite=factors by default, then its report",
     "report": "run=PATH: rebuilds report.html from what is on disk",
+    "bench": "operators, attack and training against the rivals on this machine; fail_under=must makes it a check",
     "doctor": "versions, devices, backends and, for each that is missing, why and what would bring it",
     "build": "compiles the native operators into the installed package",
 }
@@ -100,6 +101,12 @@ def _report(config: Any) -> None:
     print(build_report(Path(config.run)))
 
 
+def _bench(config: Any) -> None:
+    from ro_fast.benchmarks.run import bench
+
+    bench(Path(config.out), config.groups, config.fail_under)
+
+
 def _doctor() -> str:
     from ro_fast import doctor
 
@@ -122,7 +129,7 @@ def _run_hydra(command: str, arguments: list[str]) -> None:
     except ImportError as error:
         raise InputError(f"{command} needs hydra-core: pip install 'ro_fast[train]'") from error
     _register_schemas()
-    does: dict[str, Callable[[Any], None]] = {"train": _train, "ablate": _ablate, "report": _report}
+    does: dict[str, Callable[[Any], None]] = {"train": _train, "ablate": _ablate, "report": _report, "bench": _bench}
     does |= {"doctor": lambda config: print(_doctor()), "build": lambda config: print(_build())}
     composed: list[Any] = []
 
@@ -150,6 +157,7 @@ def _register_schemas() -> None:
 
     store = ConfigStore.instance()
     commands: dict[str, type] = {"train": config.TrainConfig, "ablate": config.AblateConfig, "report": config.ReportConfig}
+    commands["bench"] = config.BenchConfig
     for name, node in commands.items():
         store.store(name=f"{name}_schema", node=node)
     groups: dict[str, type] = {"data": config.DataConfig, "model": config.ModelConfig, "attack": config.AttackConfig}

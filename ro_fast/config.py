@@ -136,6 +136,15 @@ class ReportConfig:
     run: str = ""
 
 
+@dataclass
+class BenchConfig:
+    """What to measure against the rivals on this machine."""
+
+    groups: list[str] = field(default_factory=list)  # "operators", "evaluation", "networks"; none: all
+    fail_under: str | None = None  # "must" | "goal": exit 1 where a target's is missed
+    out: str = "outputs/bench"
+
+
 def to_yaml(config: Any) -> str:
     """A config as YAML text; where PyYAML is not installed as JSON, which is YAML too."""
     values = dataclasses.asdict(config)

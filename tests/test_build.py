@@ -19,8 +19,8 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture
 def sources(tmp_path: Path) -> Path:
     """A copy of what a wheel is built from; building writes beside it."""
-    for name in ("ro_fast", "kernels", "configs", "csrc"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+    for name in ("ro_fast", "benchmarks", "kernels", "configs", "csrc"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "*.so", "results"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tmp_path)
     return tmp_path
@@ -73,7 +73,7 @@ def test_pyproject_lists_every_package_and_source() -> None:
     tomllib = pytest.importorskip("tomllib")
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     found = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "ro_fast").rglob("__init__.py")}
-    assert set(settings["packages"]) == found | {"ro_fast.configs", "ro_fast.csrc", "ro_fast.kernels"}
+    assert set(settings["packages"]) == found | {"ro_fast.benchmarks", "ro_fast.configs", "ro_fast.csrc", "ro_fast.kernels"}
     (module,) = settings["ext-modules"]
     on_disk = {path.relative_to(ROOT).as_posix() for path in (ROOT / "csrc").rglob("*.*") if path.suffix in (".cpp", ".h")}
     assert {*module["sources"], *module["depends"]} == on_disk

@@ -27,10 +27,10 @@ def test_commands_are_listed(tmp_path: Path) -> None:
     bare, help = ro_fast(cwd=tmp_path), ro_fast("--help", cwd=tmp_path)
     assert bare.returncode == help.returncode == 0
     assert bare.stdout == help.stdout
-    assert all(f"\n  {name} " in bare.stdout for name in ("train", "ablate", "report", "doctor", "build"))
+    assert all(f"\n  {name} " in bare.stdout for name in ("train", "ablate", "report", "bench", "doctor", "build"))
 
 
-@pytest.mark.parametrize("command", ["train", "ablate", "report", "doctor", "build"])
+@pytest.mark.parametrize("command", ["train", "ablate", "bench", "report", "doctor", "build"])
 def test_every_command_is_a_hydra_app(command: str, tmp_path: Path) -> None:
     for flags in (["--help"], ["--cfg", "job"]):
         result = ro_fast(command, *flags, cwd=tmp_path)
@@ -99,6 +99,8 @@ def test_bad_data_is_one_line_and_exit_2(changes: dict, words: str, tmp_path: Pa
     ("arguments", "words"),
     [
         (["fly"], "train, ablate"),
+        (["bench", "groups=[warp]"], "operators, evaluation, networks"),
+        (["bench", "fail_under=should"], "must, goal"),
         (["train", "foo=1"], "foo"),
         (["train", "trainer.foo=1"], "foo"),
         (["train", "seed=abc"], "abc"),

@@ -1,0 +1,111 @@
+"""Operators by backend against eager chains and Inductor on the same maths."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ro_fast import backends
+from ro_fast.ops import class_moments, pgd_step, weighted_cross_entropy
+
+from . import baselines
+from .paired import Row, paired
+
+EPS, ALPHA = 8 / 255, 2 / 255
+
+
+def operator_rows() -> Iterator[Row]:
+    """Targets C4 and C6."""
+    yield from step_rows()
+    yield from loss_rows()
+    yield from moments_rows()
+
+
+def on(backend: str, run: Callable[[], object]) -> tuple[str, Callable[[], object]]:
+    """``run`` on a named backend, with its label."""
+
+    def named() -> object:
+        with backends.use_backend(backend):
+            return run()
+
+    return f"ro_fast {backend}", named
+
+
+def timed_backends(op: str) -> list[str]:
+    """Those that are there and made for speed; Triton on a CPU is an interpreter."""
+    found = [name for name in ("native", "reference") if backends.why_not(name, op, "cpu") is None]
+    for name in ("native", "triton"):
+        if name not in found:
+            why = "its interpreter on a CPU is for tests" if name == "triton" else backends.why_not(name, op, "cpu")
+            print(f"{op}: {name} is not timed: {why}")
+    return found
+
+
+def inductor(run: Callable[..., object]) -> Callable[..., object]:
+    """``torch.compile`` with static shapes, given as much tuning as it takes."""
+    return torch.compile(run, fullgraph=True, dynamic=False)
+
+
+def step_rows() -> Iterator[Row]:
+    x, grad = torch.rand(512, 3, 32, 32), torch.randn(512, 3, 32, 32)
+    x_adv = (x + EPS * (2 * torch.rand_like(x) - 1)).clamp(0, 1)
+    delta = x_adv - x
+    eager, l2 = baselines.torchattacks_step, baselines.chain_l2
+    fused, fused_l2 = inductor(baselines.chain_linf), inductor(l2)
+    torch.testing.assert_close(pgd_step(x_adv, x, grad, EPS, ALPHA), eager(x_adv, x, grad, EPS, ALPHA), rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        pgd_step(x_adv, x, grad, 0.5, 0.1, norm="l2"), l2(x_adv, x, grad, 0.5, 0.1), rtol=0, atol=1e-6
+    )
+    # As many bytes as the step moves: three tensors read and one written, against two copies of one.
+    both, back = torch.cat([x, grad]), torch.empty(2 * len(x), *x.shape[1:])
+    linf_rivals = [
+        ("torchattacks chain", lambda: eager(x_adv, x, grad, EPS, ALPHA), {"must": 3, "goal": 5}),
+        ("Rice chain", lambda: baselines.rice_step(delta, x, grad, EPS, ALPHA), {"must": 4, "goal": 7}),
+        ("Inductor", lambda: fused(x_adv, x, grad, EPS, ALPHA), {"must": 1, "goal": 1.7}),
+        ("copy of as many bytes", lambda: back.copy_(both), {"must": 0.6, "goal": 0.85}),
+    ]
+    l2_rivals = [
+        ("torchattacks chain", lambda: l2(x_adv, x, grad, 0.5, 0.1)),
+        ("Inductor", lambda: fused_l2(x_adv, x, grad, 0.5, 0.1)),
+    ]
+    for backend in timed_backends("pgd_step"):
+        # In place, as the attack runs it; the rivals' loops can't, or write their perturbation.
+        ours = on(backend, lambda: pgd_step(x_adv, x, grad, EPS, ALPHA, out=x_adv))
+        for name, rival, target in linf_rivals:
+            target = {"target": "C4", **target} if backend == "native" else {}
+            yield paired("pgd_step L∞ fp32 [512,3,32,32]", ours, (name, rival), **target)
+        ours = on(backend, lambda: pgd_step(x_adv, x, grad, 0.5, 0.1, norm="l2", out=x_adv))
+        for name, rival in l2_rivals:
+            yield paired("pgd_step L2 fp32 [512,3,32,32]", ours, (name, rival))
+
+
+def loss_rows() -> Iterator[Row]:
+    def backward(loss: Callable[[Tensor, Tensor], Tensor], z: Tensor, y: Tensor) -> Callable[[], Tensor]:
+        return lambda: torch.autograd.grad(loss(z, y), z)[0]
+
+    for n, classes in ((128, 10), (4096, 100)):
+        z, y = torch.randn(n, classes, requires_grad=True), torch.randint(classes, (n,))
+        ours_run, eager_run = backward(weighted_cross_entropy, z, y), backward(F.cross_entropy, z, y)
+        torch.testing.assert_close(ours_run(), eager_run())
+        fused = backward(inductor(F.cross_entropy), z, y)
+        for backend in timed_backends("weighted_cross_entropy"):
+            name = f"weighted_cross_entropy + grad [{n},{classes}]"
+            yield paired(name, on(backend, ours_run), ("F.cross_entropy", eager_run), seconds=2)
+            yield paired(name, on(backend, ours_run), ("Inductor", fused), seconds=2)
+
+
+def moments_rows() -> Iterator[Row]:
+    f, y = torch.randn(10_000, 128), torch.randint(10, (10_000,))
+    for covariance in (False, True):
+        loop = lambda: baselines.moments_by_mask(f, y, 10, covariance)  # noqa: B023, E731
+        ours_run = lambda: class_moments(f, y, 10, covariance=covariance)  # noqa: B023, E731
+        torch.testing.assert_close(ours_run().mean, loop()[0])
+        if covariance:
+            torch.testing.assert_close(ours_run().scatter, loop()[1])
+        for backend in timed_backends("class_moments"):
+            name = "class_moments [10000,128]" + (" + covariance" if covariance else "")
+            target = {"target": "C6", "must": 2, "goal": 4} if covariance and backend == "native" else {}
+            yield paired(name, on(backend, ours_run), ("loop of masks", loop), **target)
