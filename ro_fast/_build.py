@@ -1,6 +1,7 @@
-"""Compiles the C++ operators: within a build by setuptools, and later by ``ro-fast build``.
+"""Compiles the C++ and CUDA operators: within a build by setuptools, and later by ``ro-fast build``.
 
-One module, ``_C``, against the stable ABIs of Python 3.10 and torch 2.10, so that one binary serves all later ones.
+Two modules against the stable ABIs of Python 3.10 and torch 2.10, so that one binary serves all later ones: ``_C`` for CPUs, and
+``_C_cuda`` where torch is built with CUDA and nvcc is there; whether a GPU is there doesn't matter.
 The environment variable RO_FAST_NATIVE says what setuptools does: ``auto`` compiles where torch and a compiler are
 there and else builds a pure-Python package with a warning, ``1`` fails instead, ``0`` does not try.
 """
@@ -34,6 +35,11 @@ _FLAGS = ["-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-fopenmp-simd"]
 _FLAGS += ["-fno-math-errno", "-fno-trapping-math", "-Wall", "-Wno-psabi"]
 
 
+# Machine code for the A100 and the H100, and PTX for what comes after them.
+_NVCC = ["-std=c++17", "-O3", "-Xcompiler=-fPIC,-fvisibility=hidden", "-DUSE_CUDA"]
+_NVCC += ["-gencode=arch=compute_80,code=sm_80", "-gencode=arch=compute_90,code=[sm_90,compute_90]"]
+
+
 class BuildError(Exception):
     """The operators cannot be compiled here. (setuptools loads this file without its package, so without ro_fast.errors.)"""
 
@@ -48,6 +54,9 @@ class build_ext(_build_ext):
         try:
             if wanted == "0":
                 raise BuildError("RO_FAST_NATIVE is 0")
+            cuda = [str(path) for path in cuda_sources(Path("csrc"))]
+            if why_no_cuda() is None:
+                self.extensions.append(Extension("ro_fast._C_cuda", cuda, py_limited_api=True))
             super().run()
         except BuildError as error:
             if wanted == "1":
@@ -57,7 +66,8 @@ class build_ext(_build_ext):
             self.distribution.ext_modules = []
 
     def build_extension(self, ext: Extension) -> None:
-        compile_module([Path(source) for source in ext.sources], Path(self.get_ext_fullpath(ext.name)))
+        compile_any = compile_cuda_module if ext.name.endswith("_cuda") else compile_module
+        compile_any([Path(source) for source in ext.sources], Path(self.get_ext_fullpath(ext.name)))
 
 
 class bdist_wheel(_bdist_wheel):
@@ -70,7 +80,7 @@ class bdist_wheel(_bdist_wheel):
 
 
 def build_in_place() -> str:
-    """Compiles the C++ operators into this package and returns the path of the module.
+    """Compiles the C++ operators, and CUDA's where they can be, into this package; tells in a line each what was built.
 
     A process that has the old module loaded keeps it: the new one takes its name and not its file.
 
@@ -85,26 +95,54 @@ def build_in_place() -> str:
         raise InputError(f"no C++ sources lie beside {package}; install ro_fast from its wheel, sdist or repository")
     if not os.access(package, os.W_OK):
         raise InputError(f"{package} cannot be written; install ro_fast into an environment of your own")
-    target = package / "_C.abi3.so"
+    target, cuda_target = package / "_C.abi3.so", package / "_C_cuda.abi3.so"
     try:
         compile_module([csrc / "ops.cpp", *sorted((csrc / "cpu").glob("*.cpp"))], target)
+        reason = why_no_cuda()
+        if reason is None:
+            compile_cuda_module(cuda_sources(csrc), cuda_target)
     except BuildError as error:
         raise InputError(str(error)) from None
-    return str(target)
+    return f"built {target}\n" + (f"built {cuda_target}" if reason is None else f"not built: _C_cuda, since {reason}")
+
+
+def cuda_sources(csrc: Path) -> list[Path]:
+    """What ``_C_cuda`` is made of."""
+    return [csrc / "ops_cuda.cpp", *sorted((csrc / "cuda").glob("*.cu"))]
+
+
+def why_no_cuda() -> str | None:
+    """None where CUDA operators can be compiled, else why not."""
+    try:
+        torch = importlib.import_module("torch")
+    except ImportError:
+        return "torch is not there to compile against"
+    if torch.version.cuda is None:
+        return "this torch is built without CUDA"
+    return None if _nvcc() else "no nvcc was found (set CUDA_HOME to a CUDA toolkit)"
+
+
+def compile_cuda_module(sources: Sequence[Path], target: Path) -> None:
+    """Compiles and links C++ and CUDA sources to a Python module, which appears under its name only when it is whole."""
+    torch_root = _torch_root()
+    link = ["-shared", f"-L{torch_root / 'lib'}", "-ltorch_cpu", "-ltorch_cuda"]
+    _compile([str(_nvcc()), *_NVCC], "-I", sources, target, link)
 
 
 def compile_module(sources: Sequence[Path], target: Path) -> None:
     """Compiles and links C++ sources to a Python module, which appears under its name only when it is whole."""
-    compiler, torch_root = _compiler(), _torch_root()
-    defines = [f"-DTORCH_TARGET_VERSION={TORCH_TARGET}", f"-DPy_LIMITED_API={PYTHON_TARGET}"]
-    # Headers of others are system headers: their warnings are not ours.
-    includes = [f"-isystem{torch_root / 'include'}", f"-isystem{sysconfig.get_path('include')}"]
-    flags = [*_FLAGS, *defines, *includes, *shlex.split(os.environ.get("CXXFLAGS", ""))]
-    target.parent.mkdir(parents=True, exist_ok=True)
     # No rpath: torch is imported before the module, so its libraries are in the process already.
-    link = ["-shared", f"-L{torch_root / 'lib'}", "-ltorch_cpu"]
+    link = ["-shared", f"-L{_torch_root() / 'lib'}", "-ltorch_cpu"]
     if sys.platform == "darwin":
         link += ["-undefined", "dynamic_lookup"]
+    # Headers of others are system headers: their warnings are not ours.
+    _compile([*_compiler(), *_FLAGS, *shlex.split(os.environ.get("CXXFLAGS", ""))], "-isystem", sources, target, link)
+
+
+def _compile(compiler: list[str], include: str, sources: Sequence[Path], target: Path, link: list[str]) -> None:
+    defines = [f"-DTORCH_TARGET_VERSION={TORCH_TARGET}", f"-DPy_LIMITED_API={PYTHON_TARGET}"]
+    flags = [*defines, f"{include}{_torch_root() / 'include'}", f"{include}{sysconfig.get_path('include')}"]
+    target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".build-") as folder:
         objects = [str(Path(folder, f"{source.stem}.o")) for source in sources]
         calls = [[*compiler, *flags, "-c", str(source), "-o", out] for source, out in zip(sources, objects, strict=True)]
@@ -122,6 +160,11 @@ def _compiler() -> list[str]:
             return candidate
     missing = f"CXX names {named[0]}, which does not exist" if named else "no C++ compiler was found"
     raise BuildError(f"{missing}; install one (Debian, Ubuntu: apt install g++; macOS: xcode-select --install) or set CXX")
+
+
+def _nvcc() -> str | None:
+    home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
+    return shutil.which("nvcc", path=str(Path(home, "bin")) if home else None)
 
 
 def _torch_root() -> Path:

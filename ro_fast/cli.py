@@ -116,7 +116,7 @@ def _doctor() -> str:
 def _build() -> str:
     from ro_fast import _build
 
-    return f"built {_build.build_in_place()}"
+    return _build.build_in_place()
 
 
 # -- Hydra -------------------------------------------------------------------------------------------------------------

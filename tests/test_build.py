@@ -75,8 +75,25 @@ def test_pyproject_lists_every_package_and_source() -> None:
     found = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "ro_fast").rglob("__init__.py")}
     assert set(settings["packages"]) == found | {"ro_fast.benchmarks", "ro_fast.configs", "ro_fast.csrc", "ro_fast.kernels"}
     (module,) = settings["ext-modules"]
-    on_disk = {path.relative_to(ROOT).as_posix() for path in (ROOT / "csrc").rglob("*.*") if path.suffix in (".cpp", ".h")}
+    kinds = (".cpp", ".h", ".cu", ".cuh")
+    on_disk = {path.relative_to(ROOT).as_posix() for path in (ROOT / "csrc").rglob("*.*") if path.suffix in kinds}
     assert {*module["sources"], *module["depends"]} == on_disk
+
+
+def test_cuda_is_built_where_torch_and_nvcc_are_and_else_says_why_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("torch.version.cuda", None)
+    assert _build.why_no_cuda() == "this torch is built without CUDA"
+    monkeypatch.setattr("torch.version.cuda", "13.0")
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path))
+    assert "CUDA_HOME" in str(_build.why_no_cuda())
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "nvcc").write_text("#!/bin/sh\necho \"$@\" >> $(dirname $0)/calls; exit 1")
+    (tmp_path / "bin" / "nvcc").chmod(0o755)
+    assert _build.why_no_cuda() is None
+    with pytest.raises(_build.BuildError, match="nvcc failed"):
+        _build.compile_cuda_module(_build.cuda_sources(ROOT / "csrc"), tmp_path / "_C_cuda.abi3.so")
+    calls = (tmp_path / "bin" / "calls").read_text()
+    assert "sm_90" in calls and "ops_cuda.cpp" in calls
 
 
 def test_kernels_is_no_top_level_package() -> None:

@@ -1,0 +1,139 @@
+// What the CUDA kernels share: dtypes, 16-byte accesses, launches, sums over a block in a fixed order.
+#pragma once
+
+#include <cstdint>
+#include <type_traits>
+#include <vector>
+
+#include <cuda_bf16.h>
+#include <cuda_runtime.h>
+
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
+#include <torch/csrc/stable/accelerator.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include "../check.h"
+
+namespace ro_fast::cuda {
+
+constexpr int kThreads = 256;
+constexpr int kWarp = 32;
+
+template <class T>
+using Compute = std::conditional_t<std::is_same_v<T, double>, double, float>;
+template <class T>
+constexpr ScalarType kDtype = std::is_same_v<T, double>  ? ScalarType::Double
+                              : std::is_same_v<T, float> ? ScalarType::Float
+                                                         : ScalarType::BFloat16;
+
+__device__ inline float load(float v) { return v; }
+__device__ inline double load(double v) { return v; }
+__device__ inline float load(__nv_bfloat16 v) { return __bfloat162float(v); }
+__device__ inline void store(float& to, float v) { to = v; }
+__device__ inline void store(double& to, double v) { to = v; }
+__device__ inline void store(__nv_bfloat16& to, float v) { to = __float2bfloat16_rn(v); }
+
+// NaN passes through, as in torch.clamp.
+template <class C>
+__device__ inline C clamp(C v, C lo, C hi) {
+  v = v < lo ? lo : v;
+  return v > hi ? hi : v;
+}
+
+// V values that are read or written at once.
+template <class T, int V>
+struct alignas(sizeof(T) * V) Pack {
+  T at[V];
+};
+template <class T>
+constexpr int kWidest = 16 / int(sizeof(T));
+
+inline bool aligned(const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; }
+
+// Calls f with a value of the C++ type of t's elements.
+template <class F>
+auto dispatch(const char* op, const Tensor& t, const F& f) {
+  const auto dtype = t.scalar_type();
+  if (dtype == ScalarType::Float) return f(float{});
+  if (dtype == ScalarType::Double) return f(double{});
+  check(dtype == ScalarType::BFloat16, op, "dtype ", int(dtype), " is not float32, bfloat16 or float64");
+  return f(__nv_bfloat16{});
+}
+
+template <class T>
+const T* data(const Tensor& t) {
+  return static_cast<const T*>(t.const_data_ptr());
+}
+template <class T>
+T* mutable_data(const Tensor& t) {
+  return static_cast<T*>(t.mutable_data_ptr());
+}
+
+// A new tensor beside `like`. (nvcc does not take the braces of a shape within a generic lambda.)
+template <class... Sizes>
+Tensor new_tensor(const Tensor& like, ScalarType dtype, Sizes... sizes) {
+  const std::vector<int64_t> shape{int64_t(sizes)...};
+  return torch::stable::new_empty(like, shape, dtype);
+}
+
+// A tensor of `count` values on the device of `like`.
+inline void check_on(const char* op, const char* name, const Tensor& t, ScalarType dtype, int64_t count, const Tensor& like) {
+  check(t.is_cuda() && t.get_device_index() == like.get_device_index(), op, name, " is on another device");
+  check(t.scalar_type() == dtype, op, name, " has dtype ", int(t.scalar_type()), "; ", int(dtype), " is needed");
+  check(t.numel() == count, op, name, " holds ", t.numel(), " values; ", count, " are needed");
+}
+
+// The device of a tensor and its current stream, for the launches of one operator.
+class Launch {
+ public:
+  Launch(const char* op, const Tensor& on) : op_(op), guard_(on.get_device_index()) {
+    void* stream = nullptr;
+    check(aoti_torch_get_current_cuda_stream(on.get_device_index(), &stream) == AOTI_TORCH_SUCCESS, op, "no CUDA stream");
+    stream_ = static_cast<cudaStream_t>(stream);
+  }
+
+  template <class... P, class... A>
+  void operator()(void (*kernel)(P...), dim3 blocks, dim3 threads, const A&... arguments) const {
+    if (blocks.x == 0 || blocks.y == 0 || blocks.z == 0) return;
+    kernel<<<blocks, threads, 0, stream_>>>(arguments...);
+    const cudaError_t error = cudaGetLastError();
+    check(error == cudaSuccess, op_, "the launch failed: ", cudaGetErrorString(error));
+  }
+
+ private:
+  const char* op_;
+  torch::stable::accelerator::DeviceGuard guard_;
+  cudaStream_t stream_;
+};
+
+inline unsigned blocks_for(int64_t work, int64_t per_block) { return unsigned((work + per_block - 1) / per_block); }
+
+// Σ over a warp, in every lane; a fixed order, so the same each time.
+template <class C>
+__device__ inline C warp_sum(C v) {
+  for (int offset = kWarp / 2; offset > 0; offset /= 2) v += __shfl_xor_sync(0xffffffffu, v, offset);
+  return v;
+}
+template <class C>
+__device__ inline C warp_max(C v) {
+  for (int offset = kWarp / 2; offset > 0; offset /= 2) {
+    const C other = __shfl_xor_sync(0xffffffffu, v, offset);
+    v = v < other ? other : v;
+  }
+  return v;
+}
+
+// Σ over a block of kThreads, in every thread.
+__device__ inline double block_sum(double v) {
+  __shared__ double of_warp[kThreads / kWarp];
+  v = warp_sum(v);
+  if (threadIdx.x % kWarp == 0) of_warp[threadIdx.x / kWarp] = v;
+  __syncthreads();
+  double total = 0;
+  for (int w = 0; w < kThreads / kWarp; ++w) total += of_warp[w];
+  __syncthreads();
+  return total;
+}
+
+}  // namespace ro_fast::cuda
