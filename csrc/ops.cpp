@@ -12,6 +12,14 @@ STABLE_TORCH_LIBRARY_IMPL(ro_fast_native, CPU, m) {
   m.impl("pgd_init", TORCH_BOX(&ro_fast::pgd_init));
   m.impl("weighted_cross_entropy", TORCH_BOX(&ro_fast::weighted_cross_entropy));
   m.impl("weighted_cross_entropy_backward", TORCH_BOX(&ro_fast::weighted_cross_entropy_backward));
+  m.impl("boosted_cross_entropy", TORCH_BOX(&ro_fast::boosted_cross_entropy));
+  m.impl("boosted_cross_entropy_backward", TORCH_BOX(&ro_fast::boosted_cross_entropy_backward));
+  m.impl("margin_loss", TORCH_BOX(&ro_fast::margin_loss));
+  m.impl("margin_loss_backward", TORCH_BOX(&ro_fast::margin_loss_backward));
+  m.impl("dlr_loss", TORCH_BOX(&ro_fast::dlr_loss));
+  m.impl("dlr_loss_backward", TORCH_BOX(&ro_fast::dlr_loss_backward));
+  m.impl("weighted_kl", TORCH_BOX(&ro_fast::weighted_kl));
+  m.impl("weighted_kl_backward", TORCH_BOX(&ro_fast::weighted_kl_backward));
   m.impl("class_moments", TORCH_BOX(&ro_fast::class_moments));
 }
 

@@ -67,6 +67,40 @@ Tensor weighted_cross_entropy_backward(  // [N, C] in the dtype of logits
     double label_smoothing,
     std::string reduction);
 
+// The three losses on single logits have one form: [N] = w·ℓ in the compute dtype, and grad·w·∇ℓ [N, C] in the dtype of logits.
+Tensor boosted_cross_entropy(
+    Tensor logits,                        // [N, C]
+    Tensor target,                        // int64 [N]
+    std::optional<Tensor> target_class,   // int64 [N]
+    std::optional<Tensor> weight);        // [N]
+Tensor boosted_cross_entropy_backward(
+    Tensor grad, Tensor logits, Tensor target, std::optional<Tensor> target_class, std::optional<Tensor> weight);
+Tensor margin_loss(
+    Tensor logits,                        // [N, C]
+    Tensor target,                        // int64 [N]
+    std::optional<Tensor> target_class,   // int64 [N]
+    std::optional<Tensor> weight);        // [N]
+Tensor margin_loss_backward(
+    Tensor grad, Tensor logits, Tensor target, std::optional<Tensor> target_class, std::optional<Tensor> weight);
+Tensor dlr_loss(
+    Tensor logits,                        // [N, C]
+    Tensor target,                        // int64 [N]
+    std::optional<Tensor> target_class,   // int64 [N]
+    std::optional<Tensor> weight);        // [N]
+Tensor dlr_loss_backward(
+    Tensor grad, Tensor logits, Tensor target, std::optional<Tensor> target_class, std::optional<Tensor> weight);
+
+Tensor weighted_kl(                  // [N] in the compute dtype
+    Tensor logits,                   // [N, C]
+    Tensor target_logits,            // [N, C]
+    std::optional<Tensor> weight);   // [N]
+
+std::tuple<Tensor, Tensor> weighted_kl_backward(  // gradients of both logits [N, C]
+    Tensor grad,                                  // [N] in the compute dtype
+    Tensor logits,
+    Tensor target_logits,
+    std::optional<Tensor> weight);
+
 std::tuple<Tensor, Tensor, Tensor> class_moments(  // count int64 [C]; mean [C, D], scatter [C, D, D] or [0], float64
     Tensor features,                               // [N, D]
     Tensor labels,                                 // int64 [N]

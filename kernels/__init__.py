@@ -20,16 +20,33 @@ except ImportError as error:
 
 from .affine_relu import affine_relu, affine_relu_backward
 from .class_moments import class_moments
+from .logit_losses import (
+    boosted_cross_entropy,
+    boosted_cross_entropy_backward,
+    dlr_loss,
+    dlr_loss_backward,
+    margin_loss,
+    margin_loss_backward,
+)
 from .pgd_init import pgd_init
 from .pgd_step import pgd_step
 from .weighted_cross_entropy import weighted_cross_entropy, weighted_cross_entropy_backward
+from .weighted_kl import weighted_kl, weighted_kl_backward
 
 __all__ = [
     "affine_relu",
     "affine_relu_backward",
+    "boosted_cross_entropy",
+    "boosted_cross_entropy_backward",
     "class_moments",
+    "dlr_loss",
+    "dlr_loss_backward",
+    "margin_loss",
+    "margin_loss_backward",
     "pgd_init",
     "pgd_step",
     "weighted_cross_entropy",
     "weighted_cross_entropy_backward",
+    "weighted_kl",
+    "weighted_kl_backward",
 ]

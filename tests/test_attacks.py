@@ -131,7 +131,7 @@ def test_a_loss_of_ones_own_is_climbed() -> None:
         ({"bn": "off"}, "eval, train, keep"),
         ({"engine": "warp"}, "auto, eager"),
         ({"restarts": 0}, "restarts = 0"),
-        ({"loss": "dlr"}, "'ce'"),
+        ({"loss": "hinge"}, "ce, margin, dlr"),
     ],
 )
 def test_options_that_do_not_fit_are_told(options: dict, words: str) -> None:

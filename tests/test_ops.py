@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 
@@ -11,8 +12,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ro_fast import backends
-from ro_fast.ops import OPS, affine_relu, affine_relu_backward, class_moments, pgd_init, pgd_step, weighted_cross_entropy
-from ro_fast.testing import LAYOUTS, Sample, assert_close, backends_for, outputs, samples
+from ro_fast.ops import (
+    OPS,
+    affine_relu,
+    affine_relu_backward,
+    boosted_cross_entropy,
+    class_moments,
+    dlr_loss,
+    margin_loss,
+    pgd_init,
+    pgd_step,
+    weighted_cross_entropy,
+    weighted_kl,
+)
+from ro_fast.testing import DIFFERENTIABLE, LAYOUTS, Sample, assert_close, backends_for, outputs, samples
 
 pytestmark = pytest.mark.usefixtures("nan_in_new_memory")
 
@@ -42,8 +55,9 @@ def test_as_close_to_float64_as_the_reference(op: str, dtype: torch.dtype, layou
         assert_close(ours, reference, sample.truth(), dtype, sample)
 
 
+@pytest.mark.parametrize("op", DIFFERENTIABLE)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_gradient_as_close_to_float64_as_the_reference(dtype: torch.dtype, backend: str) -> None:
+def test_gradient_as_close_to_float64_as_the_reference(dtype: torch.dtype, op: str, backend: str) -> None:
     def gradient(sample: Sample, name: str) -> torch.Tensor:
         logits, *rest = sample.args
         logits = logits.detach().requires_grad_()
@@ -53,7 +67,7 @@ def test_gradient_as_close_to_float64_as_the_reference(dtype: torch.dtype, backe
         assert logits.grad is not None
         return logits.grad
 
-    for sample in samples("weighted_cross_entropy", dtype):
+    for sample in samples(op, dtype):
         truth = gradient(sample.map(lambda t: t.double()), "reference")
         assert_close(gradient(sample, backend), gradient(sample, "reference"), truth, dtype, f"gradient of {sample}")
 
@@ -96,7 +110,7 @@ def test_opcheck(op: str, backend: str, monkeypatch: pytest.MonkeyPatch) -> None
     assert calls
     with backends.use_backend(backend):
         for overload, args in calls:
-            if op == "weighted_cross_entropy" and args[0].dim() == 2 and len(args[0]):
+            if op in DIFFERENTIABLE and overload.name() == f"ro_fast::{op}" and len(args[0]):
                 args = (args[0].detach().requires_grad_(), *args[1:])
             torch.library.opcheck(overload, args)
 
@@ -159,6 +173,8 @@ def test_native_does_not_depend_on_the_number_of_threads(op: str) -> None:
         "pgd_init": lambda: pgd_init(x, 0.5, noise - 0.5, norm="l2"),
         "weighted_cross_entropy": lambda: weighted_cross_entropy(features, labels),
         "class_moments": lambda: class_moments(features, labels, 7, covariance=True),
+        "weighted_kl": lambda: weighted_kl(features, features.flip(0), features[:, 0]),
+        **{f.__name__: functools.partial(f, features, labels) for f in (boosted_cross_entropy, margin_loss, dlr_loss)},
         "affine_relu": lambda: affine_relu(x - 0.5),
         "affine_relu_backward": lambda: affine_relu_backward(x, noise.byte().flatten()[: x.numel() // 8]),
     }
@@ -290,6 +306,12 @@ X, Z, Y = torch.rand(2, 3), torch.zeros(2, 4), torch.tensor([0, 1])
         (lambda: affine_relu(X, torch.ones(4)), r"scale has shape \[4\].*3 channels"),
         (lambda: affine_relu(torch.rand(2, 3, 2, 2), out=torch.rand(2, 2, 2, 3).permute(0, 3, 1, 2)), "one memory order"),
         (lambda: affine_relu_backward(X, torch.zeros(2, dtype=torch.uint8)), r"one bit a value"),
+        (lambda: weighted_kl(Z, Z[:, :2]), r"target_logits has shape \[2, 2\], logits has \[2, 4\]"),
+        (lambda: weighted_kl(Z, Z, reduction="avg"), "'avg'.*weighted_mean"),
+        (lambda: margin_loss(Z[:, :1], Y), r"\[2, 1\]; \[N, C\] with C ≥ 2"),
+        (lambda: dlr_loss(Z[:, :3], Y, Y), r"C ≥ 4"),
+        (lambda: boosted_cross_entropy(Z, Y.float()), "float32; torch.int64"),
+        (lambda: dlr_loss(Z, Y, torch.zeros(3, dtype=torch.int64)), r"target_class has shape \[3\]"),
         (lambda: class_moments(X, Y.float(), 2), "float32; torch.int64"),
         (lambda: class_moments(X, Y, 0), "num_classes = 0"),
         (lambda: class_moments(X[0], Y, 2), r"\[3\]; \[N, D\]"),

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ro_fast.attacks import engines
 from ro_fast.attacks.borrow import MODES, borrowed
-from ro_fast.ops import _check, weighted_cross_entropy
+from ro_fast.ops import _check, dlr_loss, margin_loss, weighted_cross_entropy
 
 ENGINES = ("auto", *engines.ENGINES)
 
@@ -30,7 +30,7 @@ class PGD:
         norm: "linf" or "l2".
         restarts: random starts; with more than one, the start of greatest loss is kept for each sample.
         random_start: False starts at the natural input.
-        loss: "ce", or a function (logits [N, C], y) -> loss [N] to climb.
+        loss: "ce", "margin", "dlr", or a function (logits [N, C], y) -> loss [N], to climb.
         bn: "eval", "train" or "keep": the mode the whole model is in while it is attacked.
         engine: "auto", or one of ro_fast.attacks.engines: "eager", "fused", "compiled", "captured"; :meth:`explain` tells which
             "auto" takes and why. All take the same steps, up to rounding.
@@ -71,8 +71,9 @@ class PGD:
         for name, value, known in (("bn", self.bn, MODES), ("engine", self.engine, ENGINES)):
             if value not in known:
                 raise ValueError(f"PGD: {name} '{value}' is unknown; there are: {', '.join(known)}")
-        if self.loss != "ce" and not callable(self.loss):
-            raise ValueError(f"PGD: loss '{self.loss}' is unknown; 'ce' or a function (logits, y) -> [N] is needed")
+        if self.loss not in LOSSES and not callable(self.loss):
+            known = ", ".join(LOSSES)
+            raise ValueError(f"PGD: loss '{self.loss}' is unknown; there are: {known}, or a function (logits, y) -> [N]")
 
     def __call__(
         self,
@@ -123,13 +124,12 @@ class PGD:
     def plan(self, model: Callable[[Tensor], Tensor]) -> engines.Plan:
         """What engines need to know of this attack on ``model`` in the mode it is in."""
         training = isinstance(model, nn.Module) and any(module.training for module in model.modules())
-        loss = _total_cross_entropy if self.loss == "ce" else _total(self.loss)
-        return engines.Plan(loss, self.norm, self.steps, training)
+        return engines.Plan(_total(self.loss), self.norm, self.steps, training)
 
     @torch.no_grad()
     def _loss(self, model: Callable[[Tensor], Tensor], x_adv: Tensor, y: Tensor) -> Tensor:
         logits = model(x_adv)
-        return self.loss(logits, y) if callable(self.loss) else weighted_cross_entropy(logits, y, reduction="none")
+        return self.loss(logits, y) if callable(self.loss) else LOSSES[self.loss](logits, y, "none")
 
     def _noise(self, x: Tensor, noise: Tensor | None, restart: int) -> Tensor | None:
         if not self.random_start:
@@ -146,11 +146,24 @@ class PGD:
         return drawn.uniform_(-1, 1, generator=self.generator) if self.norm == "linf" else drawn.normal_(generator=self.generator)
 
 
-# The sum over samples: each sample's gradient is then its own, whatever the batch.
-def _total_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
-    return weighted_cross_entropy(logits, y, reduction="sum")
+def _cross_entropy(logits: Tensor, y: Tensor, reduction: str) -> Tensor:
+    return weighted_cross_entropy(logits, y, reduction=reduction)
 
 
-@functools.cache  # one total a loss, by which engines know a graph again
-def _total(loss: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
-    return lambda logits, y: loss(logits, y).sum()
+def _margin(logits: Tensor, y: Tensor, reduction: str) -> Tensor:
+    return margin_loss(logits, y, reduction=reduction)
+
+
+def _ratio(logits: Tensor, y: Tensor, reduction: str) -> Tensor:
+    return dlr_loss(logits, y, reduction=reduction)
+
+
+LOSSES = {"ce": _cross_entropy, "margin": _margin, "dlr": _ratio}
+
+
+@functools.cache  # one function a loss, by which engines know a graph again
+def _total(loss: str | Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+    """The sum over samples: each sample's gradient is then its own, whatever the batch."""
+    if callable(loss):
+        return lambda logits, y: loss(logits, y).sum()
+    return functools.partial(LOSSES[loss], reduction="sum")

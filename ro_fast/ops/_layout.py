@@ -19,3 +19,8 @@ def order_of(t: Tensor) -> torch.memory_format:
 def in_order(t: Tensor, order: torch.memory_format) -> Tensor:
     """``t`` itself where it lies in that order, else a copy that does."""
     return t.contiguous(memory_format=order)
+
+
+def contiguous(*tensors: Tensor | None) -> list[Tensor | None]:
+    """Each tensor that is there, contiguous."""
+    return [t if t is None else t.contiguous() for t in tensors]

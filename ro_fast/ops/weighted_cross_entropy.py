@@ -6,9 +6,7 @@ import torch
 from torch import Tensor
 
 from ro_fast import backends
-from ro_fast.ops import _check, _register
-
-REDUCTIONS = ("none", "sum", "mean", "weighted_mean")
+from ro_fast.ops import _check, _layout, _reduce, _register
 
 _ARGS = "Tensor logits, Tensor target, Tensor? weight, float label_smoothing, str reduction"
 
@@ -54,20 +52,16 @@ def _reference_backward(
     return torch.where(scale == 0, 0.0, scale * (q.sum(1, keepdim=True) * p - q)).to(logits.dtype)
 
 
-def _contiguous(*tensors: Tensor | None) -> list[Tensor | None]:
-    return [t if t is None else t.contiguous() for t in tensors]
-
-
 def _forward(logits: Tensor, target: Tensor, weight: Tensor | None, label_smoothing: float, reduction: str) -> Tensor:
     run = backends.select("weighted_cross_entropy", logits.device.type)
-    return run(*_contiguous(logits, target, weight), label_smoothing, reduction)
+    return run(*_layout.contiguous(logits, target, weight), label_smoothing, reduction)
 
 
 def _backward_kernel(
     grad: Tensor, logits: Tensor, target: Tensor, weight: Tensor | None, label_smoothing: float, reduction: str
 ) -> Tensor:
     run = backends.select("weighted_cross_entropy_backward", logits.device.type)
-    return run(*_contiguous(grad, logits, target, weight), label_smoothing, reduction)
+    return run(*_layout.contiguous(grad, logits, target, weight), label_smoothing, reduction)
 
 
 def _fake(logits: Tensor, target: Tensor, weight: Tensor | None, label_smoothing: float, reduction: str) -> Tensor:
@@ -131,38 +125,21 @@ def weighted_cross_entropy(
     _check_arguments(logits, target, weight, label_smoothing, reduction)
     op = torch.ops.ro_fast.weighted_cross_entropy
     if weight is not None and weight.requires_grad and torch.is_grad_enabled():
-        # The fused op differentiates in the logits alone: weights are decided, not learned, in nearly every method.
-        return _reduce(op(logits, target, None, label_smoothing, "none"), weight, reduction)
+        return _reduce.weighted(lambda w: op(logits, target, w, label_smoothing, "none"), weight, reduction)
     return op(logits, target, weight, label_smoothing, reduction)
-
-
-def _reduce(ce: Tensor, weight: Tensor, reduction: str) -> Tensor:
-    loss = ce * weight
-    if reduction == "none":
-        return loss
-    if reduction == "weighted_mean":
-        return loss.sum() / weight.sum()
-    return loss.sum() if reduction == "sum" else loss.mean()
 
 
 def _check_arguments(logits: Tensor, target: Tensor, weight: Tensor | None, label_smoothing: float, reduction: str) -> None:
     op = "weighted_cross_entropy"
-    _check.check_images(op, logits=logits)
-    if logits.dim() != 2 or logits.shape[1] == 0:
-        raise ValueError(f"{op}: logits have shape {list(logits.shape)}; [N, C] with C ≥ 1 is needed")
+    _reduce.check_logits(op, logits)
     if target.dim() == 1:
-        if target.dtype != torch.int64:
-            raise TypeError(f"{op}: hard targets are {target.dtype}; torch.int64 is needed")
-        _check.check_per_sample(op, "target", target, logits)
+        _reduce.check_classes(op, "target", target, logits)
     elif target.shape != logits.shape:
         raise ValueError(f"{op}: target has shape {list(target.shape)}; [{logits.shape[0]}] or {list(logits.shape)} is needed")
     elif not target.is_floating_point():
         raise TypeError(f"{op}: soft targets are {target.dtype}; probabilities are needed")
     elif target.requires_grad:
         raise ValueError(f"{op}: target requires grad; only logits and weight are differentiated, so detach it")
-    if weight is not None:
-        _check.check_per_sample(op, "weight", weight, logits)
+    _reduce.check_weight(op, weight, logits, reduction)
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"{op}: label_smoothing = {label_smoothing:g} should lie in [0, 1]")
-    if reduction not in REDUCTIONS:
-        raise ValueError(f"{op}: reduction '{reduction}' is unknown; there are: {', '.join(REDUCTIONS)}")

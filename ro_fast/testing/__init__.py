@@ -9,8 +9,9 @@ from ro_fast.testing import attack_ops, feature_ops, loss_ops, network_ops
 from ro_fast.testing.compare import TOLERANCE, assert_close, backends_for
 from ro_fast.testing.sample import Draw, Sample, outputs
 
-__all__ = ["LAYOUTS", "TOLERANCE", "Sample", "assert_close", "backends_for", "outputs", "samples"]
+__all__ = ["DIFFERENTIABLE", "LAYOUTS", "TOLERANCE", "Sample", "assert_close", "backends_for", "outputs", "samples"]
 
+DIFFERENTIABLE = loss_ops.DIFFERENTIABLE
 LAYOUTS = ("contiguous", "channels_last", "strided")
 
 # Operator -> function that draws calls of it.
