@@ -20,7 +20,8 @@ except ImportError as error:
 
 from .class_moments import class_moments
 from .pgd_init import pgd_init
+from .pgd_mlp import pgd_mlp
 from .pgd_step import pgd_step
 from .weighted_cross_entropy import weighted_cross_entropy, weighted_cross_entropy_backward
 
-__all__ = ["class_moments", "pgd_init", "pgd_step", "weighted_cross_entropy", "weighted_cross_entropy_backward"]
+__all__ = ["class_moments", "pgd_init", "pgd_mlp", "pgd_step", "weighted_cross_entropy", "weighted_cross_entropy_backward"]
