@@ -39,6 +39,10 @@ class Normalize(nn.Module):
                 f"model.std is {list(std)} and model.mean {list(mean)}; all must be finite and std above 0"
             )
 
+    def scale_and_shift(self) -> tuple[Tensor, Tensor]:
+        """The layer as ``scale·x + shift``, by which attacks can fuse it."""
+        return 1 / self.std, -self.mean / self.std
+
     def forward(self, x: Tensor) -> Tensor:  # x: [N, C, H, W] or [N, D]
         if x.shape[1] != self.channels:
             raise InputError(f"the model was built for {self.channels} channels but the input is {list(x.shape)}")
