@@ -13,6 +13,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -23,12 +24,13 @@ from benchmarks import baselines
 from benchmarks.paired import Row, copy_speed, paired
 from ro_fast import backends
 from ro_fast.attacks import PGD
+from ro_fast.attacks.mlp import mlp_layers
 from ro_fast.config import ModelConfig, SmallLossConfig
 from ro_fast.environment import environment, keep_freed_memory
 from ro_fast.methods import METHODS, Step
 from ro_fast.methods.step import Work
 from ro_fast.models import build_model
-from ro_fast.ops import class_moments, pgd_step, weighted_cross_entropy
+from ro_fast.ops import class_moments, pgd_mlp, pgd_step, weighted_cross_entropy
 
 EPS, ALPHA, STEPS = 8 / 255, 2 / 255, 10
 RESULTS = Path(__file__).parent / "results"
@@ -41,7 +43,7 @@ def main() -> None:
     torch.manual_seed(0)
     rows: list[Row] = []
     path = RESULTS / "cpu" / "operators_attack_training.json"
-    for row in itertools.chain(step_rows(), loss_rows(), moments_rows(), network_rows()):
+    for row in itertools.chain(step_rows(), loss_rows(), moments_rows(), mlp_rows(), network_rows()):
         rows.append(row)
         print(line(row), flush=True)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -160,6 +162,49 @@ def moments_rows() -> Iterator[Row]:
             name = "class_moments [10000,128]" + (" + covariance" if covariance else "")
             target = {"target": "C6", "must": 2, "goal": 4} if covariance and backend == "native" else {}
             yield paired(name, on(backend, ours_run), ("loop of masks", loop), **target)
+
+
+def mlp_rows() -> Iterator[Row]:
+    targets = {
+        (784, 256, 256, 10): ({"must": 1.15, "goal": 1.3}, {"must": 1.7, "goal": 2}),
+        (512, 10): ({"must": 1.8, "goal": 2.5}, {"must": 3.5, "goal": 5}),
+        (2, 64, 64, 2): ({"must": 2, "goal": 3}, {"must": 3.5, "goal": 5}),
+    }
+    if "native" not in timed_backends("pgd_mlp"):
+        return
+    torchattacks = import_torchattacks()
+    for (widths, (fast, published)), n in itertools.product(targets.items(), (128, 512)):
+        layers = [m for i, o in itertools.pairwise(widths) for m in (torch.nn.Linear(i, o), torch.nn.ReLU())]
+        model = torch.nn.Sequential(*layers[:-1]).eval()
+        x, y = torch.rand(n, widths[0]), torch.randint(widths[-1], (n,))
+        check_mlp(model, x, y)
+        attack = PGD(EPS, ALPHA, STEPS, engine="eager")
+
+        def fused(x: Tensor, y: Tensor, model: torch.nn.Module) -> Tensor:
+            noise = torch.empty_like(x).uniform_(-1, 1)
+            return pgd_mlp(x, y, *mlp_layers(model, x), noise, eps=EPS, alpha=ALPHA, steps=STEPS)
+
+        rivals = [
+            ("Rice attack", partial(baselines.rice_attack, model, x, y, EPS, ALPHA, STEPS), {"target": "C5", **published}),
+            ("our eager engine", partial(attack, model, x, y), {}),
+        ]
+        if torchattacks:
+            theirs = torchattacks.PGD(model, EPS, ALPHA, STEPS)
+            rivals.append(("torchattacks", partial(theirs, x, y), {"target": "C5", **fast}))
+        for name, rival, target in rivals:
+            ours = on("native", partial(fused, x, y, model))
+            yield paired(f"pgd_mlp, PGD-10 {'-'.join(map(str, widths))}, batch {n}", ours, (name, rival), seconds=2, **target)
+
+
+def check_mlp(model: torch.nn.Module, x: Tensor, y: Tensor) -> None:
+    """From the same start in float64 the rival and we end in the same place."""
+    model, x, y = copy.deepcopy(model).double(), x[:40].double(), y[:40]
+    torch.manual_seed(1)
+    theirs = x + baselines.rice_attack(model, x, y, EPS, ALPHA, STEPS)
+    torch.manual_seed(1)
+    noise = torch.zeros_like(x).uniform_(-EPS, EPS) / EPS
+    ours = pgd_mlp(x, y, *mlp_layers(model, x), noise, eps=EPS, alpha=ALPHA, steps=STEPS)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
 
 
 # -- attack and training step ------------------------------------------------------------------------------------------
