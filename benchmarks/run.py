@@ -20,6 +20,7 @@ from ro_fast.errors import InputError, WorkError
 
 from . import machine
 from .evaluation import evaluation_rows
+from .mlps import mlp_rows
 from .networks import network_rows
 from .operators import operator_rows
 from .paired import Row, copy_speed
@@ -27,6 +28,7 @@ from .paired import Row, copy_speed
 RESULTS = Path(__file__).parent / "results"
 GROUPS: dict[str, Callable[[], Iterator[Row]]] = {
     "operators": operator_rows,
+    "mlps": mlp_rows,
     "evaluation": evaluation_rows,
     "networks": network_rows,
 }

@@ -13,6 +13,7 @@ X, GRAD = torch.rand(128, 3, 32, 32), torch.randn(128, 3, 32, 32)
 CALLS = {
     "pgd_step": (X, X, GRAD, 8 / 255, 2 / 255),
     "pgd_init": (X, 8 / 255, GRAD.clamp(-1, 1)),
+    "pgd_mlp": (X[:, 0].flatten(1), torch.arange(128) % 10, [torch.randn(64, 1024) / 32, torch.randn(10, 64) / 8], None, None),
     "weighted_cross_entropy": (torch.randn(128, 10), torch.randint(10, (128,)), torch.rand(128)),
     "weighted_kl": (torch.randn(128, 10), torch.randn(128, 10), torch.rand(128)),
     "boosted_cross_entropy": (torch.randn(128, 10), torch.randint(10, (128,)), torch.rand(128)),
@@ -22,6 +23,7 @@ CALLS = {
     "affine_relu_backward": (GRAD, torch.zeros(GRAD.numel() // 8, dtype=torch.uint8)),
     "class_moments": (torch.randn(1000, 64), torch.randint(10, (1000,)), 10),
 }
+OPTIONS = {"pgd_mlp": {"eps": 8 / 255, "alpha": 2 / 255, "steps": 10}}
 
 
 @pytest.mark.parametrize("backend", backends.BACKENDS)
@@ -36,4 +38,4 @@ def test_speed(benchmark, op: str, backend: str) -> None:  # type: ignore[no-unt
             with backends.use_backend("reference"):
                 reference = sample.run()
             assert_close(sample.run(), reference, sample.truth(), torch.float32, sample)
-        benchmark(OPS[op], *CALLS[op])
+        benchmark(OPS[op], *CALLS[op], **OPTIONS.get(op, {}))

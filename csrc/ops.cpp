@@ -10,6 +10,7 @@ STABLE_TORCH_LIBRARY_IMPL(ro_fast_native, CPU, m) {
   m.impl("affine_relu_backward", TORCH_BOX(&ro_fast::affine_relu_backward));
   m.impl("pgd_step", TORCH_BOX(&ro_fast::pgd_step));
   m.impl("pgd_init", TORCH_BOX(&ro_fast::pgd_init));
+  m.impl("pgd_mlp", TORCH_BOX(&ro_fast::pgd_mlp));
   m.impl("weighted_cross_entropy", TORCH_BOX(&ro_fast::weighted_cross_entropy));
   m.impl("weighted_cross_entropy_backward", TORCH_BOX(&ro_fast::weighted_cross_entropy_backward));
   m.impl("boosted_cross_entropy", TORCH_BOX(&ro_fast::boosted_cross_entropy));

@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 #include <tuple>
+#include <vector>
 
 #include <torch/csrc/stable/tensor.h>
 
@@ -49,6 +50,20 @@ void pgd_init(
     double eps,
     std::optional<Tensor> eps_n,     // [N] in the compute dtype; replaces eps
     std::string norm,                // linf | l2
+    double lo,
+    double hi);
+
+Tensor pgd_mlp(                      // [N, D] in the dtype of x
+    Tensor x,                        // [N, D]
+    Tensor y,                        // int64 [N]
+    std::vector<Tensor> weights,     // L of [out, in], D first, C last
+    std::vector<Tensor> biases,      // L of [out]
+    std::optional<Tensor> noise,     // [N, D]; none starts at x
+    double eps,
+    double alpha,
+    std::optional<Tensor> eps_n,     // [N] in the compute dtype; replaces eps
+    std::optional<Tensor> alpha_n,   // [N] in the compute dtype; replaces alpha
+    int64_t steps,
     double lo,
     double hi);
 

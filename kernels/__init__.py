@@ -29,6 +29,7 @@ from .logit_losses import (
     margin_loss_backward,
 )
 from .pgd_init import pgd_init
+from .pgd_mlp import pgd_mlp
 from .pgd_step import pgd_step
 from .weighted_cross_entropy import weighted_cross_entropy, weighted_cross_entropy_backward
 from .weighted_kl import weighted_kl, weighted_kl_backward
@@ -44,6 +45,7 @@ __all__ = [
     "margin_loss",
     "margin_loss_backward",
     "pgd_init",
+    "pgd_mlp",
     "pgd_step",
     "weighted_cross_entropy",
     "weighted_cross_entropy_backward",

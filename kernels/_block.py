@@ -1,4 +1,4 @@
-"""What the kernels share: the dtype computed in, per-sample numbers, a clamp that keeps NaN, a norm summed in float64."""
+"""What the kernels share: the dtype computed in, per-sample numbers, a clamp that keeps NaN, the L∞ step, a float64 norm."""
 
 from __future__ import annotations
 
@@ -33,6 +33,14 @@ def clamp(b_x, lo, hi):
     """min(max(x, lo), hi); NaN stays NaN, as in torch."""
     b_x = tl.maximum(b_x, lo, propagate_nan=tl.PropagateNan.ALL)
     return tl.minimum(b_x, hi, propagate_nan=tl.PropagateNan.ALL)
+
+
+@triton.jit
+def step_linf(b_adv, b_x, b_g, b_eps, b_alpha, lo, hi, DTYPE: tl.constexpr):
+    """clamp(clamp(x_adv + α·sign(g), x − ε, x + ε), lo, hi) in DTYPE; sign(0) = sign(NaN) = 0."""
+    b_sign = tl.where(b_g > 0, 1.0, tl.where(b_g < 0, -1.0, 0.0)).to(DTYPE)
+    b_new = clamp(b_adv + b_alpha * b_sign, b_x - b_eps, b_x + b_eps)
+    return clamp(b_new, tl.full((1,), lo, DTYPE), tl.full((1,), hi, DTYPE))
 
 
 @triton.jit

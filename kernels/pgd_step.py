@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ._block import clamp, compute_dtype, per_sample, row_norm, sample_of
+from ._block import clamp, compute_dtype, per_sample, row_norm, sample_of, step_linf
 
 
 @triton.jit
@@ -44,9 +44,7 @@ def _linf(
     b_g = tl.load(p_grad + o, m, other=0.0).to(DTYPE)  # [B]
     b_eps = per_sample(eps, p_eps, o_n, m, DTYPE)  # [B] or [1]
     b_alpha = per_sample(alpha, p_alpha, o_n, m, DTYPE)  # [B] or [1]
-    b_sign = tl.where(b_g > 0, 1.0, tl.where(b_g < 0, -1.0, 0.0)).to(DTYPE)  # [B], 0 for NaN
-    b_new = clamp(b_adv.to(DTYPE) + b_alpha * b_sign, b_x - b_eps, b_x + b_eps)
-    b_new = clamp(b_new, tl.full((1,), lo, DTYPE), tl.full((1,), hi, DTYPE)).to(b_adv.dtype)
+    b_new = step_linf(b_adv.to(DTYPE), b_x, b_g, b_eps, b_alpha, lo, hi, DTYPE).to(b_adv.dtype)  # [B]
     if p_active is not None:
         b_new = tl.where(tl.load(p_active + o_n, m, other=0) != 0, b_new, b_adv)
     tl.store(p_out + o, b_new, m)

@@ -51,7 +51,7 @@ class AttackConfig:
     restarts: int = 1
     random_start: bool = True
     bn: str = "eval"  # "eval" | "train" | "keep": the model's mode while it is attacked
-    engine: str = "auto"  # "auto" | "eager" | "fused" | "compiled" | "captured": same steps, other cost
+    engine: str = "auto"  # "auto" | "eager" | "mlp" | "fused" | "compiled" | "captured"
     final_forward: bool = False  # the published loop's forward after the last step, of which only a BatchNorm update is left
 
 
@@ -140,7 +140,7 @@ class ReportConfig:
 class BenchConfig:
     """What to measure against the rivals on this machine."""
 
-    groups: list[str] = field(default_factory=list)  # "operators", "evaluation", "networks"; none: all
+    groups: list[str] = field(default_factory=list)  # "operators", "mlps", "evaluation", "networks"; none: all
     fail_under: str | None = None  # "must" | "goal": exit 1 where a target's is missed
     out: str = "outputs/bench"
 

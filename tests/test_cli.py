@@ -99,7 +99,7 @@ def test_bad_data_is_one_line_and_exit_2(changes: dict, words: str, tmp_path: Pa
     ("arguments", "words"),
     [
         (["fly"], "train, ablate"),
-        (["bench", "groups=[warp]"], "operators, evaluation, networks"),
+        (["bench", "groups=[warp]"], "operators, mlps, evaluation, networks"),
         (["bench", "fail_under=should"], "must, goal"),
         (["train", "foo=1"], "foo"),
         (["train", "trainer.foo=1"], "foo"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 
 import pytest
 import torch
@@ -99,6 +100,19 @@ def test_compiled_takes_the_steps_of_eager_also_after_the_weights_moved() -> Non
             model[1].weight.neg_()
 
 
+def test_mlp_takes_the_steps_of_eager_also_where_some_samples_are_left_alone() -> None:
+    model, x, y = network("mlp", (1, 4, 4)), torch.rand(6, 1, 4, 4, dtype=DTYPE), torch.arange(6) % 5
+    attack = PGD(0.1, 0.03, 4, restarts=2)
+    if attack.explain(model, x).startswith("engine: mlp"):
+        noise = torch.empty(2, *x.shape, dtype=DTYPE).uniform_(-1, 1, generator=torch.Generator().manual_seed(0))
+        options = {"noise": noise, "active": torch.arange(6) != 2, "eps": torch.linspace(0.0, 0.2, 6, dtype=DTYPE)}
+        found = [dataclasses.replace(attack, engine=engine)(model, x, y, **options) for engine in ("eager", "mlp")]
+        torch.testing.assert_close(*found, rtol=0, atol=1e-10)
+        assert attack(model, x, torch.rand(6, 5, dtype=DTYPE)).shape == x.shape  # soft labels go to another engine
+    for other, reason in (({"norm": "l2"}, "L∞"), ({"loss": "margin"}, "cross-entropy"), ({"bn": "train"}, "train mode")):
+        assert reason in dataclasses.replace(attack, **other).explain(model, x).split("mlp: ")[1]
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU")
 def test_captured_takes_the_steps_of_eager_also_after_the_weights_moved(case: tuple) -> None:
     model, x, y = (t.cuda() for t in case)
@@ -144,7 +158,7 @@ def hooked() -> nn.Module:
     [
         (nn.Sequential(nn.Conv2d(1, 5, 3), nn.MaxPool2d(2), nn.Flatten()), r"module '1' \(MaxPool2d\) is not known"),
         (nn.Sequential(nn.Conv2d(1, 5, 3, padding=1, padding_mode="reflect"), nn.Flatten()), r"'0' \(Conv2d\)"),
-        (hooked(), "'1' has forward hooks"),
+        (hooked(), "'1' has hooks"),
         (Branching(), "can't read it"),
     ],
 )
@@ -170,5 +184,5 @@ def test_engines_say_why_not() -> None:
         PGD(engine="captured")(model, x, y)
     with pytest.raises(ValueError, match=r"compiled.*function"):
         PGD(engine="compiled")(lambda x: model(x), x, y)
-    with pytest.raises(ValueError, match=r"engine 'warp'.*auto, eager, fused, compiled, captured"):
+    with pytest.raises(ValueError, match=r"engine 'warp'.*auto, eager, mlp, fused, compiled, captured"):
         PGD(engine="warp")

@@ -43,7 +43,7 @@ def files(folder: str) -> list[Path]:
 @pytest.mark.parametrize("path", files("kernels"), ids=lambda p: p.name)
 def test_kernels_can_be_copied_away(path: Path) -> None:
     for name, _ in imports(path):
-        assert name.startswith(".") or name.split(".")[0] in {"torch", "triton", "__future__"}, name
+        assert name.startswith(".") or name.split(".")[0] in {"torch", "triton", *sys.stdlib_module_names}, name
 
 
 @pytest.mark.parametrize("path", files("ro_fast"), ids=lambda p: str(p.relative_to(ROOT)))

@@ -21,6 +21,7 @@ from ro_fast.ops import (
     dlr_loss,
     margin_loss,
     pgd_init,
+    pgd_mlp,
     pgd_step,
     weighted_cross_entropy,
     weighted_kl,
@@ -168,9 +169,11 @@ def test_native_does_not_depend_on_the_number_of_threads(op: str) -> None:
     generator = torch.Generator().manual_seed(0)
     x, noise = (torch.rand(300, 3, 20, 20, generator=generator) for _ in range(2))
     features, labels = x.flatten(1)[:, :65].contiguous(), torch.randint(7, (300,), generator=generator)
+    budget = {"eps": 0.1, "alpha": 0.03, "steps": 5}
     calls = {
         "pgd_step": lambda: pgd_step(x, x, noise - 0.5, 0.5, 0.3, norm="l2"),
         "pgd_init": lambda: pgd_init(x, 0.5, noise - 0.5, norm="l2"),
+        "pgd_mlp": lambda: pgd_mlp(features, labels, [noise[:9, 0, 0, :13].repeat(1, 5) - 0.5], None, None, **budget),
         "weighted_cross_entropy": lambda: weighted_cross_entropy(features, labels),
         "class_moments": lambda: class_moments(features, labels, 7, covariance=True),
         "weighted_kl": lambda: weighted_kl(features, features.flip(0), features[:, 0]),

@@ -23,12 +23,7 @@ template <class T, class C>
 RO_FAST_CLONES void step_linf(T* out, const T* x_adv, const T* x, const T* grad, int64_t n, Budget<C> b) {
 #pragma omp simd
   for (int64_t i = 0; i < n; ++i) {
-    const C g = load(grad[i]), centre = load(x[i]);
-    const C floor = centre - b.eps, ceiling = centre + b.eps;
-    C v = load(x_adv[i]) + (g > 0 ? b.alpha : g < 0 ? -b.alpha : C(0));
-    v = clamp(v, floor, ceiling);
-    v = floor == floor ? v : floor;  // a NaN in x shows, as one in x_adv does
-    store(out[i], clamp(v, b.lo, b.hi));
+    store(out[i], moved_linf<C>(load(x_adv[i]), load(x[i]), load(grad[i]), b.eps, b.alpha, b.lo, b.hi));
   }
 }
 

@@ -61,6 +61,34 @@ inline C clamp(C v, C lo, C hi) {
   return v > hi ? hi : v;
 }
 
+// The L∞ step of one value: clamp(clamp(x_adv + α·sign(g), x − ε, x + ε), lo, hi), sign(0) = sign(NaN) = 0.
+template <class C>
+inline C moved_linf(C x_adv, C x, C g, C eps, C alpha, C lo, C hi) {
+  const C floor = x - eps, ceiling = x + eps;
+  C v = x_adv + (g > 0 ? alpha : g < 0 ? -alpha : C(0));
+  v = clamp(v, floor, ceiling);
+  v = floor == floor ? v : floor;  // a NaN in x shows, as one in x_adv does
+  return clamp(v, lo, hi);
+}
+
+// e^x for x ≤ 0 to 1 ulp; results below the normal range are 0. The range reduction and polynomial of Cephes' expf.
+inline float exp_nonpositive(float x) {
+  const float k = std::nearbyint((x > -88.f ? x : -88.f) * 1.44269504f);  // of NaN too a number that fits an int
+  const float r = x - k * 0.693359375f + k * 2.12194440e-4f;
+  float p = 1.9875691500e-4f;
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * r * r + r + 1;
+  const uint32_t bits = uint32_t(int32_t(k) + 127) << 23;
+  float power;
+  std::memcpy(&power, &bits, sizeof power);
+  return x < -87.3f ? 0 : p * power;
+}
+inline double exp_nonpositive(double x) { return std::exp(x); }
+
 // Calls f with a value of the C++ type of t's elements.
 template <class F>
 auto dispatch(const char* op, const Tensor& t, const F& f) {

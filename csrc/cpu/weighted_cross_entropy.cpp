@@ -18,24 +18,6 @@ namespace {
 
 constexpr int64_t kBlock = 1024;  // logits exponentiated at once: fills vectors also where C is 10, stays in L1
 
-// e^x for x ≤ 0 to 1 ulp; results below the normal range are 0. The range reduction and polynomial of Cephes' expf.
-inline float exp_nonpositive(float x) {
-  const float k = std::nearbyint((x > -88.f ? x : -88.f) * 1.44269504f);  // of NaN too a number that fits an int
-  const float r = x - k * 0.693359375f + k * 2.12194440e-4f;
-  float p = 1.9875691500e-4f;
-  p = p * r + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  p = p * r * r + r + 1;
-  const uint32_t bits = uint32_t(int32_t(k) + 127) << 23;
-  float power;
-  std::memcpy(&power, &bits, sizeof power);
-  return x < -87.3f ? 0 : p * power;
-}
-inline double exp_nonpositive(double x) { return std::exp(x); }
-
 // For each row z − max z, its exponential e and Σ_c e_c. A NaN makes its whole row NaN by way of the sum.
 template <class T, class C>
 RO_FAST_CLONES void exponentiate(const T* logits, int64_t rows, int64_t classes, C* shifted, C* e, double* sums) {

@@ -141,7 +141,7 @@ class _Run:
         self.input_grad = 0
         self._logits = x.new_empty(0)
         plan = attack.plan(model)
-        engine = engines.choose("auto", model, x, plan)
+        engine = engines.stepwise(model, x, plan)
         self.logits, self._gradient = engine.functions(model, x, self._noting(plan.loss))
 
     def _noting(self, loss: engines.Loss) -> engines.Loss:

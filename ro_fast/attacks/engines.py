@@ -16,8 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ro_fast import backends
 from ro_fast.attacks.fuse import FusedNetwork, why_not_fused
-from ro_fast.ops import pgd_init, pgd_step
+from ro_fast.attacks.mlp import mlp_layers, why_not_mlp
+from ro_fast.ops import pgd_init, pgd_mlp, pgd_step
 
 Model = Callable[[Tensor], Tensor]
 Loss = Callable[[Tensor, Tensor], Tensor]  # logits, y -> the sum over samples
@@ -34,6 +36,7 @@ class Plan:
     norm: str
     steps: int
     training: bool  # whether any module is in train mode meanwhile
+    cross_entropy: bool  # whether the loss is that of hard labels
 
 
 @dataclass(frozen=True)
@@ -182,13 +185,8 @@ class Captured:
         key = (plan, x.shape, x.stride(), x.dtype, autocast, where)
         if key not in graphs:
             there = weakref.ref(model)
-            graphs[key] = _Graph(lambda: _prepare_steps(there(), x, plan), plan)  # type: ignore[arg-type]
+            graphs[key] = _Graph(lambda: stepwise(there(), x, plan).prepare(there(), x, plan), plan)  # type: ignore[arg-type]
         return graphs[key]
-
-
-def _prepare_steps(model: nn.Module, x: Tensor, plan: Plan) -> Climb:
-    engine = Fused() if Fused().why_not(model, x, plan) is None else Eager()
-    return engine.prepare(model, x, plan)
 
 
 class _Graph:
@@ -240,8 +238,41 @@ class _Graph:
         return graph, held, result
 
 
-ENGINES: dict[str, Any] = {"eager": Eager(), "fused": Fused(), "compiled": Compiled(), "captured": Captured()}
-AUTO = ("fused", "eager")
+class Mlp:
+    """All steps on an MLP in one call of pgd_mlp, a block of samples at a time in the cache."""
+
+    def why_not(self, model: Model, x: Tensor, plan: Plan) -> str | None:
+        """It takes ReLU MLPs in eval mode, L∞ and cross-entropy, where a compiled backend is."""
+        if not isinstance(model, nn.Module):
+            return "the model is a function, not an nn.Module"
+        if plan.norm != "linf" or not plan.cross_entropy:
+            return "it takes L∞ and the cross-entropy of hard labels only"
+        if plan.training:
+            return "a module is in train mode"
+        if torch.is_autocast_enabled(x.device.type):
+            return "it computes in the dtype of the weights, and autocast asks for another"
+        if backends.running("pgd_mlp", x.device.type) == "reference":
+            return "no compiled pgd_mlp is here (run: ro-fast build)"
+        return why_not_mlp(model, x)
+
+    def prepare(self, model: Model, x: Tensor, plan: Plan) -> Climb:
+        """Reads the weights as they are now."""
+        assert isinstance(model, nn.Module)
+        weights, biases = mlp_layers(model, x)
+
+        def climb(start: Start) -> Tensor:
+            noise = None if start.noise is None else start.noise.flatten(1)
+            budget: dict[str, Any] = {"eps": start.eps, "alpha": start.alpha, "steps": plan.steps}
+            x_adv = pgd_mlp(start.x.flatten(1), start.y, weights, biases, noise, **budget).view(start.x.shape)
+            if start.active is not None:
+                x_adv = torch.where(start.active.view(-1, *[1] * (x.dim() - 1)), x_adv, start.x)
+            return x_adv
+
+        return climb
+
+
+ENGINES: dict[str, Any] = {"eager": Eager(), "mlp": Mlp(), "fused": Fused(), "compiled": Compiled(), "captured": Captured()}
+AUTO = ("mlp", "fused", "eager")
 
 
 def choose(name: str, model: Model, x: Tensor, plan: Plan) -> Any:
@@ -256,6 +287,11 @@ def choose(name: str, model: Model, x: Tensor, plan: Plan) -> Any:
     if reason is not None:
         raise ValueError(f"PGD: engine '{name}' can't attack this model: {reason}; engine 'auto' takes one that can")
     return ENGINES[name]
+
+
+def stepwise(model: Model, x: Tensor, plan: Plan) -> Any:
+    """The engine whose single gradients can be had: fused where it can, else eager."""
+    return next(ENGINES[name] for name in ("fused", "eager") if ENGINES[name].why_not(model, x, plan) is None)
 
 
 def explain(name: str, model: Model, x: Tensor, plan: Plan) -> str:

@@ -206,9 +206,9 @@ class _Reader:
     value_of: dict[fx.Node, int] = field(default_factory=dict)
 
     def read(self) -> list[_Op]:
-        hooked = next((name for name, m in self.model.named_modules() if m._forward_hooks or m._forward_pre_hooks), None)
-        if hooked is not None:
-            raise NotFused(f"module '{hooked}' has forward hooks")
+        for name, m in self.model.named_modules():
+            if m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks:
+                raise NotFused(f"module '{name}' has hooks")
         try:
             graph = _Tracer().trace(self.model)
         except Exception as error:  # whatever the model's own code raises on symbolic values

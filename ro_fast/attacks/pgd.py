@@ -32,8 +32,8 @@ class PGD:
         random_start: False starts at the natural input.
         loss: "ce", "margin", "dlr", or a function (logits [N, C], y) -> loss [N], to climb.
         bn: "eval", "train" or "keep": the mode the whole model is in while it is attacked.
-        engine: "auto", or one of ro_fast.attacks.engines: "eager", "fused", "compiled", "captured"; :meth:`explain` tells which
-            "auto" takes and why. All take the same steps, up to rounding.
+        engine: "auto", or one of ro_fast.attacks.engines: "eager", "mlp", "fused", "compiled", "captured"; :meth:`explain`
+            tells which "auto" takes and why. All take the same steps, up to rounding.
         generator: draws the noise, on the device of the inputs; None uses torch's global one.
         final_forward: also run the forward that chooses among restarts when there is just one, as published loops do;
             with bn="train" its BatchNorm update is all that is left of it.
@@ -72,8 +72,8 @@ class PGD:
             if value not in known:
                 raise ValueError(f"PGD: {name} '{value}' is unknown; there are: {', '.join(known)}")
         if self.loss not in LOSSES and not callable(self.loss):
-            known = ", ".join(LOSSES)
-            raise ValueError(f"PGD: loss '{self.loss}' is unknown; there are: {known}, or a function (logits, y) -> [N]")
+            losses = ", ".join(LOSSES)
+            raise ValueError(f"PGD: loss '{self.loss}' is unknown; there are: {losses}, or a function (logits, y) -> [N]")
 
     def __call__(
         self,
@@ -99,7 +99,7 @@ class PGD:
             alpha = eps * (self.alpha / self.eps)
         best, best_loss = x, None
         with borrowed(model, self.bn):
-            plan = self.plan(model)
+            plan = self.plan(model, y)
             climb = engines.choose(self.engine, model, x, plan).prepare(model, x, plan)
             for restart in range(self.restarts):
                 x_adv = climb(engines.Start(x, y, eps, alpha, self._noise(x, noise, restart), active))
@@ -121,10 +121,10 @@ class PGD:
         with borrowed(model, self.bn):
             return engines.explain(self.engine, model, x, self.plan(model))
 
-    def plan(self, model: Callable[[Tensor], Tensor]) -> engines.Plan:
+    def plan(self, model: Callable[[Tensor], Tensor], y: Tensor | None = None) -> engines.Plan:
         """What engines need to know of this attack on ``model`` in the mode it is in."""
         training = isinstance(model, nn.Module) and any(module.training for module in model.modules())
-        return engines.Plan(_total(self.loss), self.norm, self.steps, training)
+        return engines.Plan(_total(self.loss), self.norm, self.steps, training, self.loss == "ce" and (y is None or y.dim() == 1))
 
     @torch.no_grad()
     def _loss(self, model: Callable[[Tensor], Tensor], x_adv: Tensor, y: Tensor) -> Tensor:

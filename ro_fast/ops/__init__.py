@@ -6,6 +6,7 @@ from ro_fast.ops.affine_relu import affine_relu, affine_relu_backward
 from ro_fast.ops.class_moments import ClassMoments, class_moments
 from ro_fast.ops.logit_losses import boosted_cross_entropy, dlr_loss, margin_loss
 from ro_fast.ops.pgd_init import pgd_init
+from ro_fast.ops.pgd_mlp import pgd_mlp
 from ro_fast.ops.pgd_step import pgd_step
 from ro_fast.ops.weighted_cross_entropy import weighted_cross_entropy
 from ro_fast.ops.weighted_kl import weighted_kl
@@ -15,6 +16,7 @@ OPS = {
     for f in (
         pgd_step,
         pgd_init,
+        pgd_mlp,
         weighted_cross_entropy,
         weighted_kl,
         boosted_cross_entropy,

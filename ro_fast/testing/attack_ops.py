@@ -1,8 +1,10 @@
-"""Samples of the operators that move images: each branch, odd shapes, budgets a sample, hostile gradients."""
+"""Samples of the operators that move inputs: each branch, odd shapes, budgets a sample, hostile gradients."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 from torch import Tensor
@@ -42,4 +44,24 @@ def _pgd_init(draw: Draw) -> Iterator[Sample]:
         )
 
 
-CASES = {"pgd_step": _pgd_step, "pgd_init": _pgd_init}
+def _pgd_mlp(draw: Draw) -> Iterator[Sample]:
+    def call(name: str, n: int, *widths: int, start: bool = True, **kwargs: Any) -> Sample:
+        weights = [draw.normal(o, i) / i**0.5 for i, o in pairwise(widths)]
+        biases = [None if layer == 1 else 0.1 * draw.normal(width) for layer, width in enumerate(widths[1:])]
+        x, noise = draw.uniform(n, widths[0]), draw.uniform(n, widths[0], lo=-1.0)
+        args = (x, draw.labels(n, widths[-1]), weights, biases, noise if start else None)
+        return Sample("pgd_mlp", name, args, {"eps": 0.1, "alpha": 0.04, "steps": 3, **kwargs})
+
+    for n, *widths in ((17, 7, 3), (1, 5, 9, 4), (35, 70, 66, 13, 25, 10), (33, 2, 24, 12, 2), (3, 1, 1, 1)):
+        yield call(f"{widths}, N {n}", n, *widths)
+    yield call("no samples", 0, 5, 4, 3)
+    yield call("from x, no steps", 3, 5, 4, 3, start=False, steps=0)
+    yield call("from x, wide range", 3, 5, 4, 3, start=False, lo=-2.5, hi=3.1, eps=1.0)
+    yield call("eps [N], alpha [N]", 6, 5, 4, 3, eps=draw.uniform(6, hi=0.1), alpha=draw.uniform(6, hi=0.1))
+    for value in (math.nan, math.inf):
+        broken = call(f"{value} in an input", 4, 5, 4, 3, start=False)
+        broken.args[0][2, 1] = value
+        yield broken
+
+
+CASES = {"pgd_step": _pgd_step, "pgd_init": _pgd_init, "pgd_mlp": _pgd_mlp}

@@ -31,9 +31,11 @@ class Sample:
         return (op or OPS[self.op])(*self.args, **self.kwargs)
 
     def map(self, f: Callable[[Tensor], Tensor]) -> Sample:
-        """The call with ``f`` applied to each tensor of floating point numbers."""
+        """The call with ``f`` applied to each tensor of floating point numbers, in lists too."""
 
         def of(value: Any) -> Any:
+            if isinstance(value, list):
+                return [of(v) for v in value]
             return f(value) if isinstance(value, Tensor) and value.is_floating_point() else value
 
         return replace(
