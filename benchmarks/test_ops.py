@@ -15,6 +15,7 @@ CALLS = {
     "pgd_init": (X, 8 / 255, GRAD.clamp(-1, 1)),
     "weighted_cross_entropy": (torch.randn(128, 10), torch.randint(10, (128,)), torch.rand(128)),
     "class_moments": (torch.randn(1000, 64), torch.randint(10, (1000,)), 10),
+    "small_loss": (torch.rand(1000), 0.5),
 }
 
 

@@ -11,6 +11,7 @@ STABLE_TORCH_LIBRARY_IMPL(ro_fast_native, CPU, m) {
   m.impl("weighted_cross_entropy", TORCH_BOX(&ro_fast::weighted_cross_entropy));
   m.impl("weighted_cross_entropy_backward", TORCH_BOX(&ro_fast::weighted_cross_entropy_backward));
   m.impl("class_moments", TORCH_BOX(&ro_fast::class_moments));
+  m.impl("small_loss", TORCH_BOX(&ro_fast::small_loss));
 }
 
 PyMODINIT_FUNC PyInit__C() {

@@ -53,10 +53,19 @@ Tensor weighted_cross_entropy_backward(  // [N, C] in the dtype of logits
     double label_smoothing,
     std::string reduction);
 
-std::tuple<Tensor, Tensor, Tensor> class_moments(  // count int64 [C]; mean [C, D], scatter [C, D, D] or [0], float64
-    Tensor features,                               // [N, D]
-    Tensor labels,                                 // int64 [N]
-    int64_t num_classes,
-    bool covariance);
+void class_moments(                  // adds samples to what is there
+    Tensor count,                    // int64 [C]
+    Tensor mean,                     // float64 [C, D]
+    std::optional<Tensor> scatter,   // float64 [C, D, D]
+    Tensor features,                 // [N, D]
+    Tensor labels);                  // int64 [N]
+
+std::tuple<Tensor, Tensor> small_loss(  // bool [N], int64 [bins]
+    Tensor loss,                        // [N]
+    double threshold,
+    std::optional<Tensor> threshold_t,  // float64 scalar; replaces threshold
+    int64_t bins,
+    double lo,
+    double hi);
 
 }  // namespace ro_fast

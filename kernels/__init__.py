@@ -21,6 +21,14 @@ except ImportError as error:
 from .class_moments import class_moments
 from .pgd_init import pgd_init
 from .pgd_step import pgd_step
+from .small_loss import small_loss
 from .weighted_cross_entropy import weighted_cross_entropy, weighted_cross_entropy_backward
 
-__all__ = ["class_moments", "pgd_init", "pgd_step", "weighted_cross_entropy", "weighted_cross_entropy_backward"]
+__all__ = [
+    "class_moments",
+    "pgd_init",
+    "pgd_step",
+    "small_loss",
+    "weighted_cross_entropy",
+    "weighted_cross_entropy_backward",
+]
