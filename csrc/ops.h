@@ -116,10 +116,19 @@ std::tuple<Tensor, Tensor> weighted_kl_backward(  // gradients of both logits [N
     Tensor target_logits,
     std::optional<Tensor> weight);
 
-std::tuple<Tensor, Tensor, Tensor> class_moments(  // count int64 [C]; mean [C, D], scatter [C, D, D] or [0], float64
-    Tensor features,                               // [N, D]
-    Tensor labels,                                 // int64 [N]
-    int64_t num_classes,
-    bool covariance);
+void class_moments(                  // adds samples to what is there
+    Tensor count,                    // int64 [C]
+    Tensor mean,                     // float64 [C, D]
+    std::optional<Tensor> scatter,   // float64 [C, D, D]
+    Tensor features,                 // [N, D]
+    Tensor labels);                  // int64 [N]
+
+std::tuple<Tensor, Tensor> small_loss(  // bool [N], int64 [bins]
+    Tensor loss,                        // [N]
+    double threshold,
+    std::optional<Tensor> threshold_t,  // float64 scalar; replaces threshold
+    int64_t bins,
+    double lo,
+    double hi);
 
 }  // namespace ro_fast

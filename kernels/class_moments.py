@@ -1,14 +1,15 @@
-"""Count, mean and scatter by class; see ro_fast/ops/class_moments.py for the definition.
+"""Adds samples to count, mean and scatter by class; see ro_fast/ops/class_moments.py for the definition.
 
 A stable sort of the labels puts each class's samples into one run, ``bounds[c]`` to ``bounds[c + 1]`` of ``order``. A
 program owns its outputs and goes over its run in order, in float64: no atomics, so the result is deterministic.
-The scatter is centred on the mean, which is known by then; of its symmetric tiles the lower half is computed and
-written twice. A label outside [0, C) is left out: an error would wait for the device.
+The scatter is centred on the mean of these samples, which is known by then, and gets one more row for the way from the
+mean so far to that one; of its symmetric tiles the lower half is computed and written twice. A label outside [0, C) is
+left out: an error would wait for the device.
 
 Cost: N·D additions and N·D²/2 float64 multiply-adds without tensor cores; features are read D/T times for the scatter,
 mostly from cache.
 
-# I/O: read features, labels; write count, mean, scatter
+# I/O: read features, labels, half of scatter; write count, mean, scatter
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def _mean(p_mean, p_features, p_order, p_bounds, D, R: tl.constexpr, B: tl.const
 
 
 @triton.jit
-def _scatter(p_scatter, p_features, p_mean, p_order, p_bounds, D, R: tl.constexpr, T: tl.constexpr):
+def _scatter(p_scatter, p_features, p_mean, p_shift, p_order, p_bounds, D, R: tl.constexpr, T: tl.constexpr):
     c = tl.program_id(0).to(tl.int64)
     if tl.program_id(1) >= tl.program_id(2):
         o_i = tl.program_id(1) * T + tl.arange(0, T)
@@ -52,6 +53,10 @@ def _scatter(p_scatter, p_features, p_mean, p_order, p_bounds, D, R: tl.constexp
             b_sum += tl.sum(b_i[:, :, None] * b_j[:, None, :], 0)
         p_tile = p_scatter + c * D * D
         m = (o_i < D)[:, None] & (o_j < D)[None, :]
+        b_i = tl.load(p_shift + c * D + o_i, o_i < D, other=0.0)  # [T]
+        b_j = tl.load(p_shift + c * D + o_j, o_j < D, other=0.0)  # [T]
+        b_sum += b_i[:, None] * b_j[None, :]
+        b_sum += tl.load(p_tile + o_i[:, None] * D + o_j[None, :], m, other=0.0)
         tl.store(p_tile + o_i[:, None] * D + o_j[None, :], b_sum, m)
         tl.store(p_tile + o_j[None, :] * D + o_i[:, None], b_sum, m)
 
@@ -65,18 +70,21 @@ def _centred(p_features, p_mean, o_n, m_n, o_d, D):
     return tl.where(m, b_f - b_mean[None, :], 0.0)
 
 
-def class_moments(
-    features: Tensor, labels: Tensor, num_classes: int, covariance: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    d = features.shape[1]
+def class_moments(count: Tensor, mean: Tensor, scatter: Tensor | None, features: Tensor, labels: Tensor) -> None:
+    c, d = mean.shape
     ordered, order = torch.sort(labels, stable=True)
-    bounds = torch.searchsorted(ordered, torch.arange(num_classes + 1, device=labels.device))
-    mean = torch.empty(num_classes, d, dtype=torch.float64, device=features.device)
-    scatter = mean.new_empty((num_classes, d, d) if covariance else (0,))
+    bounds = torch.searchsorted(ordered, torch.arange(c + 1, device=labels.device))
+    own, own_mean = bounds.diff(), torch.zeros_like(mean)
     with torch.cuda.device_of(features):
         if d > 0:
-            _mean[(num_classes, triton.cdiv(d, 64))](mean, features, order, bounds, d, R=16, B=64, num_warps=4)
-        if d > 0 and covariance:
+            _mean[(c, triton.cdiv(d, 64))](own_mean, features, order, bounds, d, R=16, B=64, num_warps=4)
+        share = own.to(torch.float64) / (count + own).clamp(min=1)  # [C]
+        delta = torch.where(own.unsqueeze(1) > 0, own_mean - mean, 0.0)  # [C, D]
+        if d > 0 and scatter is not None:
+            shift = (count * share).sqrt().unsqueeze(1) * delta
             tiles = triton.cdiv(d, 16)
-            _scatter[(num_classes, tiles, tiles)](scatter, features, mean, order, bounds, d, R=16, T=16, num_warps=4)
-    return bounds.diff(), mean, scatter
+            _scatter[(c, tiles, tiles)](
+                scatter, features, own_mean, shift, order, bounds, d, R=16, T=16, num_warps=4
+            )  # fmt: skip
+    mean += share.unsqueeze(1) * delta
+    count += own

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from ro_fast import backends
 from ro_fast.ops import (
     OPS,
+    ClassMoments,
     affine_relu,
     affine_relu_backward,
     boosted_cross_entropy,
@@ -23,6 +24,7 @@ from ro_fast.ops import (
     pgd_init,
     pgd_mlp,
     pgd_step,
+    small_loss,
     weighted_cross_entropy,
     weighted_kl,
 )
@@ -107,6 +109,8 @@ def test_opcheck(op: str, backend: str, monkeypatch: pytest.MonkeyPatch) -> None
         if op == "pgd_step":
             sample.args[0].copy_(outputs(result)[0])
             OPS[op](*sample.args, **sample.kwargs, out=torch.empty_like(sample.args[0]))
+        if op == "class_moments":
+            result.update(*sample.args[:2])
     monkeypatch.undo()
     assert calls
     with backends.use_backend(backend):
@@ -180,6 +184,7 @@ def test_native_does_not_depend_on_the_number_of_threads(op: str) -> None:
         **{f.__name__: functools.partial(f, features, labels) for f in (boosted_cross_entropy, margin_loss, dlr_loss)},
         "affine_relu": lambda: affine_relu(x - 0.5),
         "affine_relu_backward": lambda: affine_relu_backward(x, noise.byte().flatten()[: x.numel() // 8]),
+        "small_loss": lambda: small_loss(x.flatten(), 0.5, bins=7, hi=1.0),
     }
     try:
         results = []
@@ -268,10 +273,18 @@ def test_moments_of_parts_merge_to_those_of_the_whole(n: int, m: int, d: int, cl
     f = torch.randn(n + m, d, generator=generator, dtype=torch.float64)
     y = torch.randint(classes, (n + m,), generator=generator)
     whole = class_moments(f, y, classes, covariance=True)
-    merged = class_moments(f[:n], y[:n], classes, covariance=True).merge(class_moments(f[n:], y[n:], classes, covariance=True))
-    assert torch.equal(whole.count, merged.count)
-    torch.testing.assert_close(merged.mean, whole.mean)
-    torch.testing.assert_close(merged.scatter, whole.scatter)
+    for name in ("reference", "native"):
+        if backends_for("class_moments")[name]:
+            continue
+        with backends.use_backend(name):
+            first, second = (class_moments(f[part], y[part], classes, covariance=True) for part in (slice(n), slice(n, None)))
+            merged = first.merge(second)
+            updated = ClassMoments.empty(classes, d, covariance=True).update(f[:n], y[:n]).update(f[n:], y[n:])
+        for moments in (merged, updated):
+            assert torch.equal(whole.count, moments.count)
+            torch.testing.assert_close(moments.mean, whole.mean)
+            torch.testing.assert_close(moments.scatter, whole.scatter)
+            assert name != "native" or torch.equal(moments.scatter, moments.scatter.mT)
     assert torch.equal(whole.scatter, whole.scatter.mT)
     assert (torch.linalg.eigvalsh(whole.scatter) >= -1e-9).all()
 
@@ -318,6 +331,14 @@ X, Z, Y = torch.rand(2, 3), torch.zeros(2, 4), torch.tensor([0, 1])
         (lambda: class_moments(X, Y.float(), 2), "float32; torch.int64"),
         (lambda: class_moments(X, Y, 0), "num_classes = 0"),
         (lambda: class_moments(X[0], Y, 2), r"\[3\]; \[N, D\]"),
+        (lambda: class_moments(X, Y, 2).merge(class_moments(X, Y, 3)), r"\[2, 3\] and \[3, 3\]"),
+        (lambda: class_moments(X, Y, 2).update(X[:, :2], Y), "features have 2 values, the means 3"),
+        (lambda: class_moments(X, Y, 2).covariance, "covariance=True"),
+        (lambda: small_loss(X, 1.5), r"loss has shape \[2, 3\]; \[N\]"),
+        (lambda: small_loss(Y, 1.5), "int64; float32"),
+        (lambda: small_loss(X[0], torch.ones(1)), r"threshold has shape \[1\]"),
+        (lambda: small_loss(X[0], 1.5, bins=0), "bins = 0"),
+        (lambda: small_loss(X[0], 1.5, lo=1.0, hi=1.0), r"\[1, 1\]"),
     ],
 )  # fmt: skip
 def test_arguments_that_do_not_fit_are_told(call: object, words: str) -> None:

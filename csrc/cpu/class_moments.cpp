@@ -1,10 +1,13 @@
-// Count, mean and scatter of N features f of D values in C classes, in float64.
+// Adds N features f of D values to the count, mean and scatter of C classes, in float64.
 //
-//   count_c = |{n: y_n = c}|,  mean_c = Σ_{n: y_n = c} f_n / count_c,  scatter_c = Σ_{n: y_n = c} d_n·d_nᵀ,  d_n = f_n − mean_c
+//   n' = n + n_b,  mean' = mean + (n_b/n')·δ,  scatter' = scatter + Σ_k d_k·d_kᵀ + (n·n_b/n')·δ·δᵀ
 //
-// The scatter is symmetric: tiles on and above its diagonal are summed, then mirrored. Each value is summed by one
-// thread in the order of the rows, so that the result does not depend on the number of threads.
-// I/O: mean: read features, labels; write mean. Scatter: read features again; write scatter; N·D²/2 multiply-adds.
+// with n_b and m_b the count and mean of the class in these rows, d_k = f_k − m_b, δ = m_b − mean: the last term is one
+// more row, √(n·n_b/n')·δ, of the same product. The scatter is symmetric: tiles on and above its diagonal are summed and
+// then mirrored. Each value is summed by one thread in the order of the rows, so that the result does not depend on the
+// number of threads.
+// I/O: mean: read features, labels, mean; write mean. Scatter: read features again; read half, write all of it for each
+// class that has rows; N·D²/2 multiply-adds.
 #include <vector>
 
 #include "../ops.h"
@@ -13,11 +16,11 @@
 namespace ro_fast {
 namespace {
 
-constexpr int64_t kPanel = 8;   // columns of a panel
-constexpr int64_t kDepth = 128;  // rows packed at once: two panels of them lie in L1
+constexpr int64_t kPanel = 8;    // columns of a panel
+constexpr int64_t kDepth = 128;  // rows packed at once: three panels of them lie in L1
 typedef double Lane __attribute__((vector_size(kPanel * sizeof(double))));
 
-// Sums columns [from, to) by class.
+// Sums the columns [from, to) by class.
 template <class T>
 RO_FAST_CLONES void add_columns(
     const T* features, const int64_t* labels, int64_t rows, int64_t width, int64_t from, int64_t to, double* total) {
@@ -34,116 +37,141 @@ template <class T>
 RO_FAST_CLONES void pack(
     const T* features, const double* mean, const int64_t* rows, int64_t depth, int64_t width, int64_t from, double* panel) {
   const int64_t columns = std::min(kPanel, width - from);
+  if (columns < kPanel) {
+    for (int64_t k = 0; k < depth; ++k) {
+      const T* f = features + rows[k] * width + from;
+      for (int64_t j = 0; j < kPanel; ++j) panel[k * kPanel + j] = j < columns ? load(f[j]) - mean[from + j] : 0;
+    }
+    return;
+  }
+  Lane centre;
+  std::memcpy(&centre, mean + from, sizeof centre);
   for (int64_t k = 0; k < depth; ++k) {
     const T* f = features + rows[k] * width + from;
-    for (int64_t j = 0; j < kPanel; ++j) panel[k * kPanel + j] = j < columns ? load(f[j]) - mean[from + j] : 0;
+    Lane value;
+    for (int64_t j = 0; j < kPanel; ++j) value[j] = load(f[j]);
+    value -= centre;
+    std::memcpy(panel + k * kPanel, &value, sizeof value);
   }
 }
 
-// tile[i][j] = Σ_k a[k][i]·b[k][j]; half the rows at a time, so that the sums stay in registers with AVX2 too.
+// tile[l][i][j] = Σ_k a[k][i]·b_l[k][j] for kPanels panels b that lie one after another, kRows rows of the tile at a time:
+// as many sums as there are registers.
+template <int64_t kRows, int64_t kPanels>
 RO_FAST_CLONES void multiply(const double* a, const double* b, int64_t depth, double* tile) {
-  constexpr int64_t half = kPanel / 2;
-  for (int64_t top = 0; top < kPanel; top += half) {
-    Lane s0{}, s1{}, s2{}, s3{};
+  for (int64_t top = 0; top < kPanel; top += kRows) {
+    Lane sums[kPanels][kRows] = {};
     for (int64_t k = 0; k < depth; ++k) {
-      Lane row;
-      std::memcpy(&row, b + k * kPanel, sizeof row);
-      const double* left = a + k * kPanel + top;
-      s0 += left[0] * row;
-      s1 += left[1] * row;
-      s2 += left[2] * row;
-      s3 += left[3] * row;
+      Lane right[kPanels];
+      for (int64_t l = 0; l < kPanels; ++l) std::memcpy(&right[l], b + (l * depth + k) * kPanel, sizeof(Lane));
+#pragma GCC unroll 8
+      for (int64_t i = 0; i < kRows; ++i) {
+        const double left = a[k * kPanel + top + i];
+        for (int64_t l = 0; l < kPanels; ++l) sums[l][i] += left * right[l];
+      }
     }
-    const Lane sums[half] = {s0, s1, s2, s3};
-    std::memcpy(tile + top * kPanel, sums, sizeof sums);
+    for (int64_t l = 0; l < kPanels; ++l) std::memcpy(tile + (l * kPanel + top) * kPanel, sums[l], sizeof sums[l]);
   }
 }
 
-template <class T>
-void class_means(
-    const T* features, const int64_t* labels, int64_t rows, int64_t width, int64_t classes, const int64_t* count,
-    double* mean) {
-  torch::stable::parallel_for(0, width, std::max<int64_t>(64, kGrain / std::max<int64_t>(1, rows)), [&](int64_t from, int64_t to) {
-    add_columns(features, labels, rows, width, from, to, mean);
-  });
-  for (int64_t c = 0; c < classes; ++c) {
-    for (int64_t d = 0; d < width; ++d) mean[c * width + d] /= double(std::max<int64_t>(1, count[c]));
+// Adds a tile to its place in the scatter and, where that is given, writes the sum to the place across the diagonal.
+RO_FAST_CLONES void add_tile(const double* tile, int64_t rows, int64_t columns, int64_t width, double* to, double* across) {
+  for (int64_t i = 0; i < rows; ++i) {
+#pragma omp simd
+    for (int64_t j = 0; j < columns; ++j) to[i * width + j] += tile[i * kPanel + j];
+  }
+  if (!across) return;
+  for (int64_t j = 0; j < columns; ++j) {
+    for (int64_t i = 0; i < rows; ++i) across[j * width + i] = to[i * width + j];
   }
 }
 
-// The scatter of one class, whose rows are listed.
+// Adds the products of one block of packed rows, panel `i` against panels i … P−1; `last` of its class, it is mirrored.
+void add_panel(const double* packed, int64_t i, int64_t depth, int64_t width, bool last, double* scatter) {
+  static const bool wide = has_avx512();
+  const int64_t panels = (width + kPanel - 1) / kPanel, size = depth * kPanel, top = i * kPanel;
+  double tiles[2][kPanel * kPanel];
+  for (int64_t j = i; j < panels;) {
+    const int64_t count = wide && j + 1 < panels ? 2 : 1;
+    const auto run = count == 2 ? multiply<kPanel, 2> : wide ? multiply<kPanel, 1> : multiply<kPanel / 2, 1>;
+    run(packed + i * size, packed + j * size, depth, tiles[0]);
+    for (const int64_t end = j + count, first = j; j < end; ++j) {
+      const int64_t left = j * kPanel;
+      add_tile(
+          tiles[j - first], std::min(kPanel, width - top), std::min(kPanel, width - left), width,
+          scatter + top * width + left, last ? scatter + left * width + top : nullptr);
+    }
+  }
+}
+
+// Adds the scatter of one class: its listed rows, centred on their mean, and then the row `shift` as it is.
 template <class T>
-void class_scatter(
-    const T* features, const double* mean, const std::vector<int64_t>& members, int64_t width, double* packed, double* scatter) {
+void add_scatter(
+    const T* features, const double* mean, const std::vector<int64_t>& members, const double* shift, int64_t width,
+    double* packed, double* scatter) {
   const int64_t panels = (width + kPanel - 1) / kPanel, size = int64_t(members.size());
   for (int64_t from = 0; from < size; from += kDepth) {
-    const int64_t depth = std::min(kDepth, size - from), panel_size = depth * kPanel;
-    parallel_rows(panels, panel_size, [&](int64_t begin, int64_t end) {
+    const int64_t rows = std::min(kDepth, size - from);
+    const bool last = from + rows == size;
+    const int64_t depth = rows + last;
+    parallel_rows(panels, depth * kPanel, [&](int64_t begin, int64_t end) {
       for (int64_t p = begin; p < end; ++p) {
-        pack(features, mean, members.data() + from, depth, width, p * kPanel, packed + p * panel_size);
+        double* panel = packed + p * depth * kPanel;
+        pack(features, mean, members.data() + from, rows, width, p * kPanel, panel);
+        if (!last) continue;
+        for (int64_t j = 0; j < kPanel; ++j) panel[rows * kPanel + j] = p * kPanel + j < width ? shift[p * kPanel + j] : 0;
       }
     });
     // Panel i meets panels i … P−1; with its mirror P−1−i each piece of work is alike.
-    parallel_rows((panels + 1) / 2, panel_size * panels, [&](int64_t begin, int64_t end) {
-      double tile[kPanel * kPanel];
-      const auto add_row = [&](int64_t i) {
-        for (int64_t j = i; j < panels; ++j) {
-          multiply(packed + i * panel_size, packed + j * panel_size, depth, tile);
-          const int64_t columns = std::min(kPanel, width - j * kPanel);
-          for (int64_t r = i * kPanel; r < std::min((i + 1) * kPanel, width); ++r) {
-            const double* sums = tile + (r - i * kPanel) * kPanel;
-            double* to = scatter + r * width + j * kPanel;
-            for (int64_t d = 0; d < columns; ++d) to[d] += sums[d];
-          }
-        }
-      };
+    parallel_rows((panels + 1) / 2, depth * kPanel * panels, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
-        add_row(i);
-        if (i != panels - 1 - i) add_row(panels - 1 - i);
+        add_panel(packed, i, depth, width, last, scatter);
+        if (i != panels - 1 - i) add_panel(packed, panels - 1 - i, depth, width, last, scatter);
       }
     });
   }
-  parallel_rows(panels, width * kPanel, [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin * kPanel; r < std::min(end * kPanel, width); ++r) {
-      for (int64_t d = 0; d < r; ++d) scatter[r * width + d] = scatter[d * width + r];
-    }
-  });
 }
 
 }  // namespace
 
-std::tuple<Tensor, Tensor, Tensor> class_moments(Tensor features, Tensor labels, int64_t num_classes, bool covariance) {
+void class_moments(Tensor count, Tensor mean, std::optional<Tensor> scatter, Tensor features, Tensor labels) {
   const char* op = "class_moments";
-  const int64_t rows = features.size(0), width = features.size(1);
+  const int64_t rows = features.size(0), width = features.size(1), classes = count.numel();
+  check_tensor(op, "count", count, ScalarType::Long, classes);
+  check_tensor(op, "mean", mean, ScalarType::Double, classes * width);
+  if (scatter) check_tensor(op, "scatter", *scatter, ScalarType::Double, classes * width * width);
   check_tensor(op, "labels", labels, ScalarType::Long, rows);
   const int64_t* y = data<int64_t>(labels);
-  check_labels(op, y, rows, num_classes);
+  check_labels(op, y, rows, classes);
 
-  const Tensor count = torch::stable::new_zeros(labels, {num_classes});
+  std::vector<std::vector<int64_t>> members(classes);
+  for (int64_t n = 0; n < rows; ++n) members[y[n]].push_back(n);
   int64_t* counts = mutable_data<int64_t>(count);
-  for (int64_t n = 0; n < rows; ++n) ++counts[y[n]];
-
-  const auto zeros = [&](torch::headeronly::IntHeaderOnlyArrayRef shape) {
-    return torch::stable::new_zeros(features, shape, ScalarType::Double);
-  };
-  const Tensor mean = zeros({num_classes, width});
-  const Tensor scatter = covariance ? zeros({num_classes, width, width}) : zeros({0});
+  double* means = mutable_data<double>(mean);
+  double* scatters = scatter ? mutable_data<double>(*scatter) : nullptr;
   dispatch(op, features, [&](auto element) {
     using T = decltype(element);
     check_tensor(op, "features", features, kDtype<T>, rows * width);
     const T* f = data<T>(features);
-    double* means = mutable_data<double>(mean);
-    class_means(f, y, rows, width, num_classes, counts, means);
-    if (!covariance) return;
-    std::vector<std::vector<int64_t>> members(num_classes);
-    for (int64_t n = 0; n < rows; ++n) members[y[n]].push_back(n);
-    std::vector<double> packed(kDepth * (width + kPanel));
-    double* scatters = mutable_data<double>(scatter);
-    for (int64_t c = 0; c < num_classes; ++c) {
-      class_scatter(f, means + c * width, members[c], width, packed.data(), scatters + c * width * width);
+    std::vector<double> own(classes * width), shift(width);  // means of these rows; √(n·n_b/n')·δ of a class
+    torch::stable::parallel_for(0, width, std::max<int64_t>(64, kGrain / std::max<int64_t>(1, rows)), [&](int64_t from, int64_t to) {
+      add_columns(f, y, rows, width, from, to, own.data());
+    });
+    std::vector<double> packed(scatters ? (kDepth + 1) * (width + kPanel) : 0);
+    for (int64_t c = 0; c < classes; ++c) {
+      const double before = double(counts[c]), added = double(members[c].size()), after = before + added;
+      if (added == 0) continue;
+      double *m = means + c * width, *m_own = own.data() + c * width;
+      for (int64_t d = 0; d < width; ++d) {
+        m_own[d] /= added;
+        const double delta = m_own[d] - m[d];
+        shift[d] = std::sqrt(before * added / after) * delta;
+        m[d] += added / after * delta;
+      }
+      counts[c] += int64_t(added);
+      if (scatters) add_scatter(f, m_own, members[c], shift.data(), width, packed.data(), scatters + c * width * width);
     }
   });
-  return {count, mean, scatter};
 }
 
 }  // namespace ro_fast

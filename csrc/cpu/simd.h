@@ -21,6 +21,15 @@
 
 namespace ro_fast {
 
+// Whether the loader picks the AVX-512 clone, which has twice the registers of the others.
+inline bool has_avx512() {
+#if defined(__x86_64__) && defined(__GNUC__)
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl");
+#else
+  return false;
+#endif
+}
+
 // Values a thread should have at the least, so that small inputs stay on one (as in torch's own kernels).
 constexpr int64_t kGrain = 32768;
 

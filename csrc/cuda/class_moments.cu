@@ -1,4 +1,4 @@
-// Count, mean and scatter by class in float64; csrc/cpu/class_moments.cpp has the formulas.
+// Adds samples to count, mean and scatter by class in float64; csrc/cpu/class_moments.cpp has the formulas.
 //
 // A block a class counts its rows, then lists them in order, so that each class is one run of `order`. Means: a block a class
 // and 32 columns, its 32 lines of threads each taking every 32nd row. Scatter: a block a class and a tile of 32×32, on or above
@@ -68,7 +68,8 @@ __global__ void class_mean(double* mean, const T* features, const int64_t* order
 
 template <class T>
 __global__ void class_scatter(
-    double* scatter, const double* mean, const T* features, const int64_t* order, const int64_t* count, int64_t width) {
+    double* scatter, const double* mean, const T* features, const int64_t* order, const int64_t* count, int64_t width,
+    const int64_t* count_before, const double* mean_before) {
   if (blockIdx.z < blockIdx.y) return;
   __shared__ double left[kTile][kTile], right[kTile][kTile];  // rows × columns, centred
   const int64_t c = blockIdx.x, i0 = int64_t(blockIdx.y) * kTile, j0 = int64_t(blockIdx.z) * kTile;
@@ -96,29 +97,46 @@ __global__ void class_scatter(
     }
     __syncthreads();
   }
+  // scatter += that of the batch + (n_a·n_b/n)·d·dᵀ, d the batch's mean less that before
   double* out = scatter + c * width * width;
+  const double n_a = double(count_before[c]), n_b = double(last - first), factor = n_b > 0 ? n_a * n_b / (n_a + n_b) : 0;
+  const auto apart = [&](int64_t d) { return mean[c * width + d] - mean_before[c * width + d]; };
   for (int a = 0; a < 2; ++a) {
     for (int b = 0; b < 2; ++b) {
       const int64_t i = i0 + ty + a * kSide, j = j0 + tx + b * kSide;
       if (i >= width || j >= width || j < i) continue;  // on the diagonal's tile the upper half is mirrored as well
-      out[i * width + j] = out[j * width + i] = sum[a][b];
+      out[i * width + j] = out[j * width + i] = out[i * width + j] + sum[a][b] + factor * apart(i) * apart(j);
     }
   }
 }
 
+__global__ void join_means(double* mean, const double* batch_mean, const int64_t* count, const int64_t* batch_count, int64_t width) {
+  const int64_t c = blockIdx.x, n_b = batch_count[c];
+  const double share = double(n_b) / double(n_b > 0 ? count[c] + n_b : 1);
+  for (int64_t d = threadIdx.x; d < width; d += kThreads) {
+    mean[c * width + d] += share * (batch_mean[c * width + d] - mean[c * width + d]);
+  }
+}
+
+__global__ void join_counts(int64_t* count, const int64_t* batch_count, int64_t classes) {
+  for (int64_t c = threadIdx.x; c < classes; c += kThreads) count[c] += batch_count[c];
+}
+
 }  // namespace
 
-std::tuple<Tensor, Tensor, Tensor> class_moments(Tensor features, Tensor labels, int64_t num_classes, bool covariance) {
+void class_moments(Tensor count, Tensor mean, Optional scatter, Tensor features, Tensor labels) {
   const char* op = "class_moments";
-  const int64_t rows = features.size(0), width = features.size(1);
+  const int64_t rows = features.size(0), width = features.size(1), num_classes = count.size(0);
   const Launch launch(op, features);
   check_on(op, "labels", labels, ScalarType::Long, rows, features);
+  check_on(op, "count", count, ScalarType::Long, num_classes, features);
+  check_on(op, "mean", mean, ScalarType::Double, num_classes * width, features);
+  if (scatter) check_on(op, "scatter", *scatter, ScalarType::Double, num_classes * width * width, features);
   const int64_t* y = data<int64_t>(labels);
-  const Tensor count = new_tensor(labels, ScalarType::Long, num_classes), order = new_tensor(labels, ScalarType::Long, rows);
-  const Tensor mean = new_tensor(features, ScalarType::Double, num_classes, width);
-  const Tensor scatter = covariance ? new_tensor(features, ScalarType::Double, num_classes, width, width)
-                                    : new_tensor(features, ScalarType::Double, 0);
-  int64_t *counts = mutable_data<int64_t>(count), *listed = mutable_data<int64_t>(order);
+  const Tensor of_batch = new_tensor(labels, ScalarType::Long, num_classes), order = new_tensor(labels, ScalarType::Long, rows);
+  const Tensor batch_mean = new_tensor(features, ScalarType::Double, num_classes, width);
+  int64_t *counts = mutable_data<int64_t>(of_batch), *listed = mutable_data<int64_t>(order);
+  const int64_t* before = data<int64_t>(count);
   const auto classes = unsigned(num_classes), tiles = blocks_for(width, kTile);
   launch(count_rows, classes, kThreads, counts, y, rows);
   launch(list_rows, classes, kThreads, listed, static_cast<const int64_t*>(counts), y, rows);
@@ -127,15 +145,17 @@ std::tuple<Tensor, Tensor, Tensor> class_moments(Tensor features, Tensor labels,
     check_on(op, "features", features, kDtype<T>, rows * width, features);
     const T* f = data<T>(features);
     const int64_t *c_order = listed, *c_count = counts;
-    double* means = mutable_data<double>(mean);
+    double *means = mutable_data<double>(batch_mean), *all_means = mutable_data<double>(mean);
+    const double *c_means = means, *c_all_means = all_means;
     launch(class_mean<T>, dim3(classes, tiles), dim3(kTile, kTile), means, f, c_order, c_count, width);
-    if (!covariance) return;
-    const double* centre = means;
-    launch(
-        class_scatter<T>, dim3(classes, tiles, tiles), dim3(kSide, kSide), mutable_data<double>(scatter), centre, f, c_order,
-        c_count, width);
+    if (scatter) {
+      launch(
+          class_scatter<T>, dim3(classes, tiles, tiles), dim3(kSide, kSide), mutable_data<double>(*scatter), c_means, f, c_order,
+          c_count, width, before, c_all_means);
+    }
+    launch(join_means, classes, kThreads, all_means, c_means, before, c_count, width);
+    launch(join_counts, 1, kThreads, mutable_data<int64_t>(count), c_count, num_classes);
   });
-  return {count, mean, scatter};
 }
 
 }  // namespace ro_fast::cuda

@@ -22,6 +22,7 @@ void pgd_step(
 Tensor weighted_cross_entropy(Tensor logits, Tensor target, Optional weight, double label_smoothing, std::string reduction);
 Tensor weighted_cross_entropy_backward(
     Tensor grad, Tensor logits, Tensor target, Optional weight, double label_smoothing, std::string reduction);
-std::tuple<Tensor, Tensor, Tensor> class_moments(Tensor features, Tensor labels, int64_t num_classes, bool covariance);
+void class_moments(Tensor count, Tensor mean, Optional scatter, Tensor features, Tensor labels);
+std::tuple<Tensor, Tensor> small_loss(Tensor loss, double threshold, Optional threshold_t, int64_t bins, double lo, double hi);
 
 }  // namespace ro_fast::cuda

@@ -8,6 +8,7 @@ from ro_fast.ops.logit_losses import boosted_cross_entropy, dlr_loss, margin_los
 from ro_fast.ops.pgd_init import pgd_init
 from ro_fast.ops.pgd_mlp import pgd_mlp
 from ro_fast.ops.pgd_step import pgd_step
+from ro_fast.ops.small_loss import small_loss
 from ro_fast.ops.weighted_cross_entropy import weighted_cross_entropy
 from ro_fast.ops.weighted_kl import weighted_kl
 
@@ -23,6 +24,7 @@ OPS = {
         margin_loss,
         dlr_loss,
         class_moments,
+        small_loss,
         affine_relu,
         affine_relu_backward,
     )

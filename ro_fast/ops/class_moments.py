@@ -11,11 +11,12 @@ from ro_fast import backends
 from ro_fast.ops import _check, _register
 
 _SCHEMA = "class_moments(Tensor features, Tensor labels, int num_classes, bool covariance) -> (Tensor, Tensor, Tensor)"
+_INTO = "(Tensor(a!) count, Tensor(b!) mean, Tensor(c!)? scatter, Tensor features, Tensor labels) -> ()"
 
 
 @dataclass(frozen=True)
 class ClassMoments:
-    """Count, mean and scatter of each class.
+    """Count, mean and scatter of each class, and the scatter matrices made of them; all in float64.
 
     >>> a = class_moments(torch.tensor([[1.0], [3.0]]), torch.tensor([0, 0]), 1, covariance=True)
     >>> b = class_moments(torch.tensor([[8.0]]), torch.tensor([0]), 1, covariance=True)
@@ -26,6 +27,43 @@ class ClassMoments:
     count: Tensor  # [C] int64
     mean: Tensor  # [C, D] float64; zero for a class without samples
     scatter: Tensor | None  # [C, D, D] float64, Σ (f − mean)(f − mean)ᵀ; None where it was not asked for
+
+    @classmethod
+    def empty(
+        cls, num_classes: int, num_features: int, *, covariance: bool = False, device: torch.device | str | None = None
+    ) -> ClassMoments:
+        """Moments of no samples, for :meth:`update`."""
+        mean = torch.zeros(num_classes, num_features, dtype=torch.float64, device=device)
+        scatter = mean.new_zeros(num_classes, num_features, num_features) if covariance else None
+        return cls(mean.new_zeros(num_classes, dtype=torch.int64), mean, scatter)
+
+    def update(
+        self,
+        features: Tensor,  # [N, D]
+        labels: Tensor,  # int64 [N]
+    ) -> ClassMoments:
+        """Adds a batch in place, without a second scatter beside this one; returns itself.
+
+        The formula is that of :meth:`merge`, with the moments of the batch as the other.
+
+        Raises:
+            ValueError, TypeError: as :func:`class_moments`, and where the features are not as wide as those before.
+
+        >>> moments = ClassMoments.empty(2, 1)
+        >>> for f, y in [([[1.0]], [0]), ([[3.0], [7.0]], [0, 1])]:
+        ...     moments = moments.update(torch.tensor(f), torch.tensor(y))
+        >>> moments.mean.flatten().tolist()
+        [2.0, 7.0]
+        """
+        op = "ClassMoments.update"
+        _check_samples(op, features, labels)
+        if features.shape[1] != self.mean.shape[1]:
+            raise ValueError(f"{op}: features have {features.shape[1]} values, the means {self.mean.shape[1]}; they should agree")
+        if features.device != self.mean.device:
+            raise ValueError(f"{op}: features are on {features.device}, the moments on {self.mean.device}; they should agree")
+        with torch.no_grad():
+            torch.ops.ro_fast.class_moments_update(self.count, self.mean, self.scatter, features, labels)
+        return self
 
     def merge(self, other: ClassMoments) -> ClassMoments:
         """Moments of both sets of samples together.
@@ -41,32 +79,88 @@ class ClassMoments:
                 f"ClassMoments.merge: means {list(self.mean.shape)} and {list(other.mean.shape)}, scatter "
                 f"{self.scatter is not None} and {other.scatter is not None}; both should agree"
             )
-        count = self.count + other.count
-        n = count.clamp(min=1).to(torch.float64)
-        share = other.count / n  # [C]
-        d = other.mean - self.mean  # [C, D]
-        mean = self.mean + share.unsqueeze(1) * d
-        if self.scatter is None or other.scatter is None:
-            return ClassMoments(count, mean, None)
-        between = (self.count * share).view(-1, 1, 1) * d.unsqueeze(2) * d.unsqueeze(1)
-        return ClassMoments(count, mean, self.scatter + other.scatter + between)
+        count, mean = self.count.clone(), self.mean.clone()
+        scatter = None if self.scatter is None or other.scatter is None else self.scatter + other.scatter
+        _join(count, mean, scatter, other.count, other.mean)
+        return ClassMoments(count, mean, scatter)
+
+    @property
+    def covariance(self) -> Tensor:
+        """Covariance of each class, ``scatter_c/(n_c − 1)`` [C, D, D]; NaN for a class of fewer than two samples."""
+        n = self.count.view(-1, 1, 1)
+        return torch.where(n > 1, self._scatter / (n - 1).clamp(min=1), torch.nan)
+
+    @property
+    def within(self) -> Tensor:
+        """Scatter around the class means, ``S_W = Σ_c scatter_c`` [D, D]; over N it is the within-class covariance."""
+        return self._scatter.sum(0)
+
+    @property
+    def between(self) -> Tensor:
+        """Scatter of the class means, ``S_B = Σ_c n_c·(m_c − m)(m_c − m)ᵀ`` [D, D]; a class without samples adds nothing."""
+        spread = self.spread
+        return spread.T @ spread
+
+    @property
+    def total(self) -> Tensor:
+        """Scatter around the mean of all, ``S_T = S_W + S_B`` [D, D]."""
+        return self.within + self.between
+
+    @property
+    def overall_mean(self) -> Tensor:
+        """Mean of all samples, ``m = Σ_c n_c·m_c/N`` [D]; NaN where there are none."""
+        return self.count.to(torch.float64) @ self.mean / self.count.sum()
+
+    @property
+    def spread(self) -> Tensor:
+        """``√n_c·(m_c − m)`` [C, D], whose product with itself is :attr:`between`; zero for a class without samples."""
+        n = self.count.to(torch.float64).unsqueeze(1)
+        return torch.where(n > 0, n.sqrt() * (self.mean - self.overall_mean), 0.0)
+
+    @property
+    def _scatter(self) -> Tensor:
+        if self.scatter is None:
+            raise ValueError("ClassMoments: there is no scatter; ask for it with covariance=True")
+        return self.scatter
 
 
-def _reference(features: Tensor, labels: Tensor, num_classes: int, covariance: bool) -> tuple[Tensor, Tensor, Tensor]:
+def _join(count: Tensor, mean: Tensor, scatter: Tensor | None, count_b: Tensor, mean_b: Tensor) -> None:
+    """Joins count and mean of other samples to these in place; ``scatter`` is the sum of both and gets what lies between."""
+    share = count_b.to(torch.float64) / (count + count_b).clamp(min=1)  # [C]
+    delta = torch.where(count_b.unsqueeze(1) > 0, mean_b - mean, 0.0)  # [C, D]
+    if scatter is not None:
+        shift = (count * share).sqrt().unsqueeze(1) * delta  # its product with itself is exactly symmetric
+        scatter.baddbmm_(shift.unsqueeze(2), shift.unsqueeze(1))
+    mean += share.unsqueeze(1) * delta
+    count += count_b
+
+
+def _reference(count: Tensor, mean: Tensor, scatter: Tensor | None, features: Tensor, labels: Tensor) -> None:
     f = features.to(torch.float64)
-    count = torch.bincount(labels, minlength=num_classes)
-    total = f.new_zeros(num_classes, f.shape[1]).index_add_(0, labels, f)
-    mean = total / count.clamp(min=1).unsqueeze(1)
-    if not covariance:
-        return count, mean, f.new_empty(0)
-    centred = f - mean[labels]
-    scatter = torch.stack([rows.T @ rows for rows in (centred[labels == c] for c in range(num_classes))])
-    return count, mean, scatter
+    total = torch.zeros_like(mean).index_add_(0, labels, f)
+    own = torch.zeros_like(count).index_add_(0, labels, torch.ones_like(labels))
+    own_mean = total / own.clamp(min=1).unsqueeze(1)
+    if scatter is not None:
+        centred = f - own_mean[labels]
+        for c, scatter_c in enumerate(scatter):
+            rows = centred[labels == c]
+            scatter_c.addmm_(rows.T, rows)
+    _join(count, mean, scatter, own, own_mean)
 
 
-def _kernel(features: Tensor, labels: Tensor, num_classes: int, covariance: bool) -> tuple[Tensor, Tensor, Tensor]:
-    run = backends.select("class_moments", features.device.type)
-    return run(features.contiguous(), labels.contiguous(), num_classes, covariance)
+def _into(count: Tensor, mean: Tensor, scatter: Tensor | None, features: Tensor, labels: Tensor) -> None:
+    moments = (count, mean, scatter)
+    written = [t if t is None else t.contiguous() for t in moments]
+    backends.select("class_moments", features.device.type)(*written, features.contiguous(), labels.contiguous())
+    for t, w in zip(moments, written, strict=True):
+        if t is not None and w is not None and w is not t:
+            t.copy_(w)
+
+
+def _new(features: Tensor, labels: Tensor, num_classes: int, covariance: bool) -> tuple[Tensor, Tensor, Tensor]:
+    moments = ClassMoments.empty(num_classes, features.shape[1], covariance=covariance, device=features.device)
+    _into(moments.count, moments.mean, moments.scatter, features, labels)
+    return moments.count, moments.mean, moments.mean.new_empty(0) if moments.scatter is None else moments.scatter
 
 
 def _fake(features: Tensor, labels: Tensor, num_classes: int, covariance: bool) -> tuple[Tensor, Tensor, Tensor]:
@@ -75,8 +169,9 @@ def _fake(features: Tensor, labels: Tensor, num_classes: int, covariance: bool) 
     return labels.new_empty(num_classes), f, f.new_empty((num_classes, d, d) if covariance else (0,))
 
 
-_register.define_slot(_SCHEMA, _reference)
-_register.define_op(_SCHEMA, _kernel, _fake)
+_register.define_slot(f"class_moments{_INTO}", _reference)
+_register.define_op(_SCHEMA, _new, _fake)
+_register.define_op(f"class_moments_update{_INTO}", _into, lambda *args: None)
 
 
 def class_moments(
@@ -107,15 +202,18 @@ def class_moments(
     >>> class_moments(torch.tensor([[1.0], [3.0], [7.0]]), torch.tensor([0, 0, 2]), 3).mean.flatten().tolist()
     [2.0, 0.0, 7.0]
     """
-    op = "class_moments"
+    _check_samples("class_moments", features, labels)
+    if num_classes < 1:
+        raise ValueError(f"class_moments: num_classes = {num_classes} should be at least 1")
+    with torch.no_grad():
+        count, mean, scatter = torch.ops.ro_fast.class_moments(features, labels, num_classes, covariance)
+    return ClassMoments(count, mean, scatter if covariance else None)
+
+
+def _check_samples(op: str, features: Tensor, labels: Tensor) -> None:
     _check.check_images(op, features=features)
     if features.dim() != 2:
         raise ValueError(f"{op}: features have shape {list(features.shape)}; [N, D] is needed")
     _check.check_per_sample(op, "labels", labels, features)
     if labels.dtype != torch.int64:
         raise TypeError(f"{op}: labels are {labels.dtype}; torch.int64 is needed")
-    if num_classes < 1:
-        raise ValueError(f"{op}: num_classes = {num_classes} should be at least 1")
-    with torch.no_grad():
-        count, mean, scatter = torch.ops.ro_fast.class_moments(features, labels, num_classes, covariance)
-    return ClassMoments(count, mean, scatter if covariance else None)
