@@ -19,9 +19,9 @@ class ClassMoments:
     """Count, mean and scatter of each class, and the scatter matrices made of them; all in float64.
 
     >>> a = class_moments(torch.tensor([[1.0], [3.0]]), torch.tensor([0, 0]), 1, covariance=True)
-    >>> b = class_moments(torch.tensor([[8.0]]), torch.tensor([0]), 1, covariance=True)
+    >>> b = class_moments(torch.tensor([[6.0], [6.0]]), torch.tensor([0, 0]), 1, covariance=True)
     >>> a.merge(b).mean, a.merge(b).scatter
-    (tensor([[4.]], dtype=torch.float64), tensor([[[26.]]], dtype=torch.float64))
+    (tensor([[4.]], dtype=torch.float64), tensor([[[18.]]], dtype=torch.float64))
     """
 
     count: Tensor  # [C] int64
