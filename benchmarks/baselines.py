@@ -54,6 +54,13 @@ def moments_by_mask(features: Tensor, labels: Tensor, num_classes: int, covarian
     return (torch.stack(means), torch.stack(scatters)) if covariance else (torch.stack(means),)
 
 
+def cka_by_gram(a: Tensor, b: Tensor) -> Tensor:
+    """Linear CKA through both centred N×N Gram matrices."""
+    a, b = a - a.mean(0), b - b.mean(0)
+    k, ell = a @ a.T, b @ b.T
+    return (k * ell).sum() / (k.norm() * ell.norm())
+
+
 def rice_attack(model: nn.Module, x: Tensor, y: Tensor, eps: float, alpha: float, steps: int) -> Tensor:
     """PGD of Rice et al. 2020: in the model's mode, a full backward each step, a forward to choose among one restart."""
     max_loss, max_delta = torch.zeros(len(y)), torch.zeros_like(x)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ro_fast import backends
+from ro_fast.features import linear_cka
 from ro_fast.ops import class_moments, pgd_step, weighted_cross_entropy
 
 from . import baselines
@@ -22,6 +24,7 @@ def operator_rows() -> Iterator[Row]:
     yield from step_rows()
     yield from loss_rows()
     yield from moments_rows()
+    yield from cka_rows()
 
 
 def on(backend: str, run: Callable[[], object]) -> tuple[str, Callable[[], object]]:
@@ -109,3 +112,15 @@ def moments_rows() -> Iterator[Row]:
             name = "class_moments [10000,128]" + (" + covariance" if covariance else "")
             target = {"target": "C6", "must": 2, "goal": 4} if covariance and backend == "native" else {}
             yield paired(name, on(backend, ours_run), ("loop of masks", loop), **target)
+
+
+def cka_rows() -> Iterator[Row]:
+    a = torch.randn(10_000, 512)
+    b = a @ torch.randn(512, 512) / 22 + torch.randn(10_000, 512)
+    torch.testing.assert_close(linear_cka(a, b).float(), baselines.cka_by_gram(a, b), rtol=1e-3, atol=0)
+    ours, theirs = ("ro_fast", lambda: linear_cka(a, b)), ("both Gram matrices", lambda: baselines.cka_by_gram(a, b))
+    row = paired("linear_cka [10000,512]", ours, theirs, at_least=3)
+    yield row
+    less = row.rival_mb / row.ours_mb
+    name = "linear_cka [10000,512], peak memory (times less)"
+    yield dataclasses.replace(row, name=name, ratio=less, ratio_p20=less, ratio_p80=less, target="C6", must=20, goal=100)
