@@ -63,7 +63,7 @@ def cka_by_gram(a: Tensor, b: Tensor) -> Tensor:
 
 def rice_attack(model: nn.Module, x: Tensor, y: Tensor, eps: float, alpha: float, steps: int) -> Tensor:
     """PGD of Rice et al. 2020: in the model's mode, a full backward each step, a forward to choose among one restart."""
-    max_loss, max_delta = torch.zeros(len(y)), torch.zeros_like(x)
+    max_loss, max_delta = torch.zeros(len(y), device=x.device), torch.zeros_like(x)
     delta = torch.zeros_like(x).uniform_(-eps, eps)
     delta.data = torch.max(torch.min(delta, 1.0 - x), 0.0 - x)
     delta.requires_grad = True
@@ -108,7 +108,7 @@ def adv_lib_attack(model: nn.Module, x: Tensor, y: Tensor, eps: float, alpha: fl
     delta = torch.zeros_like(x, requires_grad=True)
     delta.data.uniform_(-1, 1).mul_(eps)
     delta.data.clamp_(low, high)
-    best, found = x.clone(), torch.zeros(len(x), dtype=torch.bool)
+    best, found = x.clone(), torch.zeros(len(x), dtype=torch.bool, device=x.device)
     for _ in range(steps):
         x_adv = x + delta
         logits = model(x_adv)
@@ -121,7 +121,9 @@ def adv_lib_attack(model: nn.Module, x: Tensor, y: Tensor, eps: float, alpha: fl
     return (x + delta).detach()
 
 
-def compiled_attack(model: nn.Module, eps: float, alpha: float, steps: int) -> Callable[[Tensor, Tensor], Tensor]:
+def compiled_attack(
+    model: nn.Module, eps: float, alpha: float, steps: int, mode: str = "default"
+) -> Callable[[Tensor, Tensor], Tensor]:
     """The strongest attack we know how to write with torch.compile: eval mode, frozen parameters, one full graph a step.
 
     The graph holds forward, input gradient and update.
@@ -134,7 +136,7 @@ def compiled_attack(model: nn.Module, eps: float, alpha: float, steps: int) -> C
             (grad,) = torch.autograd.grad(F.cross_entropy(model(x_adv), y, reduction="sum"), x_adv)
         return chain_linf(x_adv.detach(), x, grad, eps, alpha)
 
-    compiled = torch.compile(step, fullgraph=True, dynamic=False)
+    compiled = torch.compile(step, fullgraph=True, dynamic=False, mode=mode)
 
     def attack(x: Tensor, y: Tensor) -> Tensor:
         x_adv = (x + eps * torch.empty_like(x).uniform_(-1, 1)).clamp_(0, 1)

@@ -28,6 +28,8 @@ LONG = {"seconds": 12.0, "at_least": 3}
 class Bench:
     """One network and batch, in the order of the published loop and channels last."""
 
+    device: str = "cpu"
+    batch: int = BATCH
     plain: nn.Module = field(init=False)
     last: nn.Module = field(init=False)
     x: Tensor = field(init=False)
@@ -36,9 +38,10 @@ class Bench:
 
     def __post_init__(self) -> None:
         config = ModelConfig(name="preact_resnet18")
-        self.plain = build_model(config, (3, 32, 32), 10, [0.49, 0.48, 0.45], [0.25, 0.24, 0.26]).train()
+        self.plain = build_model(config, (3, 32, 32), 10, [0.49, 0.48, 0.45], [0.25, 0.24, 0.26]).to(self.device).train()
         self.last = copy.deepcopy(self.plain).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.x, self.y = torch.rand(BATCH, 3, 32, 32), torch.randint(10, (BATCH,))
+        self.x = torch.rand(self.batch, 3, 32, 32, device=self.device)
+        self.y = torch.randint(10, (self.batch,), device=self.device)
         self.x_last = self.x.contiguous(memory_format=torch.channels_last)
 
     def rice(self) -> Tensor:
@@ -50,7 +53,7 @@ class Bench:
         model, x = (self.last, self.x_last) if channels_last else (self.plain, self.x)
 
         def run() -> Tensor:
-            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            with torch.autocast(self.device, torch.bfloat16, enabled=precision == "bf16"):
                 return attack(model, x, self.y)
 
         return run
@@ -143,7 +146,7 @@ def training_step(bench: Bench, recipe: str, precision: str) -> Callable[[], Non
     optimizer = torch.optim.SGD(model.parameters(), **SGD, fused=True)
 
     def run() -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+        with torch.autocast(bench.device, torch.bfloat16, enabled=precision == "bf16"):
             loss = METHODS["baseline"](Step(model, attack, x, bench.y, SmallLossConfig(), Work()))
         optimizer.zero_grad()
         loss.backward()

@@ -117,7 +117,8 @@ def moments_rows() -> Iterator[Row]:
 def cka_rows() -> Iterator[Row]:
     a = torch.randn(10_000, 512)
     b = a @ torch.randn(512, 512) / 22 + torch.randn(10_000, 512)
-    torch.testing.assert_close(linear_cka(a, b).float(), baselines.cka_by_gram(a, b), rtol=1e-3, atol=0)
+    few = a[:1000].double(), b[:1000].double()  # in float32 the norms of 10⁸ values lose two per cent
+    torch.testing.assert_close(linear_cka(*few), baselines.cka_by_gram(*few))
     ours, theirs = ("ro_fast", lambda: linear_cka(a, b)), ("both Gram matrices", lambda: baselines.cka_by_gram(a, b))
     row = paired("linear_cka [10000,512]", ours, theirs, at_least=3)
     yield row
