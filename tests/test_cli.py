@@ -56,7 +56,13 @@ def test_ablate_end_to_end(tmp_path: Path) -> None:
 def test_interrupted_run_says_how_to_go_on(tmp_path: Path) -> None:
     arguments = ["train", *TINY[:-2], "trainer.epochs=500", "threads=1", "out=run"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "ro_fast", *arguments], cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+        [sys.executable, "-m", "ro_fast", *arguments],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        # A shell's background jobs ignore Ctrl-C and hand that down; the tests may be one.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not (tmp_path / "run" / "last.pt").exists():
