@@ -104,7 +104,9 @@ class ArmConfig:
     name: str = ""
     set: dict[str, Any] = field(default_factory=dict)  # dotted paths below TrainConfig and their values
     factor: str | None = None  # what the arm takes away or adds, in words
-    role: str = "factor"  # "baseline" | "factor" | "control" | "mitigation"
+    role: str = "factor"  # "baseline" | "factor" | "control" | "mitigation" | "level", a value on the suite's axis
+    x: float | None = None  # that value
+    fork: float | None = None  # where the arm parts; None: where the suite's arms do
 
 
 @dataclass
@@ -113,9 +115,13 @@ class SuiteConfig:
 
     name: str = ""
     question: str = ""
-    fork: float = 0.3  # share of trainer.epochs that the arms have in common; from 1 on, a number of epochs
+    fork: float = 0.2  # share of trainer.epochs that the arms have in common; from 1 on, a number of epochs
+    set: dict[str, Any] = field(default_factory=dict)  # changes that all arms have in common
     arms: list[ArmConfig] = field(default_factory=list)
-    rules: dict[str, Any] = field(default_factory=dict)  # the verdict's, fixed beforehand
+    x_label: str | None = None  # the axis of arms that have an x
+    rules: dict[str, Any] = field(default_factory=dict)  # the verdict's on factors, fixed beforehand
+    claims: list[dict[str, Any]] = field(default_factory=list)  # what the suite tests, fixed beforehand: ro_fast/claims.py
+    parts: dict[str, SuiteConfig] = field(default_factory=dict)  # suites that are run as one; arms of one name are one arm
 
 
 @dataclass

@@ -28,13 +28,14 @@ from ro_fast.environment import choose_device, environment, peak_memory_mb, use_
 from ro_fast.errors import InputError, WorkError
 from ro_fast.evaluate import Scores, evaluate
 from ro_fast.flops import forward_flops
-from ro_fast.methods import Method, Step, build_method
+from ro_fast.fork_memory import ForkMemory
+from ro_fast.methods import Method, Remembered, Step, baseline_of, build_method, build_objective, remembers, small_loss_mask
 from ro_fast.methods.step import Work
 from ro_fast.models import build_model
 from ro_fast.progress import EpochDone, Listener
 from ro_fast.schedules import piecewise
 
-_STREAMS = ("order", "augment", "noise")  # each kind of randomness has a generator of its own
+_STREAMS = ("order", "augment", "noise", "method")  # each kind of randomness has a generator of its own
 
 
 def train(
@@ -123,12 +124,14 @@ class Run:
         self.best = Best()
         self.streams = {name: self._generator(name) for name in _STREAMS}
         self.method: Method = build_method(config.method)
-        self.before: Method = build_method({"name": "baseline"})
+        self.before: Method = build_method(baseline_of(config.method))
+        self.objective = build_objective(config.method)
         self.start_epoch = int(config.method.get("start_epoch", 0))
         self.attack = build_attack(config.attack, config.data.eps, self.streams["noise"])
         steps = config.trainer.eval_steps or config.attack.steps
         self.eval_attack = dataclasses.replace(self.attack, steps=steps, restarts=1, bn="eval", final_forward=False)
         self.model, self.optimizer = self._build()
+        self.memory: ForkMemory | None = None
 
     def _generator(self, name: str) -> torch.Generator:
         device = torch.device("cpu") if name == "order" else self.device
@@ -161,6 +164,7 @@ class Run:
         t = self.config.trainer
         while self.epoch < (t.stop_after or t.epochs):
             start = time.perf_counter()
+            self._remember()
             trained = self.train_epoch()
             val, test = self.score(self.data.x_val, self.data.y_val), self.score(self.data.x_test, self.data.y_test)
             metrics = {
@@ -189,8 +193,19 @@ class Run:
         self.model.train()
         for i, index in enumerate(batches):
             lr = piecewise((self.epoch + (i + 1) / len(batches)) / t.epochs, t.lr, t.lr_drops)
-            x = augment(self._inputs(data.x_train[index]), self.config.data.augment, self.streams["augment"])
-            step = Step(self.model, self.attack, x, data.y_train[index], self.config.small_loss, work)
+            x, remembered = self._batch(index)
+            step = Step(
+                self.model,
+                self.attack,
+                x,
+                data.y_train[index],
+                self.config.small_loss,
+                work,
+                index=index,
+                objective=self.objective,
+                generator=self.streams["method"],
+                remembered=remembered,
+            )
             losses[i] = self.train_step(step, lr)
             decision = step.decision
             assert decision is not None, "a method decides before it returns"
@@ -208,13 +223,38 @@ class Run:
             "gflop": work.forwards * self.flops / 1e9,
         }
 
+    def _batch(self, index: Tensor) -> tuple[Tensor, Remembered | None]:
+        """The inputs of some training samples, augmented, and what they were at the fork, where the method asks for it."""
+        x, kind, stream = self._inputs(self.data.x_train[index]), self.config.data.augment, self.streams["augment"]
+        if self.memory is None:
+            return augment(x, kind, stream), None
+        # The perturbation moves with its image.
+        x, perturbation = augment(torch.cat([x, self.memory.perturbation[index]], 1), kind, stream).chunk(2, 1)
+        small = small_loss_mask(self.memory.loss[index], self.memory.num_classes, self.config.small_loss)
+        return self._laid_out(x), Remembered(small, self._laid_out(perturbation))
+
+    def _remember(self) -> None:
+        """At the fork, gathers what the method asks for and keeps it in ``fork.pt``; later reads it from there."""
+        if not remembers(self.config.method) or self.memory is not None or self.epoch < self.start_epoch:
+            return
+        path = self.folder / "fork.pt"
+        if not path.exists():
+            if self.epoch > self.start_epoch:
+                raise InputError(f"{path} is missing, which epoch {self.epoch} needs; choose another out= and run again")
+            attack = dataclasses.replace(self.attack, generator=self._generator("fork"), bn="eval", final_forward=False)
+            inputs, size = (lambda index: self._inputs(self.data.x_train[index])), self.config.trainer.eval_batch_size
+            memory = ForkMemory.of(self.model, inputs, self.data.y_train, attack, self.objective, size)
+            with _saving(self.folder, self.epoch):
+                memory.save(path)
+        self.memory = ForkMemory.load(path, self.device)
+
     def train_step(self, step: Step, lr: float) -> Tensor:
         """Attacks, decides and descends; returns the loss, detached."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
         method = self.method if self.epoch >= self.start_epoch else self.before
         with self._autocast():
             loss = method(step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr * step.lr_scale
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
@@ -230,8 +270,10 @@ class Run:
         return evaluate(self.model, lambda index: self._inputs(x[index]), y, attack, self.config.trainer.eval_batch_size)
 
     def _inputs(self, stored: Tensor) -> Tensor:
-        x = self.data.images(stored)
-        return x.contiguous(memory_format=torch.channels_last) if self.channels_last else x
+        return self._laid_out(self.data.images(stored))
+
+    def _laid_out(self, x: Tensor) -> Tensor:
+        return x.contiguous(memory_format=torch.channels_last) if self.channels_last else x.contiguous()
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         if self.config.precision == "fp32":
@@ -275,18 +317,13 @@ class Run:
 
     def _keep(self, metrics: dict[str, Any]) -> None:
         self.history.append(metrics)
-        try:
+        with _saving(self.folder, metrics["epoch"]):
             if metrics["val_robust_acc"] > self.best.val_robust_acc:
                 self.best = Best(metrics["epoch"], metrics["val_robust_acc"])
                 checkpoint.save(self.folder / "best.pt", self._state())
             checkpoint.save(self.folder / "last.pt", self._state())
             with open(self.folder / "metrics.jsonl", "a", encoding="utf-8") as file:
                 file.write(json.dumps(metrics) + "\n")
-        except OSError as error:
-            raise WorkError(
-                f"{self.folder}: epoch {metrics['epoch']} could not be saved ({error.strerror or error}); "
-                "make room and run the same command again, it goes on from the last saved epoch"
-            ) from error
 
     def _state(self) -> dict[str, Any]:
         cuda = [torch.cuda.get_rng_state(self.device)] if self.device.type == "cuda" else []
@@ -327,6 +364,17 @@ def _alone_in(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextlib.contextmanager
+def _saving(folder: Path, epoch: int) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise WorkError(
+            f"{folder}: epoch {epoch} could not be saved ({error.strerror or error}); "
+            "make room and run the same command again, it goes on from the last saved epoch"
+        ) from error
 
 
 @contextlib.contextmanager

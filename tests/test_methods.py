@@ -9,16 +9,16 @@ from torch import Tensor, nn
 from ro_fast.attacks import PGD
 from ro_fast.config import SmallLossConfig
 from ro_fast.errors import InputError
-from ro_fast.methods import METHODS, Step, build_method, small_loss_mask
+from ro_fast.methods import METHODS, Remembered, Step, build_method, build_objective, small_loss_mask
 from ro_fast.methods.step import Work
 
 
-def make_step(value: float = 1.2) -> Step:
+def make_step(value: float = 1.2, **more: object) -> Step:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(12, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3)).train()
     x, y = torch.rand(16, 3, 2, 2), torch.randint(0, 3, (16,))
     attack = PGD(eps=0.1, alpha=0.025, steps=3, generator=torch.Generator().manual_seed(0))
-    return Step(model, attack, x, y, SmallLossConfig(value), Work())
+    return Step(model, attack, x, y, SmallLossConfig(value), Work(), generator=torch.Generator().manual_seed(1), **more)
 
 
 def expected(name: str, step: Step) -> Tensor:
@@ -33,17 +33,142 @@ def expected(name: str, step: Step) -> Tensor:
         return sum(loss for loss, s in zip(adversarial, small, strict=True) if not s) / 16
     if name == "large_loss_removal":
         return sum(loss for loss, s in zip(adversarial, small, strict=True) if s) / 16
+    if name == "mlcat_loss_scaling":
+        return sum(loss * (1.2 / loss.item()) if s else loss for loss, s in zip(adversarial, small, strict=True)) / 16
     x = step.x_adv.clone()
     for n in range(16):
         if small[n]:
             x[n] = step.x[n]
+            if name == "foreign_perturbation":
+                x[n] = (step.x[n] + step.x_adv[n - 1] - step.x[n - 1]).clamp(0, 1)
     return ce(step.model(x), step.y).mean()
 
 
-@pytest.mark.parametrize("name", ["baseline", "data_and_perturbation", "large_loss_removal", "perturbation"])
+@pytest.mark.parametrize(
+    "name",
+    ["baseline", "data_and_perturbation", "large_loss_removal", "mlcat_loss_scaling", "perturbation", "foreign_perturbation"],
+)
 def test_loss_is_the_definition(name: str) -> None:
     step = make_step()
     torch.testing.assert_close(METHODS[name](step), expected(name, make_step()))
+
+
+def gradients(step: Step, loss: Tensor) -> Tensor:
+    loss.backward()
+    return torch.cat([p.grad.flatten() for p in step.model.parameters()])
+
+
+def test_undetached_loss_scaling_acts_as_removal() -> None:
+    """The released code's scaled loss is a constant, so its gradient is that of leaving small-loss samples out."""
+    scaled, removed = make_step(), make_step()
+    torch.testing.assert_close(
+        gradients(scaled, METHODS["mlcat_loss_scaling"](scaled, detach=False)),
+        gradients(removed, METHODS["data_and_perturbation"](removed)),
+    )
+
+
+def test_random_removal_takes_as_many_as_are_small_loss() -> None:
+    step = make_step()
+    loss = METHODS["random_removal"](step)
+    small = step.decision.small
+    ce = nn.CrossEntropyLoss(reduction="none")(make_step().model(step.x_adv), step.y)
+    kept = 16 - int(small.sum())
+    rank = torch.rand(16, generator=torch.Generator().manual_seed(1)).argsort().argsort()
+    torch.testing.assert_close(loss, ce[rank >= 16 - kept].sum() / 16)
+    assert not torch.equal(rank < 16 - kept, small)
+
+
+def test_random_perturbation_is_noise_of_the_full_radius() -> None:
+    step = make_step()
+    step.x = step.x * 0.6 + 0.2  # so that no value is clipped
+    seen: list[Tensor] = []
+    step.model.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach().clone()))
+    METHODS["random_perturbation"](step)
+    small, delta = step.decision.small, seen[-1] - step.x
+    torch.testing.assert_close(delta[small].abs(), torch.full_like(delta[small], 0.1))
+    torch.testing.assert_close(seen[-1][~small], step.x_adv[~small])
+    assert abs(delta[small].mean()) < 0.05
+
+
+def test_frozen_perturbation_and_frozen_masks_are_those_of_the_fork() -> None:
+    small = torch.arange(16) < 5
+    remembered = Remembered(small, torch.full((16, 3, 2, 2), 0.03))
+    step = make_step(remembered=remembered)
+    seen: list[Tensor] = []
+    step.model.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach().clone()))
+    METHODS["frozen_perturbation"](step, masks="frozen")
+    torch.testing.assert_close(seen[-1][:5], (step.x[:5] + 0.03).clamp(0, 1))
+    torch.testing.assert_close(seen[-1][5:], step.x_adv[5:])
+    step = make_step(remembered=remembered)
+    ce = nn.CrossEntropyLoss(reduction="none")(step.model(step.x_adv), step.y)
+    loss = METHODS["data_and_perturbation"](make_step(remembered=remembered), masks="frozen")
+    torch.testing.assert_close(loss, ce[5:].sum() / 16)
+
+
+@pytest.mark.parametrize(("denominator", "lr"), [("all", "as_is"), ("kept", "matched"), ("kept", "as_is"), ("all", "matched")])
+def test_denominator_and_matched_rate(denominator: str, lr: str) -> None:
+    """What a kept sample's gradient is worth, as a multiple of its share in plain training."""
+    step, plain = make_step(), make_step()
+    gradient = gradients(step, METHODS["data_and_perturbation"](step, denominator=denominator, lr=lr)) * step.lr_scale
+    reference = gradients(plain, METHODS["data_and_perturbation"](plain))
+    kept = 1 - step.decision.small.float().mean()
+    long = (denominator == "kept") == (lr == "as_is")
+    torch.testing.assert_close(gradient, reference / kept if long else reference)
+
+
+def test_removed_samples_out_of_batchnorm() -> None:
+    step = make_step()
+    loss = METHODS["data_and_perturbation"](step, removed_in_batchnorm=False)
+    other = make_step()
+    keep = ~step.decision.small
+    logits = other.model(step.x_adv[keep])
+    torch.testing.assert_close(loss, nn.functional.cross_entropy(logits, step.y[keep], reduction="sum") / 16)
+    torch.testing.assert_close(step.model.state_dict(), other.model.state_dict())
+
+
+@pytest.mark.parametrize("options", [{}, {"denominator": "kept"}, {"removed_in_batchnorm": False}, {"lr": "matched"}], ids=str)
+def test_a_batch_without_kept_samples_moves_nothing(options: dict) -> None:
+    step = make_step(1e9)
+    gradient = gradients(step, METHODS["data_and_perturbation"](step, **options))
+    assert step.decision.small.all() and (gradient == 0).all()
+
+
+def test_trades_is_the_definition() -> None:
+    """CE(f(x)) + β·KL(f(x) ‖ f(x')), with x' climbing that divergence from the natural answer."""
+    objective = build_objective({"objective": "trades", "beta": 4.0})
+    step = make_step(objective=objective)
+    loss = METHODS["baseline"](step)
+    model = make_step().model
+    adversarial, natural = model(step.x_adv), model(step.x)
+    kl = nn.functional.kl_div(adversarial.log_softmax(1), natural.softmax(1), reduction="batchmean")
+    torch.testing.assert_close(loss, nn.functional.cross_entropy(natural, step.y) + 4.0 * kl)
+
+    def divergence(x: Tensor) -> Tensor:
+        model.eval()
+        return nn.functional.kl_div(model(x).log_softmax(1), model(step.x).softmax(1), reduction="batchmean")
+
+    random = (step.x + 0.1 * torch.randn_like(step.x).sign()).clamp(0, 1)
+    assert divergence(step.x_adv) > 2 * divergence(random) and (step.x_adv - step.x).abs().max() <= 0.1 + 1e-6
+
+
+def test_augmentation_mixes_small_loss_images_until_few_are_left() -> None:
+    pytest.importorskip("kornia")
+    torch.manual_seed(0)
+
+    def step_of(share: float, direction: str = "below") -> tuple[Step, Tensor]:
+        step = make_step()
+        step.x = torch.rand(16, 3, 2, 2, generator=torch.Generator().manual_seed(3))
+        seen: list[Tensor] = []
+        step.model.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach().clone()))
+        METHODS["augmentation"](step, share=share, rounds=1, direction=direction)
+        return step, seen[-1]
+
+    step, x = step_of(0.0)
+    changed = (x - step.x_adv).abs().flatten(1).amax(1) > 1e-6
+    assert torch.equal(changed, step.decision.small)
+    for share, direction in ((1.0, "below"), (0.0, "above")):
+        step, x = step_of(share, direction)
+        torch.testing.assert_close(x, step.x_adv)  # that share is reached from the start
 
 
 def test_attack_strength_widens_the_ball_of_small_loss_samples_only() -> None:
@@ -76,7 +201,16 @@ def test_thresholds() -> None:
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [({"name": "x"}, "attack_strength"), ({"name": "perturbation", "eps": 1}, "no option 'eps'; it has: none")],
+    [
+        ({"name": "x"}, "attack_strength"),
+        ({"name": "perturbation", "eps": 1}, "no option 'eps'; it has: masks, objective, beta"),
+        ({"name": "perturbation", "masks": "still"}, "method.masks 'still' is unknown; there are: moving, frozen"),
+        ({"name": "attack_strength", "eps_ratio": -1}, "method.eps_ratio = -1 should be a number at least 0"),
+        ({"name": "augmentation", "share": 1.5}, "method.share = 1.5 should be a number from 0 to 1"),
+        ({"name": "data_and_perturbation", "removed_in_batchnorm": 1}, "should be true or false"),
+        ({"name": "baseline", "objective": "x"}, "method.objective 'x' is unknown; there are: at, trades"),
+        ({"name": "mlcat_loss_scaling", "objective": "trades"}, "should be at"),
+    ],
 )
 def test_unknown_names_list_the_known(options: dict, words: str) -> None:
     with pytest.raises(InputError, match=words):

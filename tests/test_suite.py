@@ -29,7 +29,7 @@ def small(folder: Path, out: str = "suite", **changes: object) -> AblateConfig:
         ArmConfig("perturbation", {"method": {"name": "perturbation"}}, "their perturbations", "factor"),
         ArmConfig("attack_strength", {"method": {"name": "attack_strength", "eps_ratio": 2.0}}, "a larger budget", "mitigation"),
     ]
-    config = AblateConfig(suite=SuiteConfig("tiny", "Does it run?", 0.5, arms, RULES), seeds=2, jobs=1, threads=1)
+    config = AblateConfig(suite=SuiteConfig("tiny", "Does it run?", 0.5, arms=arms, rules=RULES), seeds=2, jobs=1, threads=1)
     values = {"out": str(folder / out), "prefixes": str(folder / "prefixes"), "data.train_size": 200, "data.test_size": 100}
     values |= {"data.eps": 0.05, "data.label_noise": 0.2, "model.width": 8, "attack.steps": 2}
     values |= {"trainer.epochs": 4, "trainer.batch_size": 32}
@@ -48,7 +48,8 @@ def runs(folder: Path) -> dict[str, list[dict]]:
 def test_an_arm_alone_equals_the_arm_in_a_suite(tmp_path: Path) -> None:
     config = small(tmp_path)
     suite.ablate(config)
-    branches, fork = suite.plan(config)
+    branches = suite.plan(config)
+    fork = branches[0].fork
     for branch in branches[:3]:
         alone = changed(branch.config, {"out": str(tmp_path / "alone" / branch.arm.name)})
         train(alone)
@@ -56,6 +57,50 @@ def test_an_arm_alone_equals_the_arm_in_a_suite(tmp_path: Path) -> None:
     curves = runs(tmp_path / "suite" / "runs")
     assert curves["baseline/seed0"][:fork] == curves["perturbation/seed0"][:fork]
     assert curves["baseline/seed0"][fork:] != curves["perturbation/seed0"][fork:]
+
+
+def test_parts_share_arms_and_prefixes(tmp_path: Path) -> None:
+    """Two questions in one run: the baseline is trained once, an arm may part elsewhere, and each part tells its own arms."""
+    removal = {"method": {"name": "large_loss_removal"}}
+    when = SuiteConfig(
+        "when",
+        "When?",
+        0.5,
+        arms=[ArmConfig("baseline", {}), ArmConfig("early", removal, role="level", x=0.25, fork=0.25)],
+        x_label="start",
+        claims=[
+            {
+                "name": "sooner",
+                "claim": "Sooner is better",
+                "all": [{"test": "difference", "metric": "ro_gap", "a": "early", "b": "baseline", "expect": "lower"}],
+            }
+        ],
+    )
+    config = small(tmp_path)
+    what = config.suite
+    config.suite = SuiteConfig("both", "What and when?", 0.5, {"trainer.lr": 0.05}, parts={"what": what, "when": when})
+    results = suite.ablate(config)
+    assert [arm["name"] for arm in results["arms"]] == ["baseline", "perturbation", "attack_strength", "early"]
+    assert [arm["fork_epoch"] for arm in results["arms"]] == [2, 2, 2, 1]
+    # A prefix of 2 epochs and one of 1, three arms that go on for 2 and one for 3, two seeds.
+    assert results["epochs_trained"] == 2 * (2 + 1 + 3 * 2 + 3) and results["epochs_without_sharing"] == 2 * 4 * 4
+    told = {part["suite"]: part for part in results["parts"]}
+    assert [arm["name"] for arm in told["when"]["arms"]] == ["baseline", "early"] and told["when"]["x_label"] == "start"
+    assert [claim["name"] for claim in told["when"]["claims"]] == ["sooner"] == [claim["name"] for claim in results["claims"]]
+    assert all(len(part["finding"]["sentences"]) == 2 for part in results["parts"])
+    alone = small(tmp_path, "alone")
+    alone.suite.set = {"trainer.lr": 0.05}
+    suite.ablate(alone)
+    for run in runs(tmp_path / "alone"):
+        assert runs(tmp_path / "alone")[run] == runs(tmp_path / "suite")[run], run
+
+
+def test_one_name_means_one_arm(tmp_path: Path) -> None:
+    config = small(tmp_path)
+    other = SuiteConfig("other", "?", 0.5, arms=[ArmConfig("perturbation", {"trainer.lr": 0.2})])
+    config.suite = SuiteConfig("both", "?", 0.5, parts={"tiny": config.suite, "other": other})
+    with pytest.raises(InputError, match=r"suite 'other', arm 'perturbation'.*a name of its own"):
+        suite.plan(config)
 
 
 def test_results_and_report(tmp_path: Path) -> None:
@@ -85,12 +130,12 @@ def test_a_second_suite_reuses_the_prefix_and_only_then(tmp_path: Path) -> None:
     suite.ablate(small(tmp_path, "again"))
     assert [path.stat().st_mtime_ns for path in sorted((tmp_path / "prefixes").glob("*/last.pt"))] == stamps
     assert runs(tmp_path / "suite") == runs(tmp_path / "again")
-    names = {branch.prefix.out for branch in suite.plan(small(tmp_path))[0]}
+    names = {branch.prefix.out for branch in suite.plan(small(tmp_path))}
     for change in (
         {"trainer__lr": 0.05}, {"trainer__epochs": 6}, {"data__seed": 1}, {"attack__steps": 3}, {"model__width": 9}, {"seed": 5},
         {"suite__fork": 0.25}, {"precision": "bf16"}, {"small_loss__value": 1.0}, {"data__label_noise": 0.1}, {"threads": 2},
     ):  # fmt: skip
-        assert names.isdisjoint(branch.prefix.out for branch in suite.plan(small(tmp_path, **change))[0]), change
+        assert names.isdisjoint(branch.prefix.out for branch in suite.plan(small(tmp_path, **change))), change
 
 
 def test_side_by_side_gives_the_digits_of_one_by_one(tmp_path: Path) -> None:

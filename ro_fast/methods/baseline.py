@@ -1,13 +1,12 @@
-"""PGD adversarial training (Madry et al. 2018, arXiv 1706.06083)."""
+"""Adversarial training by its objective alone: PGD-AT (Madry et al. 2018, arXiv 1706.06083), or TRADES (arXiv 1901.08573)."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
 from ro_fast.methods.step import Step
-from ro_fast.ops import weighted_cross_entropy
 
 
 def baseline(step: Step) -> Tensor:
-    """``mean_n CE(f(x_adv_n), y_n)``."""
-    return weighted_cross_entropy(step.decide(trains=True).logits, step.y)
+    """``mean_n ℓ(f, x_n, x_adv_n, y_n)``, with ℓ = CE(f(x_adv), y) in plain adversarial training."""
+    return step.loss(step.x_adv, logits=step.decide(trains=True).logits)

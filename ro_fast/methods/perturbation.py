@@ -1,16 +1,61 @@
-"""Taking the perturbation off small-loss samples while their natural images stay (arXiv 2310.00607, factor ablation)."""
+"""Other perturbations on small-loss samples: none, random, another sample's, or that of the fork (arXiv 2310.00607).
+
+All train on ``mean_n ℓ(x'_n)``, where ``x'_n`` is the adversarial input of a large-loss sample.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from ro_fast.methods.step import Step
-from ro_fast.ops import weighted_cross_entropy
+from ro_fast.methods.step import Decision, Step
+from ro_fast.ops import pgd_init
 
 
-def perturbation(step: Step) -> Tensor:
-    """``mean_n CE(f(x'_n), y_n)``, x' the natural input where the adversarial loss is small, else the adversarial one."""
-    small = step.decide(trains=False).small
-    x = torch.where(small.view(-1, *[1] * (step.x.dim() - 1)), step.x, step.x_adv)
-    return weighted_cross_entropy(step.forward(x), step.y)
+def small_of(step: Step, decision: Decision, masks: str) -> Tensor:
+    """Small-loss samples, bool [N]: of this step ("moving"), or those that were so at the fork ("frozen")."""
+    if masks == "moving":
+        return decision.small
+    assert step.remembered is not None, "a method with frozen masks is given what was at the fork"
+    return step.remembered.small
+
+
+def perturbation(step: Step, masks: str = "moving") -> Tensor:
+    """Small-loss samples lose their perturbation, and stay as natural inputs: the factor ablation's second arm."""
+    return _instead(step, lambda: step.x, masks)
+
+
+def random_perturbation(step: Step, masks: str = "moving") -> Tensor:
+    """Small-loss samples get noise of the full radius: a random corner of the L∞ ball, a random direction in L2."""
+
+    def random() -> Tensor:
+        noise = torch.empty_like(step.x)
+        if step.attack.norm == "linf":
+            noise.uniform_(-1, 1, generator=step.generator).sign_()  # as long, in every value, as most adversarial ones
+        else:
+            noise.normal_(generator=step.generator)
+        return pgd_init(step.x, step.attack.eps, noise, norm=step.attack.norm)
+
+    return _instead(step, random, masks)
+
+
+def foreign_perturbation(step: Step, masks: str = "moving") -> Tensor:
+    """Small-loss samples get their neighbour's perturbation in the batch: made against the model, but not for them."""
+    return _instead(step, lambda: (step.x + (step.x_adv - step.x).roll(1, 0)).clamp(0, 1), masks)
+
+
+def frozen_perturbation(step: Step, masks: str = "moving") -> Tensor:
+    """Small-loss samples keep the perturbation they had at the fork: it no longer follows the model."""
+
+    def frozen() -> Tensor:
+        assert step.remembered is not None, "frozen_perturbation is given what was at the fork"
+        return (step.x + step.remembered.perturbation).clamp(0, 1)
+
+    return _instead(step, frozen, masks)
+
+
+def _instead(step: Step, other: Callable[[], Tensor], masks: str) -> Tensor:
+    small = small_of(step, step.decide(trains=False), masks)
+    return step.loss(torch.where(small.view(-1, *[1] * (step.x.dim() - 1)), other(), step.x_adv))

@@ -1,4 +1,4 @@
-"""One training step as a method sees it: the batch, the attack, the forward, and what the step's work came to."""
+"""One training step as a method sees it: the batch, the attack, the objective, and what the step's work came to."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ro_fast.attacks import PGD
 from ro_fast.config import SmallLossConfig
+from ro_fast.methods.objective import AT, Objective
 from ro_fast.ops import weighted_cross_entropy
 
 
@@ -39,6 +40,14 @@ class Decision:
     small: Tensor  # bool [N]
 
 
+@dataclass(frozen=True)
+class Remembered:
+    """What a batch's samples were at the fork."""
+
+    small: Tensor  # bool [N]
+    perturbation: Tensor  # [N, ...], augmented as the inputs are
+
+
 class Step:
     """What a method may ask for in one training step; the adversarial batch and the decision are made once."""
 
@@ -50,11 +59,19 @@ class Step:
         y: Tensor,  # int64 [N]
         small_loss: SmallLossConfig,
         work: Work,
+        *,
+        index: Tensor | None = None,  # int64 [N], where the samples lie in the training images
+        objective: Objective = AT,
+        generator: torch.Generator | None = None,  # draws what a method leaves to chance
+        remembered: Remembered | None = None,  # for methods that ask for it: see ro_fast.methods.remembers
     ) -> None:
         # The forward after the attack's last step sees what the training forward sees: one of them serves for both.
-        self._joins = attack.final_forward and attack.restarts == 1 and attack.bn == "train" and _have_momentum(model)
-        self.model, self.x, self.y = model, x, y
+        joins = attack.final_forward and attack.restarts == 1 and attack.bn == "train" and _have_momentum(model)
+        self._joins = joins and objective.forwards == 1
+        self.model, self.x, self.y, self.index = model, x, y, index
         self.attack = dataclasses.replace(attack, final_forward=False) if self._joins else attack
+        self.objective, self.generator, self.remembered = objective, generator, remembered
+        self.lr_scale = 1.0  # a method may set it: the step's learning rate is the schedule's times this
         self._small_loss, self._work = small_loss, work
         self._x_adv: Tensor | None = None
         self.decision: Decision | None = None
@@ -71,7 +88,8 @@ class Step:
         self._work.input_grad += len(x) * self.attack.steps * self.attack.restarts
         if self.attack.restarts > 1 or self.attack.final_forward:
             self._work.forward += len(x) * self.attack.restarts
-        return self.attack(self.model, x, y, eps=eps)
+        self._work.forward += len(x) * (self.objective.forwards - 1)
+        return self.objective.attack(self.attack, self.model, x, y, eps)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits [N, C] to train on."""
@@ -89,12 +107,44 @@ class Step:
             with _statistics_moved_twice(self.model) if self._joins else contextlib.nullcontext():
                 logits = self.forward(x_adv)
         else:
-            self._work.forward += len(self.x)
-            with torch.no_grad(), contextlib.nullcontext() if self._joins else _running_statistics_held(self.model):
-                logits = self.model(x_adv)
+            logits = self._looked_at(x_adv, self._joins)
         loss = weighted_cross_entropy(logits.detach(), self.y, reduction="none")
         self.decision = Decision(logits, loss, small_loss_mask(loss, logits.shape[1], self._small_loss))
         return self.decision
+
+    def is_small(self, x_adv: Tensor) -> Tensor:
+        """Which samples of another adversarial batch of these labels have a small loss, bool [N]; leaves no trace."""
+        logits = self._looked_at(x_adv, False)
+        loss = weighted_cross_entropy(logits, self.y, reduction="none")
+        return small_loss_mask(loss, logits.shape[1], self._small_loss)
+
+    def loss(
+        self,
+        x_adv: Tensor,  # [N, ...] what to train on
+        *,
+        x: Tensor | None = None,  # [N, ...] natural inputs, for objectives that need them; None: the step's
+        logits: Tensor | None = None,  # [N, C] of x_adv, where they are known
+        weight: Tensor | None = None,  # [N]
+        reduction: str = "mean",
+    ) -> Tensor:
+        """The objective's loss on a batch: the mean over samples, weighted, or another reduction."""
+        if logits is None:
+            logits = self.forward(x_adv)
+        natural = self.forward(self.x if x is None else x) if self.objective.forwards > 1 else None
+        return self.objective.loss(logits, natural, self.y, weight, reduction)
+
+    def among(self, index: Tensor) -> Step:
+        """A step on some of the samples, for their losses: what it works is counted here."""
+        return Step(self.model, self.attack, self.x[index], self.y[index], self._small_loss, self._work, objective=self.objective)
+
+    def threshold(self, decision: Decision) -> float | Tensor:
+        """The loss, in nats, below which the decision counts a sample as small."""
+        return _threshold(decision.loss, decision.logits.shape[1], self._small_loss)
+
+    def _looked_at(self, x: Tensor, moves_statistics: bool) -> Tensor:
+        self._work.forward += len(x)
+        with torch.no_grad(), contextlib.nullcontext() if moves_statistics else _running_statistics_held(self.model):
+            return self.model(x)
 
 
 def small_loss_mask(loss: Tensor, num_classes: int, small_loss: SmallLossConfig) -> Tensor:
@@ -102,9 +152,14 @@ def small_loss_mask(loss: Tensor, num_classes: int, small_loss: SmallLossConfig)
 
     "loss": ``ℓ < value`` (the paper's 1.5); "ln_c": ``ℓ < value·ln C``; "quantile": ``ℓ`` at most the batch's ``value``-quantile.
     """
+    threshold = _threshold(loss, num_classes, small_loss)
+    return loss <= threshold if small_loss.unit == "quantile" else loss < threshold
+
+
+def _threshold(loss: Tensor, num_classes: int, small_loss: SmallLossConfig) -> float | Tensor:
     if small_loss.unit == "quantile":
-        return loss <= torch.quantile(loss, small_loss.value)
-    return loss < small_loss.value * (math.log(num_classes) if small_loss.unit == "ln_c" else 1.0)
+        return torch.quantile(loss, small_loss.value)
+    return small_loss.value * (math.log(num_classes) if small_loss.unit == "ln_c" else 1.0)
 
 
 def _norms(model: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:

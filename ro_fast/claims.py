@@ -1,0 +1,294 @@
+"""From a suite's numbers to a verdict on each claim: confirmed, not confirmed or contradicted, by rules stated beforehand.
+
+A claim stands in a suite's YAML: a sentence, and under ``all`` the conditions that would have to hold. A condition is
+confirmed where its estimate lies on the expected side, by ``at_least`` where that is given, with a p-value below 0.05
+after correction over all conditions of the report; it is contradicted where the estimate lies on the other side as surely.
+A claim is confirmed if all its conditions are, and contradicted if any of them is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ro_fast.errors import InputError
+from ro_fast.statistics import corrected, peak, rank_correlation, rise_lead, t_interval, trend
+
+SIGNIFICANT = 0.05
+CONFIRMED, OPEN, CONTRADICTED = "confirmed", "not confirmed", "contradicted"
+METRICS = {
+    "ro_gap": "gap",
+    "last_robust_acc": "last robust accuracy",
+    "best_robust_acc": "best robust accuracy",
+    "last_natural_acc": "last natural accuracy",
+    "feature_gap": "feature generalisation gap",
+    "robust_fall": "fall of robust accuracy",
+}
+
+Curves = Mapping[str, Mapping[int, Sequence[Mapping[str, Any]]]]  # arm -> seed -> lines of metrics.jsonl
+
+
+@dataclass
+class Found:
+    """What one condition came to; ``estimate`` is positive where the claim expects it."""
+
+    estimate: float
+    ci95: list[float] | None
+    p: float | None
+    text: str  # what was found, before p
+
+
+@dataclass(frozen=True)
+class Study:
+    """What claims are judged by."""
+
+    arms: Mapping[str, Mapping[str, Any]]
+    curves: Curves
+
+    def values(self, arm: str, metric: str) -> dict[int, float]:
+        """The metric by seed; seeds that lack it are left out."""
+        return {seed["seed"]: seed[metric] for seed in self.arms[arm]["seeds"] if seed.get(metric) is not None}
+
+    def paired(self, arms: Sequence[str], metric: str) -> list[list[float]]:
+        """[arms][seeds] over the seeds that all of them have."""
+        by_seed = [self.values(arm, metric) for arm in arms]
+        shared = sorted(set.intersection(*map(set, by_seed)))
+        if not shared:
+            raise _Unmeasured(f"{METRICS[metric]} was not measured in {_names(arms)}")
+        return [[values[seed] for seed in shared] for values in by_seed]
+
+
+class _Unmeasured(Exception):
+    """The numbers a condition needs are not there."""
+
+
+# -- the tests ---------------------------------------------------------------------------------------------------------
+
+
+def _difference(study: Study, c: Mapping[str, Any]) -> Found:
+    a, b = study.paired([c["a"], c["b"]], c["metric"])
+    sign = 1 if c["expect"] == "higher" else -1
+    found = t_interval([x - y for x, y in zip(a, b, strict=True)])
+    text = f"{METRICS[c['metric']]} of {_name(c['a'])} minus {_name(c['b'])}: {_amount(found)}"
+    return _signed(found, sign, text)
+
+
+def _level(study: Study, c: Mapping[str, Any]) -> Found:
+    (values,) = study.paired([c["arm"]], c["metric"])
+    sign = 1 if c["expect"] == "above" else -1
+    found = t_interval(values, against=c["value"])
+    text = f"{METRICS[c['metric']]} of {_name(c['arm'])}: {_amount(found)}, held against {_points(c['value'])}"
+    shifted = {**found, "mean": found["mean"] - c["value"]}
+    if found["ci95"]:
+        shifted["ci95"] = [bound - c["value"] for bound in found["ci95"]]
+    return _signed(shifted, sign, text)
+
+
+def _trend(study: Study, c: Mapping[str, Any]) -> Found:
+    values = study.paired(c["arms"], c["metric"])
+    sign = 1 if c["expect"] == "rising" else -1
+    found = trend(values)
+    text = f"{METRICS[c['metric']]} from {_name(c['arms'][0])} to {_name(c['arms'][-1])} changes by {_amount(found)}"
+    return _signed(found, sign, text)
+
+
+def _peak(study: Study, c: Mapping[str, Any]) -> Found:
+    found = peak(study.paired(c["arms"], c["metric"]))
+    best = _name(c["arms"][found["best"]])
+    where = "inside" if found["mean"] > 0 else "at an end"
+    text = f"{METRICS[c['metric']]} is best {where}, at {best}; the nearer end lies {_points(abs(found['mean']))} off"
+    return _signed(found, 1, text)
+
+
+def _correlation(study: Study, c: Mapping[str, Any]) -> Found:
+    pairs = {}
+    for arm in c.get("arms") or study.arms:
+        x, y = study.values(arm, c["x"]), study.values(arm, c["y"])
+        points = [(x[seed], y[seed]) for seed in sorted(x.keys() & y.keys())]
+        if points:
+            pairs[arm] = points
+    if len(pairs) < 3:
+        raise _Unmeasured(f"{METRICS[c['x']]} was measured in {len(pairs)} arms, and a correlation needs 3")
+    sign = 1 if c["expect"] == "positive" else -1
+    found = rank_correlation(list(pairs.values()))
+    text = (
+        f"rank correlation of {METRICS[c['x']]} and {METRICS[c['y']]} over {len(pairs)} arms: {found['mean']:.2f}"
+        f" (95 % interval {found['ci95'][0]:.2f} to {found['ci95'][1]:.2f})"
+    )
+    return _signed(found, sign, text)
+
+
+def _lead(study: Study, c: Mapping[str, Any]) -> Found:
+    leads = []
+    for arm in c.get("arms") or study.arms:
+        for lines in study.curves[arm].values():
+            lead = rise_lead(curve(lines, c["x"]), curve(lines, c["y"]))
+            if lead is not None:
+                leads.append(lead)
+    if not leads:
+        raise _Unmeasured(f"no run has both {METRICS[c['x']]} by epoch and {METRICS[c['y']]}, each with a rise")
+    found = t_interval(leads)
+    interval = f" (95 % interval {found['ci95'][0]:.1f} to {found['ci95'][1]:.1f})" if found["ci95"] else ""
+    when = f"{found['mean']:.1f} epochs{interval} before {METRICS[c['y']]}"
+    text = f"{METRICS[c['x']]} has done half of its rise {when}, in {len(leads)} runs"
+    return _signed(found, 1, text)
+
+
+# test -> (what it does, keys it needs beside "test", what "expect" may be)
+TESTS: dict[str, tuple[Callable[[Study, Mapping[str, Any]], Found], tuple[str, ...], tuple[str, ...]]] = {
+    "difference": (_difference, ("metric", "a", "b"), ("higher", "lower")),
+    "level": (_level, ("metric", "arm", "value"), ("above", "below")),
+    "trend": (_trend, ("metric", "arms"), ("rising", "falling")),
+    "peak": (_peak, ("metric", "arms"), ()),
+    "correlation": (_correlation, ("x", "y"), ("positive", "negative")),
+    "lead": (_lead, ("x", "y"), ("leads",)),
+}
+
+
+def curve(lines: Sequence[Mapping[str, Any]], metric: str) -> tuple[list[float], list[float]]:
+    """Epochs and values of a metric on one run's curve; ``robust_fall`` is the best so far minus now."""
+    if metric != "robust_fall":
+        measured = [line for line in lines if line.get(metric) is not None]
+        return [float(line["epoch"]) for line in measured], [float(line[metric]) for line in measured]
+    robust = np.array([line["test_robust_acc"] for line in lines])
+    return [float(line["epoch"]) for line in lines], (np.maximum.accumulate(robust) - robust).tolist()
+
+
+# -- claims ------------------------------------------------------------------------------------------------------------
+
+
+def check_claims(part: str, claims: Sequence[Mapping[str, Any]], arms: Sequence[str]) -> None:
+    """Raises InputError where a claim names a test, a metric or an arm that the suite doesn't have."""
+    for claim in claims:
+        where = f"suite '{part}', claim '{claim.get('name')}'"
+        if not claim.get("name") or not claim.get("claim") or not claim.get("all"):
+            raise InputError(f"{where}: name, claim and all (its conditions) are needed")
+        for c in claim["all"]:
+            if c.get("test") not in TESTS:
+                raise InputError(f"{where}: test '{c.get('test')}' is unknown; there are: {', '.join(TESTS)}")
+            _, needed, expected = TESTS[c["test"]]
+            missing = [key for key in needed if key not in c]
+            if missing:
+                raise InputError(f"{where}: test {c['test']} needs {', '.join(missing)}")
+            if expected and c.get("expect") not in expected:
+                raise InputError(f"{where}: expect '{c.get('expect')}' is unknown; there are: {', '.join(expected)}")
+            for key in ("metric", "x", "y"):
+                if key in c and c[key] not in METRICS:
+                    raise InputError(f"{where}: {key} '{c[key]}' is unknown; there are: {', '.join(METRICS)}")
+            for arm in [c[key] for key in ("a", "b", "arm") if key in c] + list(c.get("arms") or []):
+                if arm not in arms:
+                    raise InputError(f"{where}: the suite has no arm '{arm}'; it has: {', '.join(arms)}")
+
+
+def judge(
+    claims: Mapping[str, Sequence[Mapping[str, Any]]],
+    arms: Sequence[Mapping[str, Any]],
+    curves: Curves,
+) -> dict[str, list[dict[str, Any]]]:
+    """Judges the claims of all parts of a report, with one correction over all their conditions.
+
+    Args:
+        claims: part -> its claims, as :func:`check_claims` takes them.
+        arms: ``results["arms"]``.
+        curves: arm -> seed -> lines of metrics.jsonl.
+
+    Returns:
+        part -> ``[{"name", "claim", "number", "verdict", "why", "conditions": [{"test", …, "estimate", "ci95", "p",
+        "p_corrected", "verdict", "text"}]}]``, where estimates are positive on the expected side.
+    """
+    study = Study({arm["name"]: arm for arm in arms}, curves)
+    found: list[tuple[dict[str, Any], Found | None]] = []
+    judged: dict[str, list[dict[str, Any]]] = {}
+    for part, of_part in claims.items():
+        judged[part] = []
+        for claim in of_part:
+            conditions = []
+            for c in claim["all"]:
+                try:
+                    result = TESTS[c["test"]][0](study, c)
+                    condition = {**c, "estimate": result.estimate, "ci95": result.ci95, "p": result.p, "text": result.text}
+                except _Unmeasured as missing:
+                    result = None
+                    condition = {**c, "estimate": None, "ci95": None, "p": None, "text": str(missing)}
+                conditions.append(condition)
+                found.append((condition, result))
+            judged[part].append({key: claim.get(key) for key in ("name", "claim", "number")} | {"conditions": conditions})
+    tested = [condition for condition, result in found if result is not None and result.p is not None]
+    for condition, p in zip(tested, corrected([condition["p"] for condition in tested]), strict=True):
+        condition["p_corrected"] = p
+    for condition, _ in found:
+        condition.setdefault("p_corrected", None)
+        condition["verdict"] = _verdict(condition)
+    for of_part in judged.values():
+        for claim in of_part:
+            verdicts = [condition["verdict"] for condition in claim["conditions"]]
+            claim["verdict"] = CONTRADICTED if CONTRADICTED in verdicts else OPEN if OPEN in verdicts else CONFIRMED
+            claim["why"] = "; ".join(_why(condition) for condition in claim["conditions"]) + "."
+    return judged
+
+
+def finding_of_claims(claims: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What was found, and how sure it is, in two sentences from judged claims."""
+    if not claims:
+        return {
+            "sentences": ["This suite states no claim, so its numbers stand without a verdict.", "How sure: see the intervals."]
+        }
+    told = [f"{claim['claim']}: {claim['verdict']}" for claim in claims]
+    tests = [condition for claim in claims for condition in claim["conditions"]]
+    refused = sum(condition["p"] is None for condition in tests)
+    sure = f"How sure: {_count(len(tests), 'condition')}, fixed before the runs, corrected for the number of all in the report"
+    if refused:
+        sure += f"; {_count(refused, 'condition')} could not be tested, for want of seeds or of a measurement"
+    return {"sentences": ["; ".join(told) + ".", sure + "."]}
+
+
+def _verdict(condition: Mapping[str, Any]) -> str:
+    estimate, p = condition["estimate"], condition["p_corrected"]
+    if p is None or p >= SIGNIFICANT:
+        return OPEN
+    if estimate < 0:
+        return CONTRADICTED
+    return CONFIRMED if estimate >= condition.get("at_least", 0) else OPEN
+
+
+def _why(condition: Mapping[str, Any]) -> str:
+    if condition["estimate"] is None:
+        return condition["text"]
+    if condition["p"] is None:
+        return f"{condition['text']}; one seed has no interval, run seeds=3"
+    return f"{condition['text']}, p {_p(condition['p_corrected'])}"
+
+
+def _signed(found: Mapping[str, Any], sign: int, text: str) -> Found:
+    ci95 = found["ci95"]
+    if ci95 is not None and sign < 0:
+        ci95 = [-ci95[1], -ci95[0]]
+    return Found(sign * found["mean"], ci95, found["p"], text)
+
+
+def _amount(found: Mapping[str, Any]) -> str:
+    interval = f" (95 % interval {100 * found['ci95'][0]:.1f} to {100 * found['ci95'][1]:.1f})" if found["ci95"] else ""
+    return f"{_points(found['mean'])}{interval}"
+
+
+def _points(value: float) -> str:
+    return f"{round(100 * value, 1) + 0.0:.1f} points"
+
+
+def _p(p: float) -> str:
+    return "below 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+
+
+def _name(arm: str) -> str:
+    return arm.replace("_", " ")
+
+
+def _names(arms: Sequence[str]) -> str:
+    return ", ".join(map(_name, arms))
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"

@@ -1,0 +1,67 @@
+"""Adversarial perturbations on training against test data, of two checkpoints of a run."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor, nn
+
+from ro_fast.attacks import PGD
+from ro_fast.attacks.borrow import borrowed
+from ro_fast.layers import PENULTIMATE, FeatureReader
+from ro_fast.ops import class_moments, weighted_cross_entropy
+
+
+def compare_perturbations(
+    models: dict[str, nn.Module],  # name -> model, two of them
+    sets: dict[str, tuple[Tensor, Tensor]],  # "train", "test" -> x [N, ...], y int64 [N]
+    attack: PGD,
+    num_classes: int,
+) -> dict[str, dict[str, float]]:
+    """Compares perturbations made on each model, from the same noise, on each set.
+
+    Returns:
+        set -> name -> number:
+
+        * ``displacement_<model>``: mean ``‖h(x + δ) − h(x)‖ / √(tr S_B / N)`` of penultimate features h: how far δ moves a
+          sample, in units of the classes' distance from their common mean.
+        * ``loss_gain_<model>``: mean rise of the cross-entropy by δ, and ``loss_gain_first_step_<model>`` by its first step.
+        * ``sign_agreement``: share of values at which both models' δ have one sign, where both are not 0.
+        * ``transfer_<a>_to_<b>``: the rise of b's cross-entropy by the δ made on a, over that by its own.
+    """
+    (first, a), (second, b) = models.items()
+    found: dict[str, dict[str, float]] = {}
+    for name, (x, y) in sets.items():
+        deltas, gains, numbers = {}, {}, {}
+        for model_name, model in ((first, a), (second, b)):
+            seeded = torch.Generator(x.device).manual_seed(0)
+            x_adv = dataclasses.replace(attack, generator=seeded)(model, x, y)
+            once = dataclasses.replace(attack, steps=1, random_start=False)(model, x, y)
+            deltas[model_name] = x_adv - x
+            gains[model_name] = _gain(model, x, x_adv, y)
+            numbers[f"displacement_{model_name}"] = _displacement(model, x, x_adv, y, num_classes)
+            numbers[f"loss_gain_{model_name}"] = gains[model_name]
+            numbers[f"loss_gain_first_step_{model_name}"] = _gain(model, x, once, y)
+        both = (deltas[first] != 0) & (deltas[second] != 0)
+        agree = (deltas[first].sign() == deltas[second].sign()) & both
+        numbers["sign_agreement"] = float(agree.sum() / both.sum().clamp(min=1))
+        for source, target, model in ((first, second, b), (second, first, a)):
+            numbers[f"transfer_{source}_to_{target}"] = _gain(model, x, x + deltas[source], y) / max(gains[target], 1e-12)
+        found[name] = numbers
+    return found
+
+
+@torch.no_grad()
+def _gain(model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> float:
+    with borrowed(model, "eval"):
+        return float(weighted_cross_entropy(model(x_adv), y) - weighted_cross_entropy(model(x), y))
+
+
+@torch.no_grad()
+def _displacement(model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor, num_classes: int) -> float:
+    reader = FeatureReader(model, [PENULTIMATE])
+    with borrowed(model, "eval"):
+        natural, moved = (reader(t)[1][PENULTIMATE] for t in (x, x_adv))
+    spread = class_moments(natural, y, num_classes, covariance=True).between.trace() / len(y)
+    return float((moved - natural).norm(dim=1).mean() / spread.sqrt())

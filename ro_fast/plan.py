@@ -1,0 +1,129 @@
+"""The plan of a suite: arms × seeds, the runs that this means, and the prefixes they part from."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ro_fast import checkpoint, trainer
+from ro_fast.claims import check_claims
+from ro_fast.config import AblateConfig, ArmConfig, SuiteConfig, TrainConfig, changed
+from ro_fast.data import ImageData, load_data
+from ro_fast.environment import choose_device, environment
+from ro_fast.errors import InputError
+from ro_fast.methods import baseline_of
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One arm with one seed: its run, and the prefix it parts from."""
+
+    arm: ArmConfig
+    seed: int
+    fork: int  # epochs of the prefix
+    config: TrainConfig  # of the arm's run
+    prefix: TrainConfig  # of the common run, its out named by content
+
+    @property
+    def own_epochs(self) -> int:
+        """Epochs from the fork on."""
+        return self.config.trainer.epochs - self.fork
+
+
+def seed_list(config: AblateConfig) -> list[int]:
+    """The suite's seeds: as listed, or as many as asked for, counted up from ``config.seed``.
+
+    >>> seed_list(AblateConfig(seed=4, seeds=2)), seed_list(AblateConfig(seeds=[7, 9]))
+    ([4, 5], [7, 9])
+    """
+    seeds = config.seeds
+    if isinstance(seeds, int) and not isinstance(seeds, bool) and seeds >= 1:
+        return list(range(config.seed, config.seed + seeds))
+    if isinstance(seeds, (list, tuple)) and seeds and all(isinstance(s, int) for s in seeds) and len(set(seeds)) == len(seeds):
+        return list(seeds)
+    raise InputError(f"seeds = {seeds}; a number of seeds, or a list of different whole numbers is needed")
+
+
+def fork_epoch(fork: float, epochs: int) -> int:
+    """The epoch that arms part at: a share of the run below 1, else a number of epochs.
+
+    >>> fork_epoch(0.2, 24), fork_epoch(12, 24)
+    (5, 12)
+    """
+    epoch = round(fork * epochs) if fork < 1 else round(fork)
+    if not 0 <= epoch < epochs:
+        raise InputError(f"suite.fork = {fork:g} is epoch {epoch}; it should lie in 0 to {epochs - 1}, before trainer.epochs")
+    return epoch
+
+
+def parts_of(suite: SuiteConfig) -> list[SuiteConfig]:
+    """The suites that a suite is made of; of one without parts itself."""
+    return list(suite.parts.values()) or [suite]
+
+
+def arms_of(suite: SuiteConfig) -> list[ArmConfig]:
+    """Every arm of a suite's parts once, ready to run: its changes with those of its suite, its fork.
+
+    Raises:
+        InputError: where there is no arm, a name is missing, or two parts mean different things by one name.
+    """
+    arms: dict[str, ArmConfig] = {}
+    for part in parts_of(suite):
+        if not part.arms:
+            raise InputError(f"suite '{part.name}' has no arms")
+        for arm in part.arms:
+            whole = dataclasses.replace(
+                arm, set={**suite.set, **part.set, **arm.set}, fork=part.fork if arm.fork is None else arm.fork
+            )
+            known = arms.setdefault(arm.name, whole)
+            if not arm.name or (known.set, known.fork) != (whole.set, whole.fork):
+                raise InputError(
+                    f"suite '{part.name}', arm '{arm.name}': it needs a name of its own, since the suite '{suite.name}' "
+                    "has an arm of that name with other changes"
+                )
+    return list(arms.values())
+
+
+def plan(config: AblateConfig) -> list[Branch]:
+    """Every arm with every seed, checked, seeds first."""
+    arms = arms_of(config.suite)
+    for part in parts_of(config.suite):
+        check_claims(part.name, part.claims, [arm.name for arm in part.arms])
+    names = [field.name for field in dataclasses.fields(TrainConfig)]
+    common = TrainConfig(**{name: getattr(config, name) for name in names})
+    branches = []
+    for seed in seed_list(config):
+        for arm in arms:
+            try:
+                run = changed(common, {**arm.set, "seed": seed})
+            except KeyError as error:
+                raise InputError(f"suite '{config.suite.name}', arm '{arm.name}': {error.args[0]}") from error
+            fork = fork_epoch(arm.fork or 0, run.trainer.epochs)
+            run.method["start_epoch"] = fork
+            run.out = str(Path(config.out) / "runs" / arm.name / f"seed{seed}")
+            trainer.check(run)
+            branches.append(Branch(arm, seed, fork, run, _prefix_of(run, fork, Path(config.prefixes))))
+    return branches
+
+
+def _prefix_of(run: TrainConfig, fork: int, folder: Path) -> TrainConfig:
+    prefix = changed(run, {"method": baseline_of(run.method), "trainer.stop_after": fork, "out": ""})
+    device = choose_device(run.device)
+    name = checkpoint.digest(
+        checkpoint.flat(prefix), data_of(run).fingerprint(), environment(device), torch.get_default_dtype().__repr__()
+    )
+    return changed(prefix, {"out": str(folder / name)})
+
+
+_loaded: dict[str, ImageData] = {}
+
+
+def data_of(config: TrainConfig) -> ImageData:
+    """The run's data, read once a process."""
+    key = checkpoint.digest(dataclasses.asdict(config.data))
+    if key not in _loaded:
+        _loaded[key] = load_data(config.data)
+    return _loaded[key]

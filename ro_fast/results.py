@@ -1,0 +1,83 @@
+"""What the finished runs of a suite come to, as ``results.json`` holds it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from ro_fast import checkpoint
+from ro_fast.claims import finding_of_claims, judge
+from ro_fast.config import AblateConfig, SuiteConfig
+from ro_fast.environment import choose_device, environment
+from ro_fast.plan import Branch, arms_of, fork_epoch, parts_of
+from ro_fast.statistics import summarise_arm, summarise_run
+from ro_fast.verdict import compare_arms, write_finding
+
+
+def collect(config: AblateConfig, branches: list[Branch], wall_seconds: float) -> dict[str, Any]:
+    """What the finished runs on disk come to, as ``results.json`` holds it."""
+    suite, parts = config.suite, parts_of(config.suite)
+    arms, curves = [], {}
+    for arm in arms_of(suite):
+        runs = [branch for branch in branches if branch.arm.name == arm.name]
+        curves[arm.name] = {branch.seed: _metrics(branch) for branch in runs}
+        seeds = [_summary(branch.seed, curves[arm.name][branch.seed]) for branch in runs]
+        axis = {} if arm.x is None else {"x": arm.x}
+        about = {"name": arm.name, "role": arm.role, "factor": arm.factor, "fork_epoch": runs[0].fork, **axis}
+        arms.append({**about, "seeds": seeds, **summarise_arm(seeds)})
+    prefixes = {branch.prefix.out: branch.fork for branch in branches}
+    judged = judge({part.name: part.claims for part in parts}, arms, curves)
+    results: dict[str, Any] = {
+        "suite": suite.name,
+        "question": suite.question,
+        "data": config.data.name,
+        "wall_seconds": wall_seconds,
+        "fork_epoch": fork_epoch(suite.fork, config.trainer.epochs),
+        "epochs_trained": sum(prefixes.values()) + sum(branch.own_epochs for branch in branches),
+        "epochs_without_sharing": sum(branch.config.trainer.epochs for branch in branches),
+        "small_loss": dataclasses.asdict(config.small_loss),
+        "config": {key: value for key, value in checkpoint.flat(config).items() if not key.startswith("suite.")},
+        "arms": arms,
+        "comparisons": compare_arms(arms),
+        "environment": environment(choose_device(config.device)),
+    }
+    told = [_part_results(part, arms, judged[part.name], config) for part in parts]
+    if suite.parts:
+        return results | {"parts": told, "claims": [claim for part in told for claim in part["claims"]]}
+    return results | {key: told[0][key] for key in ("x_label", "rules", "claims", "finding")}
+
+
+def _part_results(
+    part: SuiteConfig, arms: list[dict[str, Any]], claims: list[dict[str, Any]], config: AblateConfig
+) -> dict[str, Any]:
+    """What one question came to: its arms in its own order, claims and finding."""
+    by_name = {arm["name"]: arm for arm in arms}
+    own = [{**by_name[arm.name], "role": arm.role, "factor": arm.factor} for arm in part.arms]
+    finding = write_finding({"data": config.data.name, "arms": own}, part.rules) if part.rules else finding_of_claims(claims)
+    return {
+        "suite": part.name,
+        "question": part.question,
+        "arms": [{"name": arm.name, "role": arm.role, "factor": arm.factor, "x": arm.x} for arm in part.arms],
+        "x_label": part.x_label,
+        "fork_epoch": fork_epoch(part.fork, config.trainer.epochs),
+        "rules": part.rules,
+        "claims": claims,
+        "finding": finding,
+    }
+
+
+def _metrics(branch: Branch) -> list[dict[str, Any]]:
+    text = (Path(branch.config.out) / "metrics.jsonl").read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def _summary(seed: int, metrics: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "seed": seed,
+        **summarise_run(metrics),
+        "seconds": sum(line["seconds"] for line in metrics),
+        "gflop": sum(line["gflop"] for line in metrics),
+        "peak_mb": max(line["peak_mb"] for line in metrics),
+    }

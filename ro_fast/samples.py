@@ -1,0 +1,79 @@
+"""What training did with each sample: when it was learnt, how often it was forgotten, how large its loss stayed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass
+class SampleHistory:
+    """Kept on the device, one update a step, without waiting for it. All of adversarial inputs, in train mode.
+
+    * ``forgotten`` [N]: changes from right to wrong between one epoch and the next (Toneva et al. 2019, arXiv 1812.05159).
+    * ``learnt`` [N]: the first epoch in which it was right; −1 for never.
+    * ``loss_sum`` [N]: Σ over epochs of its adversarial cross-entropy. The mean over epochs is the memorisation score: a sample
+      that the others don't explain keeps a large loss until it is learnt by heart, as mislabelled ones do (the area under the
+      margin of Pleiss et al. 2020, arXiv 2001.10528, is the same thought). It needs one run; it does not tell a wrong
+      label from a rare but right image.
+    * ``last_loss`` [N]: in the last epoch.
+    """
+
+    right: Tensor  # bool [N], in the last epoch
+    forgotten: Tensor  # int64 [N]
+    learnt: Tensor  # int64 [N]
+    loss_sum: Tensor  # float64 [N]
+    last_loss: Tensor  # float32 [N]
+    epochs: int = 0
+
+    @classmethod
+    def empty(cls, n: int, device: torch.device) -> SampleHistory:
+        """Of n samples before the first epoch."""
+        return cls(
+            torch.zeros(n, dtype=torch.bool, device=device),
+            torch.zeros(n, dtype=torch.int64, device=device),
+            torch.full((n,), -1, dtype=torch.int64, device=device),
+            torch.zeros(n, dtype=torch.float64, device=device),
+            torch.zeros(n, device=device),
+        )
+
+    def update(
+        self,
+        epoch: int,
+        index: Tensor,  # int64 [B], each sample once an epoch
+        right: Tensor,  # bool [B]
+        loss: Tensor,  # [B]
+    ) -> None:
+        """Adds a batch."""
+        self.forgotten[index] += self.right[index] & ~right
+        learnt = self.learnt[index]
+        self.learnt[index] = torch.where(right & (learnt < 0), epoch, learnt)
+        self.right[index] = right
+        self.loss_sum[index] += loss.double()
+        self.last_loss[index] = loss.float()
+        self.epochs = epoch + 1
+
+    @property
+    def memorisation(self) -> Tensor:
+        """The mean adversarial loss over epochs, float64 [N]: larger for samples that had to be learnt by heart."""
+        return self.loss_sum / max(1, self.epochs)
+
+    def state(self) -> dict[str, Tensor | int]:
+        """What a checkpoint holds of it."""
+        return dict(vars(self))
+
+    def restore(self, state: dict[str, Tensor | int]) -> None:
+        """Takes what :meth:`state` gave."""
+        for name, value in state.items():
+            setattr(self, name, value.to(self.right.device) if isinstance(value, Tensor) else value)
+
+    def save(self, path: Path) -> None:
+        """Writes ``samples.npz``: forgotten, learnt, memorisation, last_loss, each [N] in the order of the training images."""
+        arrays = {name: getattr(self, name).cpu().numpy() for name in ("forgotten", "learnt", "memorisation", "last_loss")}
+        part = path.with_suffix(".part.npz")
+        np.savez(part, **arrays)
+        part.replace(path)
