@@ -81,6 +81,15 @@ class TrainerConfig:
 
 
 @dataclass
+class FeaturesConfig:
+    """Whether a run measures how well its features generalise while it trains: ro_fast/generalisation.py."""
+
+    every: int = 0  # epochs from one measurement to the next, and the last epoch; 0: never
+    layers: list[str] | None = None  # besides "penultimate"; None: all that the model has
+    size: int | None = None  # images of the training and of the test subset; None: a tenth of training's, at most 1000
+
+
+@dataclass
 class TrainConfig:
     """One adversarial training run."""
 
@@ -90,6 +99,7 @@ class TrainConfig:
     method: dict[str, Any] = field(default_factory=lambda: {"name": "baseline"})  # name, start_epoch and the method's own options
     small_loss: SmallLossConfig = field(default_factory=SmallLossConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    features: FeaturesConfig = field(default_factory=FeaturesConfig)
     seed: int = 0
     device: str = "auto"  # "auto" | "cpu" | "cuda"
     precision: str = "fp32"  # "fp32" | "bf16": autocast of forward and input gradient

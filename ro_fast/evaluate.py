@@ -10,7 +10,10 @@ from torch import Tensor, nn
 
 from ro_fast.attacks import PGD
 from ro_fast.attacks.borrow import borrowed
+from ro_fast.layers import FeatureReader
 from ro_fast.ops import weighted_cross_entropy
+
+Features = dict[str, dict[str, Tensor]]  # "natural", "adversarial" -> layer -> [N, D]
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,7 @@ class Scores:
     acc: float
     robust_acc: float
     robust_loss: float
+    features: Features | None = None
 
 
 def evaluate(
@@ -28,20 +32,35 @@ def evaluate(
     y: Tensor,  # int64 [N]
     attack: PGD,
     batch_size: int,
+    reader: FeatureReader | None = None,
 ) -> Scores:
     """Scores a model in eval mode, at the natural input and the last iterate, and leaves it as it was; waits for the device once.
+
+    With a reader of the model's features they are kept of both, read in the same forwards.
 
     :func:`ro_fast.attacks.any_step` judges every iterate, which is stricter, and drops broken samples, which is faster.
     """
     totals = torch.zeros(3, dtype=torch.float64, device=y.device)
+    read: list[tuple[dict[str, Tensor], dict[str, Tensor]]] = []
     with borrowed(model, "eval"):
         for index in torch.arange(len(y), device=y.device).split(batch_size):
             x, target = batches(index), y[index]
             x_adv = attack(model, x, target)
             with torch.no_grad():
-                logits, logits_adv = model(x), model(x_adv)
+                if reader is None:
+                    logits, logits_adv = model(x), model(x_adv)
+                else:
+                    (logits, natural), (logits_adv, adversarial) = reader(x), reader(x_adv)
+                    read.append((natural, adversarial))
                 totals[0] += (logits.argmax(1) == target).sum()
                 totals[1] += (logits_adv.argmax(1) == target).sum()
                 totals[2] += weighted_cross_entropy(logits_adv, target, reduction="sum")
     acc, robust_acc, robust_loss = (totals / len(y)).tolist()
-    return Scores(acc, robust_acc, robust_loss)
+    return Scores(acc, robust_acc, robust_loss, _joined(read) if reader is not None else None)
+
+
+def _joined(read: list[tuple[dict[str, Tensor], dict[str, Tensor]]]) -> Features:
+    return {
+        kind: {layer: torch.cat([batch[i][layer] for batch in read]) for layer in read[0][i]}
+        for i, kind in enumerate(("natural", "adversarial"))
+    }

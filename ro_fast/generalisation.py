@@ -13,7 +13,7 @@ from torch import Tensor
 from ro_fast.features import effective_rank, linear_cka
 from ro_fast.ops import ClassMoments, class_moments
 
-Features = dict[str, Tensor]  # kind ("natural", "adversarial") -> [N, D]
+Kinds = dict[str, Tensor]  # "natural", "adversarial" -> [N, D]
 
 
 def feature_gap(
@@ -112,9 +112,9 @@ def probe_gap(
 
 
 def measure(
-    train: Features,
+    train: Kinds,
     y_train: Tensor,  # int64 [N]
-    test: Features,
+    test: Kinds,
     y_test: Tensor,  # int64 [M]
     num_classes: int,
 ) -> dict[str, dict[str, float | None]]:

@@ -11,13 +11,11 @@ import dataclasses
 import json
 import shutil
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
 from ro_fast import checkpoint
@@ -28,11 +26,15 @@ from ro_fast.environment import choose_device, environment, peak_memory_mb, use_
 from ro_fast.errors import InputError, WorkError
 from ro_fast.evaluate import Scores, evaluate
 from ro_fast.flops import forward_flops
+from ro_fast.folder import alone_in, saving, writing
 from ro_fast.fork_memory import ForkMemory
+from ro_fast.layers import FeatureReader
 from ro_fast.methods import Method, Remembered, Step, baseline_of, build_method, build_objective, remembers, small_loss_mask
 from ro_fast.methods.step import Work
 from ro_fast.models import build_model
+from ro_fast.observer import FeatureObserver
 from ro_fast.progress import EpochDone, Listener
+from ro_fast.samples import SampleHistory
 from ro_fast.schedules import piecewise
 
 _STREAMS = ("order", "augment", "noise", "method")  # each kind of randomness has a generator of its own
@@ -62,7 +64,7 @@ def train(
     check(config)
     device = choose_device(config.device)
     run = Run(config, (data or load_data(config.data)).to(device), device)
-    with _alone_in(run.folder):
+    with alone_in(run.folder):
         run.open(prefix)
         run.finish(listener)
     return run.history
@@ -132,6 +134,8 @@ class Run:
         self.eval_attack = dataclasses.replace(self.attack, steps=steps, restarts=1, bn="eval", final_forward=False)
         self.model, self.optimizer = self._build()
         self.memory: ForkMemory | None = None
+        self.samples = SampleHistory.empty(len(data.y_train), device)
+        self.observer = FeatureObserver(self.model, data, config.features) if config.features.every else None
 
     def _generator(self, name: str) -> torch.Generator:
         device = torch.device("cpu") if name == "order" else self.device
@@ -166,7 +170,9 @@ class Run:
             start = time.perf_counter()
             self._remember()
             trained = self.train_epoch()
-            val, test = self.score(self.data.x_val, self.data.y_val), self.score(self.data.x_test, self.data.y_test)
+            val = self.score(self.data.x_val, self.data.y_val)
+            reader = self._reader()
+            test = self.score(self.data.x_test, self.data.y_test, reader)
             metrics = {
                 "epoch": self.epoch,
                 **trained,
@@ -174,6 +180,7 @@ class Run:
                 "test_acc": test.acc,
                 "test_robust_acc": test.robust_acc,
                 "test_robust_loss": test.robust_loss,
+                **(self._observed(test) if reader is not None else {}),
                 "seconds": time.perf_counter() - start,
                 "peak_mb": peak_memory_mb(self.device),
             }
@@ -182,6 +189,8 @@ class Run:
             if listener is not None:
                 arm = str(self.config.method["name"])
                 listener(EpochDone(arm, self.config.seed, self.epoch, t.epochs, test.robust_acc, test.acc))
+        with saving(self.folder, self.epoch):
+            self.samples.save(self.folder / "samples.npz")
 
     def train_epoch(self) -> dict[str, float]:
         """One pass over the training images; waits for the device once, at its end."""
@@ -209,7 +218,9 @@ class Run:
             losses[i] = self.train_step(step, lr)
             decision = step.decision
             assert decision is not None, "a method decides before it returns"
-            sums[0] += (decision.logits.argmax(1) == step.y).sum()
+            right = decision.logits.argmax(1) == step.y
+            self.samples.update(self.epoch, index, right, decision.loss)
+            sums[0] += right.sum()
             sums[1] += decision.loss.sum()
             sums[2] += decision.small.sum()
         self._check_finite(losses)
@@ -244,7 +255,7 @@ class Run:
             attack = dataclasses.replace(self.attack, generator=self._generator("fork"), bn="eval", final_forward=False)
             inputs, size = (lambda index: self._inputs(self.data.x_train[index])), self.config.trainer.eval_batch_size
             memory = ForkMemory.of(self.model, inputs, self.data.y_train, attack, self.objective, size)
-            with _saving(self.folder, self.epoch):
+            with saving(self.folder, self.epoch):
                 memory.save(path)
         self.memory = ForkMemory.load(path, self.device)
 
@@ -263,11 +274,24 @@ class Run:
                 self.model(step.x)
         return loss.detach()
 
-    def score(self, x: Tensor, y: Tensor) -> Scores:
+    def score(self, x: Tensor, y: Tensor, reader: FeatureReader | None = None) -> Scores:
         """Natural and robust accuracy in fp32, with the same noise at every epoch."""
         noise = torch.Generator(self.device).manual_seed(self.config.seed)
         attack = dataclasses.replace(self.eval_attack, generator=noise)
-        return evaluate(self.model, lambda index: self._inputs(x[index]), y, attack, self.config.trainer.eval_batch_size)
+        size = self.config.trainer.eval_batch_size
+        return evaluate(self.model, lambda index: self._inputs(x[index]), y, attack, size, reader)
+
+    def _reader(self) -> FeatureReader | None:
+        """Reads features where this epoch's are asked for."""
+        last = (self.config.trainer.stop_after or self.config.trainer.epochs) - 1
+        return self.observer.reader if self.observer is not None and self.observer.due(self.epoch, last) else None
+
+    def _observed(self, test: Scores) -> dict[str, Any]:
+        assert self.observer is not None and test.features is not None
+        data, subset = self.data, self.observer.train
+        train = self.score(data.x_train[subset], data.y_train[subset], self.observer.reader)
+        assert train.features is not None
+        return self.observer.measured(train.features, test.features)
 
     def _inputs(self, stored: Tensor) -> Tensor:
         return self._laid_out(self.data.images(stored))
@@ -302,7 +326,7 @@ class Run:
                 raise InputError(f"{self.folder} holds another run ({unlike}); choose another out=")
             self._restore(state)
         else:
-            with _writing(self.folder):
+            with writing(self.folder):
                 checkpoint.write_text(self.folder / "config.yaml", to_yaml(self.config))
                 about = environment(self.device)
                 checkpoint.write_text(self.folder / "environment.json", json.dumps(about, indent=2))
@@ -311,13 +335,13 @@ class Run:
                         shutil.copyfile(prefix / "best.pt", self.folder / "best.pt")
                     self._restore(checkpoint.load(prefix / "last.pt"))
                     checkpoint.save(last, self._state())
-        with _writing(self.folder):
+        with writing(self.folder):
             lines = "".join(json.dumps(line) + "\n" for line in self.history)
             checkpoint.write_text(self.folder / "metrics.jsonl", lines)
 
     def _keep(self, metrics: dict[str, Any]) -> None:
         self.history.append(metrics)
-        with _saving(self.folder, metrics["epoch"]):
+        with saving(self.folder, metrics["epoch"]):
             if metrics["val_robust_acc"] > self.best.val_robust_acc:
                 self.best = Best(metrics["epoch"], metrics["val_robust_acc"])
                 checkpoint.save(self.folder / "best.pt", self._state())
@@ -335,6 +359,7 @@ class Run:
             "streams": {name: stream.get_state() for name, stream in self.streams.items()},
             "torch_rng": [torch.get_rng_state(), *cuda],
             "best": dataclasses.asdict(self.best),
+            "samples": self.samples.state(),
             "history": self.history,
         }
 
@@ -346,40 +371,5 @@ class Run:
         torch.set_rng_state(state["torch_rng"][0])
         if self.device.type == "cuda" and len(state["torch_rng"]) > 1:
             torch.cuda.set_rng_state(state["torch_rng"][1], self.device)
+        self.samples.restore(state["samples"])
         self.epoch, self.history, self.best = state["epoch"], list(state["history"]), Best(**state["best"])
-
-
-@contextlib.contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Holds the folder's lock; the system lets go of it when the process ends, however that comes about."""
-    with _writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock")
-        try:
-            # A killed suite's processes need a moment to follow it.
-            lock.acquire(timeout=10)
-        except Timeout as error:
-            raise InputError(f"another process is at work in out={folder}; wait for it or choose another out=") from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-@contextlib.contextmanager
-def _saving(folder: Path, epoch: int) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise WorkError(
-            f"{folder}: epoch {epoch} could not be saved ({error.strerror or error}); "
-            "make room and run the same command again, it goes on from the last saved epoch"
-        ) from error
-
-
-@contextlib.contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise InputError(f"out={folder} can't be written ({error.strerror or error}); choose another out=") from error

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from ro_fast.data.augment import AUGMENTATIONS, augment, crop_flip
 from ro_fast.data.image_data import ImageData, batch_images
-from ro_fast.data.load import balanced_subset, load_data, redraw_labels
+from ro_fast.data.load import load_data
 from ro_fast.data.sources import SOURCES
+from ro_fast.data.subsets import balanced_subset, matched_subsets, redraw_labels
 
 __all__ = [
     "AUGMENTATIONS",
@@ -16,5 +17,6 @@ __all__ = [
     "batch_images",
     "crop_flip",
     "load_data",
+    "matched_subsets",
     "redraw_labels",
 ]

@@ -27,6 +27,21 @@ def balanced_subset(labels: np.ndarray, size: int, rng: np.random.Generator) -> 
     return np.sort(order[np.argsort(turn, kind="stable")[:size]])
 
 
+def matched_subsets(a: np.ndarray, b: np.ndarray, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Return the sorted indices of random subsets of two sets of labels, with as many samples of each class in both.
+
+    A class gives ``size // classes`` samples, or as many as both sets have of it.
+    """
+    chosen: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
+    classes = np.union1d(a, b)
+    for label in classes:
+        members = [rng.permutation(np.flatnonzero(labels == label)) for labels in (a, b)]
+        n = min(size // len(classes), *map(len, members))
+        for subset, member in zip(chosen, members, strict=True):
+            subset.append(member[:n])
+    return np.sort(np.concatenate(chosen[0])), np.sort(np.concatenate(chosen[1]))
+
+
 def redraw_labels(
     labels: np.ndarray,  # [N] int64
     share: float,

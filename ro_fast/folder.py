@@ -1,0 +1,49 @@
+"""A run's folder: one process works in it at a time, and what can't be written is told in one line."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from ro_fast.errors import InputError, WorkError
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Holds the folder's lock; the system lets go of it when the process ends, however that comes about."""
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock")
+        try:
+            # A killed suite's processes need a moment to follow it.
+            lock.acquire(timeout=10)
+        except Timeout as error:
+            raise InputError(f"another process is at work in out={folder}; wait for it or choose another out=") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def saving(folder: Path, epoch: int) -> Iterator[None]:
+    """Turns a failure to write, as of a full disk, into one line that says what is kept."""
+    try:
+        yield
+    except OSError as error:
+        raise WorkError(
+            f"{folder}: epoch {epoch} could not be saved ({error.strerror or error}); "
+            "make room and run the same command again, it goes on from the last saved epoch"
+        ) from error
+
+
+@contextlib.contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turns a folder that can't be written into one line that says so; nothing was begun."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"out={folder} can't be written ({error.strerror or error}); choose another out=") from error

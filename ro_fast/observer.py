@@ -1,0 +1,63 @@
+"""Feature generalisation while a run trains: fixed subsets of training and test images, looked at every few epochs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ro_fast.config import FeaturesConfig
+from ro_fast.data import ImageData, matched_subsets
+from ro_fast.errors import InputError
+from ro_fast.evaluate import Features
+from ro_fast.generalisation import measure
+from ro_fast.layers import PENULTIMATE, FeatureReader
+
+
+class FeatureObserver:
+    """What the features of a model come to on a subset of the training and one of the test images, of as many of each class.
+
+    The subsets are the same at every epoch and in every arm. Test features are read in the pass that scores the test images
+    anyway; only the training subset is attacked for this alone.
+
+    Raises:
+        InputError: on a config that doesn't fit the model or the data.
+    """
+
+    def __init__(self, model: nn.Module, data: ImageData, config: FeaturesConfig) -> None:
+        if config.every < 1:
+            raise InputError(f"features.every = {config.every} should be at least 0")
+        size = min(1000, len(data.y_train) // 10) if config.size is None else config.size
+        if size < 2 * data.num_classes:
+            raise InputError(f"features.size = {size} should be at least {2 * data.num_classes}, two images a class")
+        layers = config.layers if config.layers is None else list(dict.fromkeys([*config.layers, PENULTIMATE]))
+        self.every = config.every
+        self.reader = FeatureReader(model, layers)
+        train, test = matched_subsets(data.y_train.cpu().numpy(), data.y_test.cpu().numpy(), size, np.random.default_rng(0))
+        self.train, self.test = (torch.from_numpy(index).to(data.y_train.device) for index in (train, test))
+        self._y_train, self._y_test, self._classes = data.y_train[self.train], data.y_test[self.test], data.num_classes
+
+    def due(self, epoch: int, last: int) -> bool:
+        """Whether this epoch is to be looked at: every so many, and the last."""
+        return epoch % self.every == 0 or epoch == last
+
+    def measured(self, train: Features, test: Features) -> dict[str, Any]:
+        """From features of the training subset and of all test images, kind -> layer -> [N, D]: what a line of metrics holds.
+
+        Returns:
+            "feature_gap" and "feature_gap_natural", of the penultimate layer on adversarial and natural images (see
+            :func:`ro_fast.generalisation.feature_gap`), and "features": layer -> kind -> statistic -> number.
+        """
+        layers = {
+            layer: measure(_of(train, layer), self._y_train, _of(test, layer, self.test), self._y_test, self._classes)
+            for layer in self.reader.layers
+        }
+        own = layers[PENULTIMATE]
+        gaps = {"feature_gap": own["adversarial"]["feature_gap"], "feature_gap_natural": own["natural"]["feature_gap"]}
+        return {**gaps, "features": layers}
+
+
+def _of(features: Features, layer: str, index: Tensor | None = None) -> dict[str, Tensor]:
+    return {kind: layers[layer] if index is None else layers[layer][index] for kind, layers in features.items()}
