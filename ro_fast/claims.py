@@ -16,6 +16,7 @@ import numpy as np
 
 from ro_fast.errors import InputError
 from ro_fast.statistics import corrected, peak, rank_correlation, rise_lead, t_interval, trend
+from ro_fast.verdict import interval, points
 
 SIGNIFICANT = 0.05
 CONFIRMED, OPEN, CONTRADICTED = "confirmed", "not confirmed", "contradicted"
@@ -25,8 +26,10 @@ METRICS = {
     "best_robust_acc": "best robust accuracy",
     "last_natural_acc": "last natural accuracy",
     "feature_gap": "feature generalisation gap",
+    "memorisation_auc": "area under the ROC curve of the memorisation score for redrawn labels",
     "robust_fall": "fall of robust accuracy",
 }
+PLAIN = ("memorisation_auc",)  # told as a number; the others are fractions, told in points
 
 Curves = Mapping[str, Mapping[int, Sequence[Mapping[str, Any]]]]  # arm -> seed -> lines of metrics.jsonl
 
@@ -72,7 +75,7 @@ def _difference(study: Study, c: Mapping[str, Any]) -> Found:
     a, b = study.paired([c["a"], c["b"]], c["metric"])
     sign = 1 if c["expect"] == "higher" else -1
     found = t_interval([x - y for x, y in zip(a, b, strict=True)])
-    text = f"{METRICS[c['metric']]} of {_name(c['a'])} minus {_name(c['b'])}: {_amount(found)}"
+    text = f"{METRICS[c['metric']]} of {_name(c['a'])} minus {_name(c['b'])}: {_amount(c['metric'], found)}"
     return _signed(found, sign, text)
 
 
@@ -80,7 +83,8 @@ def _level(study: Study, c: Mapping[str, Any]) -> Found:
     (values,) = study.paired([c["arm"]], c["metric"])
     sign = 1 if c["expect"] == "above" else -1
     found = t_interval(values, against=c["value"])
-    text = f"{METRICS[c['metric']]} of {_name(c['arm'])}: {_amount(found)}, held against {_points(c['value'])}"
+    limit = _value(c["metric"], c["value"])
+    text = f"{METRICS[c['metric']]} of {_name(c['arm'])}: {_amount(c['metric'], found)}, held against {limit}"
     shifted = {**found, "mean": found["mean"] - c["value"]}
     if found["ci95"]:
         shifted["ci95"] = [bound - c["value"] for bound in found["ci95"]]
@@ -91,7 +95,7 @@ def _trend(study: Study, c: Mapping[str, Any]) -> Found:
     values = study.paired(c["arms"], c["metric"])
     sign = 1 if c["expect"] == "rising" else -1
     found = trend(values)
-    text = f"{METRICS[c['metric']]} from {_name(c['arms'][0])} to {_name(c['arms'][-1])} changes by {_amount(found)}"
+    text = f"{METRICS[c['metric']]} from {_name(c['arms'][0])} to {_name(c['arms'][-1])} changes by {_amount(c['metric'], found)}"
     return _signed(found, sign, text)
 
 
@@ -99,7 +103,7 @@ def _peak(study: Study, c: Mapping[str, Any]) -> Found:
     found = peak(study.paired(c["arms"], c["metric"]))
     best = _name(c["arms"][found["best"]])
     where = "inside" if found["mean"] > 0 else "at an end"
-    text = f"{METRICS[c['metric']]} is best {where}, at {best}; the nearer end lies {_points(abs(found['mean']))} off"
+    text = f"{METRICS[c['metric']]} is best {where}, at {best}; the nearer end lies {_value(c['metric'], abs(found['mean']))} off"
     return _signed(found, 1, text)
 
 
@@ -131,8 +135,8 @@ def _lead(study: Study, c: Mapping[str, Any]) -> Found:
     if not leads:
         raise _Unmeasured(f"no run has both {METRICS[c['x']]} by epoch and {METRICS[c['y']]}, each with a rise")
     found = t_interval(leads)
-    interval = f" (95 % interval {found['ci95'][0]:.1f} to {found['ci95'][1]:.1f})" if found["ci95"] else ""
-    when = f"{found['mean']:.1f} epochs{interval} before {METRICS[c['y']]}"
+    told = f" (95 % interval {found['ci95'][0]:.1f} to {found['ci95'][1]:.1f})" if found["ci95"] else ""
+    when = f"{found['mean']:.1f} epochs{told} before {METRICS[c['y']]}"
     text = f"{METRICS[c['x']]} has done half of its rise {when}, in {len(leads)} runs"
     return _signed(found, 1, text)
 
@@ -196,8 +200,8 @@ def judge(
         curves: arm -> seed -> lines of metrics.jsonl.
 
     Returns:
-        part -> ``[{"name", "claim", "number", "verdict", "why", "conditions": [{"test", …, "estimate", "ci95", "p",
-        "p_corrected", "verdict", "text"}]}]``, where estimates are positive on the expected side.
+        part -> ``[{"name", "claim", "number", "verdict", "conditions": [{"test", …, "estimate", "ci95", "p", "p_corrected",
+        "verdict", "text"}]}]``, where estimates are positive on the expected side.
     """
     study = Study({arm["name"]: arm for arm in arms}, curves)
     found: list[tuple[dict[str, Any], Found | None]] = []
@@ -222,11 +226,11 @@ def judge(
     for condition, _ in found:
         condition.setdefault("p_corrected", None)
         condition["verdict"] = _verdict(condition)
+        condition["text"] = _told(condition)
     for of_part in judged.values():
         for claim in of_part:
             verdicts = [condition["verdict"] for condition in claim["conditions"]]
             claim["verdict"] = CONTRADICTED if CONTRADICTED in verdicts else OPEN if OPEN in verdicts else CONFIRMED
-            claim["why"] = "; ".join(_why(condition) for condition in claim["conditions"]) + "."
     return judged
 
 
@@ -245,6 +249,22 @@ def finding_of_claims(claims: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"sentences": ["; ".join(told) + ".", sure + "."]}
 
 
+def finding_of_study(parts: Sequence[Mapping[str, Any]], data: str) -> dict[str, Any]:
+    """What a report of several questions found, in two sentences: which factor, and how many claims hold."""
+    claims = [claim for part in parts for claim in part["claims"]]
+    number = {verdict: sum(claim["verdict"] == verdict for claim in claims) for verdict in (CONFIRMED, CONTRADICTED, OPEN)}
+    by_rules = [part["finding"]["sentences"][0] for part in parts if part["rules"]]
+    count = (
+        f"Of {_count(len(claims), 'claim')} tested on {data}, {number[CONFIRMED]} are confirmed, "
+        f"{number[CONTRADICTED]} contradicted and {number[OPEN]} not confirmed either way"
+    )
+    sure = (
+        "how sure: rules and conditions stood in the suites' YAML before the runs, p-values are corrected for the number of "
+        "all, and the seeds cover the chance in training on one fixed draw of the data, not new data"
+    )
+    return {"sentences": [*by_rules[:1], f"{count}; {sure}."]}
+
+
 def _verdict(condition: Mapping[str, Any]) -> str:
     estimate, p = condition["estimate"], condition["p_corrected"]
     if p is None or p >= SIGNIFICANT:
@@ -254,7 +274,7 @@ def _verdict(condition: Mapping[str, Any]) -> str:
     return CONFIRMED if estimate >= condition.get("at_least", 0) else OPEN
 
 
-def _why(condition: Mapping[str, Any]) -> str:
+def _told(condition: Mapping[str, Any]) -> str:
     if condition["estimate"] is None:
         return condition["text"]
     if condition["p"] is None:
@@ -269,13 +289,16 @@ def _signed(found: Mapping[str, Any], sign: int, text: str) -> Found:
     return Found(sign * found["mean"], ci95, found["p"], text)
 
 
-def _amount(found: Mapping[str, Any]) -> str:
-    interval = f" (95 % interval {100 * found['ci95'][0]:.1f} to {100 * found['ci95'][1]:.1f})" if found["ci95"] else ""
-    return f"{_points(found['mean'])}{interval}"
+def _amount(metric: str, found: Mapping[str, Any]) -> str:
+    if metric in PLAIN:
+        told = f" (95 % interval {found['ci95'][0]:.2f} to {found['ci95'][1]:.2f})" if found["ci95"] else ""
+    else:
+        told = f" ({interval(found['ci95'])})" if found["ci95"] else ""
+    return f"{_value(metric, found['mean'])}{told}"
 
 
-def _points(value: float) -> str:
-    return f"{round(100 * value, 1) + 0.0:.1f} points"
+def _value(metric: str, value: float) -> str:
+    return f"{value:.2f}" if metric in PLAIN else points(value)
 
 
 def _p(p: float) -> str:

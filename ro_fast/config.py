@@ -129,6 +129,7 @@ class SuiteConfig:
     set: dict[str, Any] = field(default_factory=dict)  # changes that all arms have in common
     arms: list[ArmConfig] = field(default_factory=list)
     x_label: str | None = None  # the axis of arms that have an x
+    figures: list[str] = field(default_factory=lambda: ["curves", "gap", "small_loss_share"])  # ro_fast/report/gallery.py
     rules: dict[str, Any] = field(default_factory=dict)  # the verdict's on factors, fixed beforehand
     claims: list[dict[str, Any]] = field(default_factory=list)  # what the suite tests, fixed beforehand: ro_fast/claims.py
     parts: dict[str, SuiteConfig] = field(default_factory=dict)  # suites that are run as one; arms of one name are one arm
@@ -181,7 +182,7 @@ def changed(config: Any, changes: dict[str, Any]) -> Any:
     0.5
     """
     result = copy.deepcopy(config)
-    for path, value in changes.items():
+    for path, value in copy.deepcopy(changes).items():
         *parents, last = path.split(".")
         target = result
         for name in parents:

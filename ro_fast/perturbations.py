@@ -3,14 +3,51 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from ro_fast import checkpoint
 from ro_fast.attacks import PGD
 from ro_fast.attacks.borrow import borrowed
+from ro_fast.config import TrainConfig
+from ro_fast.data import ImageData
+from ro_fast.environment import choose_device
 from ro_fast.layers import PENULTIMATE, FeatureReader
 from ro_fast.ops import class_moments, weighted_cross_entropy
+from ro_fast.trainer import Run
+
+
+def compare_checkpoints(config: TrainConfig, fork: Path, data: ImageData) -> None:
+    """Writes a finished run's ``perturbations.json``, unless it is there: those of the model at the fork against the end's.
+
+    They are made on the subsets that the run's features are measured on.
+
+    Args:
+        config: the run's, with features.every.
+        fork: folder of the common run that it went on from.
+        data: the run's.
+    """
+    path = Path(config.out) / "perturbations.json"
+    if path.exists():
+        return
+    device = choose_device(config.device)
+    runs = {}
+    for name, folder in (("fork", fork), ("last", path.parent)):
+        runs[name] = Run(config, data.to(device), device)
+        runs[name].restore(checkpoint.load(folder / "last.pt"))
+    run = runs["last"]
+    assert run.observer is not None, "a run whose features are measured"
+    train, test = run.observer.train, run.observer.test
+    sets = {
+        "train": (run.inputs(run.data.x_train[train]), run.data.y_train[train]),
+        "test": (run.inputs(run.data.x_test[test]), run.data.y_test[test]),
+    }
+    models = {name: run.model for name, run in runs.items()}
+    found = compare_perturbations(models, sets, run.eval_attack, data.num_classes)
+    checkpoint.write_text(path, json.dumps(found, indent=1))
 
 
 def compare_perturbations(

@@ -15,6 +15,7 @@ from ro_fast.data import ImageData, load_data
 from ro_fast.environment import choose_device, environment
 from ro_fast.errors import InputError
 from ro_fast.methods import baseline_of
+from ro_fast.report.gallery import FIGURES
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,9 @@ def plan(config: AblateConfig) -> list[Branch]:
     arms = arms_of(config.suite)
     for part in parts_of(config.suite):
         check_claims(part.name, part.claims, [arm.name for arm in part.arms])
+        unknown = [name for name in part.figures if name not in FIGURES]
+        if unknown:
+            raise InputError(f"suite '{part.name}': figure '{unknown[0]}' is unknown; there are: {', '.join(FIGURES)}")
     names = [field.name for field in dataclasses.fields(TrainConfig)]
     common = TrainConfig(**{name: getattr(config, name) for name in names})
     branches = []

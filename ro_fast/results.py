@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from ro_fast import checkpoint
-from ro_fast.claims import finding_of_claims, judge
+from ro_fast.claims import finding_of_claims, finding_of_study, judge
 from ro_fast.config import AblateConfig, SuiteConfig
 from ro_fast.environment import choose_device, environment
-from ro_fast.plan import Branch, arms_of, fork_epoch, parts_of
+from ro_fast.plan import Branch, arms_of, data_of, fork_epoch, parts_of
+from ro_fast.samples import summarise_samples
 from ro_fast.statistics import summarise_arm, summarise_run
 from ro_fast.verdict import compare_arms, write_finding
 
@@ -23,7 +24,7 @@ def collect(config: AblateConfig, branches: list[Branch], wall_seconds: float) -
     for arm in arms_of(suite):
         runs = [branch for branch in branches if branch.arm.name == arm.name]
         curves[arm.name] = {branch.seed: _metrics(branch) for branch in runs}
-        seeds = [_summary(branch.seed, curves[arm.name][branch.seed]) for branch in runs]
+        seeds = [_summary(branch, curves[arm.name][branch.seed]) for branch in runs]
         axis = {} if arm.x is None else {"x": arm.x}
         about = {"name": arm.name, "role": arm.role, "factor": arm.factor, "fork_epoch": runs[0].fork, **axis}
         arms.append({**about, "seeds": seeds, **summarise_arm(seeds)})
@@ -45,8 +46,9 @@ def collect(config: AblateConfig, branches: list[Branch], wall_seconds: float) -
     }
     told = [_part_results(part, arms, judged[part.name], config) for part in parts]
     if suite.parts:
-        return results | {"parts": told, "claims": [claim for part in told for claim in part["claims"]]}
-    return results | {key: told[0][key] for key in ("x_label", "rules", "claims", "finding")}
+        claims = [claim for part in told for claim in part["claims"]]
+        return results | {"parts": told, "claims": claims, "finding": finding_of_study(told, config.data.name)}
+    return results | {key: told[0][key] for key in ("x_label", "figures", "rules", "claims", "finding")}
 
 
 def _part_results(
@@ -61,6 +63,7 @@ def _part_results(
         "question": part.question,
         "arms": [{"name": arm.name, "role": arm.role, "factor": arm.factor, "x": arm.x} for arm in part.arms],
         "x_label": part.x_label,
+        "figures": part.figures,
         "fork_epoch": fork_epoch(part.fork, config.trainer.epochs),
         "rules": part.rules,
         "claims": claims,
@@ -73,10 +76,15 @@ def _metrics(branch: Branch) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def _summary(seed: int, metrics: list[dict[str, Any]]) -> dict[str, Any]:
+def _summary(branch: Branch, metrics: list[dict[str, Any]]) -> dict[str, Any]:
+    folder = Path(branch.config.out)
+    compared = folder / "perturbations.json"
+    perturbations = {"perturbations": json.loads(compared.read_text(encoding="utf-8"))} if compared.exists() else {}
     return {
-        "seed": seed,
+        "seed": branch.seed,
         **summarise_run(metrics),
+        **summarise_samples(folder / "samples.npz", data_of(branch.config).redrawn),
+        **perturbations,
         "seconds": sum(line["seconds"] for line in metrics),
         "gflop": sum(line["gflop"] for line in metrics),
         "peak_mb": max(line["peak_mb"] for line in metrics),

@@ -77,3 +77,26 @@ class SampleHistory:
         part = path.with_suffix(".part.npz")
         np.savez(part, **arrays)
         part.replace(path)
+
+
+def summarise_samples(
+    path: Path,
+    redrawn: Tensor | None,  # bool [N], labels known to be redrawn, where that is known
+) -> dict[str, float]:
+    """What ``samples.npz`` comes to.
+
+    Returns:
+        "forgotten_share", of samples forgotten at least once; "never_learnt_share"; and, where redrawn labels are known,
+        "memorisation_auc": the chance that a sample with a redrawn label has a larger memorisation score than one without
+        (area under the ROC curve; 0.5 tells nothing).
+    """
+    with np.load(path) as samples:
+        found = {
+            "forgotten_share": float((samples["forgotten"] > 0).mean()),
+            "never_learnt_share": float((samples["learnt"] < 0).mean()),
+        }
+        if redrawn is not None and redrawn.any() and not redrawn.all():
+            from sklearn.metrics import roc_auc_score
+
+            found["memorisation_auc"] = float(roc_auc_score(redrawn.numpy(), samples["memorisation"]))
+    return found

@@ -10,6 +10,7 @@ from ro_fast.errors import InputError
 
 LAST_EPOCHS = 5  # "last" is a mean over these, since one epoch's robust accuracy is noisy
 AGGREGATED = ("ro_gap", "last_robust_acc", "last_natural_acc")
+MEASURED = ("feature_gap", "feature_gap_natural")  # not at every epoch, and only where a run is asked to
 
 
 def mean_ci95(values: Sequence[float]) -> dict[str, Any]:
@@ -216,7 +217,8 @@ def summarise_run(metrics: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
     Returns:
         best_epoch, best_robust_acc, last_robust_acc, last_natural_acc, ro_gap, best_on_test_epoch and
-        best_on_test_robust_acc; accuracies are fractions.
+        best_on_test_robust_acc; accuracies are fractions. Where features were measured, feature_gap and
+        feature_gap_natural, means over the last five measurements.
 
     Raises:
         InputError: there is no epoch, a number is missing, or one is not finite.
@@ -227,6 +229,7 @@ def summarise_run(metrics: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     val, robust, natural = ([_finite(line, key) for line in metrics] for key in ("val_robust_acc", "test_robust_acc", "test_acc"))
     best, best_on_test = val.index(max(val)), robust.index(max(robust))  # index: the earliest of equals
     last = robust[-LAST_EPOCHS:]
+    measured = {key: [float(line[key]) for line in metrics if line.get(key) is not None][-LAST_EPOCHS:] for key in MEASURED}
     last_robust_acc = math.fsum(last) / len(last)
     return {
         "best_epoch": epochs[best],
@@ -236,11 +239,12 @@ def summarise_run(metrics: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "ro_gap": robust[best] - last_robust_acc,
         "best_on_test_epoch": epochs[best_on_test],
         "best_on_test_robust_acc": robust[best_on_test],
+        **{key: math.fsum(values) / len(values) for key, values in measured.items() if values},
     }
 
 
 def summarise_arm(seeds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Mean and 95 % interval over an arm's seeds of ro_gap, last_robust_acc and last_natural_acc.
+    """Mean and 95 % interval over an arm's seeds of ro_gap, last_robust_acc, last_natural_acc and, where measured, feature gaps.
 
     Args:
         seeds: one :func:`summarise_run` a seed.
@@ -248,7 +252,8 @@ def summarise_arm(seeds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     Returns:
         ``{metric: mean_ci95(...)}``.
     """
-    return {metric: mean_ci95([seed[metric] for seed in seeds]) for metric in AGGREGATED}
+    everywhere = [metric for metric in (*AGGREGATED, *MEASURED) if all(metric in seed for seed in seeds)]
+    return {metric: mean_ci95([seed[metric] for seed in seeds]) for metric in everywhere}
 
 
 def _finite(line: Mapping[str, Any], key: str) -> float:

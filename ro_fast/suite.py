@@ -24,6 +24,7 @@ from ro_fast import checkpoint, trainer
 from ro_fast.config import AblateConfig
 from ro_fast.environment import choose_device, keep_freed_memory, use_threads
 from ro_fast.errors import InputError
+from ro_fast.perturbations import compare_checkpoints
 from ro_fast.plan import Branch, data_of, plan
 from ro_fast.progress import EpochDone, Listener, show_notices
 from ro_fast.results import collect
@@ -85,7 +86,10 @@ def _train_prefix(branch: Branch, listener: Listener | None) -> None:
 def _train_arm(branch: Branch, listener: Listener | None) -> None:
     """Trains the arm from the fork on, or goes on with it, or finds it done."""
     prefix = Path(branch.prefix.out) if branch.fork else None
-    trainer.train(branch.config, _named(branch.arm.name, listener), prefix, data_of(branch.config))
+    data = data_of(branch.config)
+    trainer.train(branch.config, _named(branch.arm.name, listener), prefix, data)
+    if prefix is not None and branch.config.features.every:
+        compare_checkpoints(branch.config, prefix, data)
 
 
 def _named(arm: str, listener: Listener | None) -> Listener | None:

@@ -236,7 +236,7 @@ class Run:
 
     def _batch(self, index: Tensor) -> tuple[Tensor, Remembered | None]:
         """The inputs of some training samples, augmented, and what they were at the fork, where the method asks for it."""
-        x, kind, stream = self._inputs(self.data.x_train[index]), self.config.data.augment, self.streams["augment"]
+        x, kind, stream = self.inputs(self.data.x_train[index]), self.config.data.augment, self.streams["augment"]
         if self.memory is None:
             return augment(x, kind, stream), None
         # The perturbation moves with its image.
@@ -253,7 +253,7 @@ class Run:
             if self.epoch > self.start_epoch:
                 raise InputError(f"{path} is missing, which epoch {self.epoch} needs; choose another out= and run again")
             attack = dataclasses.replace(self.attack, generator=self._generator("fork"), bn="eval", final_forward=False)
-            inputs, size = (lambda index: self._inputs(self.data.x_train[index])), self.config.trainer.eval_batch_size
+            inputs, size = (lambda index: self.inputs(self.data.x_train[index])), self.config.trainer.eval_batch_size
             memory = ForkMemory.of(self.model, inputs, self.data.y_train, attack, self.objective, size)
             with saving(self.folder, self.epoch):
                 memory.save(path)
@@ -279,7 +279,7 @@ class Run:
         noise = torch.Generator(self.device).manual_seed(self.config.seed)
         attack = dataclasses.replace(self.eval_attack, generator=noise)
         size = self.config.trainer.eval_batch_size
-        return evaluate(self.model, lambda index: self._inputs(x[index]), y, attack, size, reader)
+        return evaluate(self.model, lambda index: self.inputs(x[index]), y, attack, size, reader)
 
     def _reader(self) -> FeatureReader | None:
         """Reads features where this epoch's are asked for."""
@@ -293,7 +293,8 @@ class Run:
         assert train.features is not None
         return self.observer.measured(train.features, test.features)
 
-    def _inputs(self, stored: Tensor) -> Tensor:
+    def inputs(self, stored: Tensor) -> Tensor:
+        """Stored images as the model takes them: float32 in [0, 1], in the layout that the run asks for."""
         return self._laid_out(self.data.images(stored))
 
     def _laid_out(self, x: Tensor) -> Tensor:
@@ -324,7 +325,7 @@ class Run:
             unlike = checkpoint.differences(self.identity, state["identity"])
             if unlike:
                 raise InputError(f"{self.folder} holds another run ({unlike}); choose another out=")
-            self._restore(state)
+            self.restore(state)
         else:
             with writing(self.folder):
                 checkpoint.write_text(self.folder / "config.yaml", to_yaml(self.config))
@@ -333,7 +334,7 @@ class Run:
                 if prefix is not None:
                     if (prefix / "best.pt").exists():
                         shutil.copyfile(prefix / "best.pt", self.folder / "best.pt")
-                    self._restore(checkpoint.load(prefix / "last.pt"))
+                    self.restore(checkpoint.load(prefix / "last.pt"))
                     checkpoint.save(last, self._state())
         with writing(self.folder):
             lines = "".join(json.dumps(line) + "\n" for line in self.history)
@@ -363,7 +364,8 @@ class Run:
             "history": self.history,
         }
 
-    def _restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: dict[str, Any]) -> None:
+        """Takes up a state that lies in last.pt or best.pt."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         for name, stream in self.streams.items():

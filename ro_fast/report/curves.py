@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ro_fast.errors import InputError
 
 METRICS = ("lr", "train_robust_acc", "test_robust_acc", "small_loss_share")
+OPTIONAL = ("feature_gap", "feature_gap_natural")  # NaN in epochs, or runs, that were not asked for them
 NEEDED = ("suite", "question", "data", "fork_epoch", "epochs_trained", "epochs_without_sharing", "wall_seconds")
 NEEDED_OF_ARM = ("name", "seeds", "ro_gap", "last_robust_acc", "last_natural_acc")
 NEEDED_OF_SEED = ("seed", "best_epoch", "best_robust_acc", "last_robust_acc", "last_natural_acc", "ro_gap")
@@ -48,7 +49,7 @@ def read_curves(run_dir: Path, results: Mapping[str, Any]) -> Curves:
     for arm in results["arms"]:
         runs = [_read_metrics(run_dir / "runs" / arm["name"] / f"seed{seed['seed']}") for seed in arm["seeds"]]
         epochs = min(map(len, runs))
-        columns = {key: np.array([[line[key] for line in run[:epochs]] for run in runs]) for key in METRICS}
+        columns = {key: np.array([[line[key] for line in run[:epochs]] for run in runs]) for key in (*METRICS, *OPTIONAL)}
         curves[arm["name"]] = {"epoch": np.array([line["epoch"] for line in runs[0][:epochs]]), **columns}
     return curves
 
@@ -61,7 +62,8 @@ def _read_metrics(folder: Path) -> list[dict[str, float]]:
     for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         try:
             line = json.loads(text)
-            lines.append({key: float("nan" if line[key] is None else line[key]) for key in ("epoch", *METRICS)})
+            values = {key: line[key] for key in ("epoch", *METRICS)} | {key: line.get(key) for key in OPTIONAL}
+            lines.append({key: float("nan" if value is None else value) for key, value in values.items()})
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{path} line {number} is no epoch's metrics ({error}): run the suite again") from error
     if not lines:

@@ -10,19 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from ro_fast.errors import InputError
-from ro_fast.report.curves import read_curves, read_results
-from ro_fast.report.figures import save_figures
+from ro_fast.report.curves import Curves, read_curves, read_results
+from ro_fast.report.gallery import FIGURES, save_figures
 from ro_fast.verdict import BASELINE, compare_arms, interval, points, write_finding
 
-BAND = "the mean over seeds, with the band from the lowest seed to the highest"
-CAPTIONS = {
-    "curves": f"Robust accuracy on training (dashed) and test images (solid) by epoch: {BAND}; the baseline's test "
-    "curve in grey, the dotted line where the arms part, triangles where the learning rate drops.",
-    "gap": "Robust overfitting gap by arm: the mean (diamond) with its 95 % interval over seeds (bar) and the seeds "
-    "themselves (circles).",
-    "small_loss_share": f"Share of training samples whose adversarial loss counts as small: {BAND}; where it nears "
-    "0 or 100 %, removing the other part removes nothing or everything.",
-}
+DEFAULT_FIGURES = ("curves", "gap", "small_loss_share")
+_OF_A_PART = ("suite", "question", "fork_epoch", "x_label", "rules", "claims", "finding", "figures")
 
 
 def build_report(run_dir: Path) -> Path:
@@ -45,8 +38,8 @@ def build_report(run_dir: Path) -> Path:
     curves = read_curves(run_dir, results)
     report = run_dir / "report.html"
     try:
-        figures = save_figures(results, curves, run_dir / "figures")
-        report.write_text(_render(results, figures), encoding="utf-8")
+        parts = [_part(results, part, curves, run_dir / "figures") for part in _parts_in(results)]
+        report.write_text(_render(results, parts), encoding="utf-8")
     except OSError as error:
         raise InputError(
             f"cannot write the report into {run_dir} ({error.strerror}): give a folder you may write to"
@@ -54,7 +47,52 @@ def build_report(run_dir: Path) -> Path:
     return report
 
 
-def _render(results: Mapping[str, Any], figures: Mapping[str, Path]) -> str:
+def _parts_in(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The questions of a suite, each with its own arms; a suite of one question is its only part."""
+    if results.get("parts"):
+        by_name = {arm["name"]: arm for arm in results["arms"]}
+        return [
+            {**part, "prefix": f"{part['suite']}-", "arms": [{**by_name[arm["name"]], **arm} for arm in part["arms"]]}
+            for part in results["parts"]
+        ]
+    return [{**{key: results.get(key) for key in _OF_A_PART}, "prefix": "", "arms": results["arms"]}]
+
+
+def _part(results: Mapping[str, Any], part: Mapping[str, Any], curves: Curves, folder: Path) -> dict[str, Any]:
+    """What the page shows of one question."""
+    own = {arm["name"]: curves[arm["name"]] for arm in part["arms"]}
+    drawn = {**part, "all_arms": results["arms"]}
+    names = [name for name in part.get("figures") or DEFAULT_FIGURES if _can_draw(name, part)]
+    paths = save_figures(drawn, own, folder, names, part["prefix"])
+    images = {name: base64.b64encode(path.read_bytes()).decode() for name, path in paths.items()}
+    finding = _finding(results, part)
+    return {
+        **part,
+        "sentences": finding["sentences"],
+        "effects": {entry["name"]: entry["text"] for entry in finding.get("arms", [])},
+        "figures": [
+            {"caption": FIGURES[name][1], "wide": images[name], "narrow": images[f"{name}_narrow"]} for name in names
+        ],
+        "comparisons": [
+            c for c in compare_arms(part["arms"]) if c["metric"] == "last_robust_acc" or c["b"] != BASELINE
+        ],
+    }
+
+
+def _finding(results: Mapping[str, Any], part: Mapping[str, Any]) -> Mapping[str, Any]:
+    if part.get("rules"):
+        return write_finding({"data": results["data"], "arms": part["arms"]}, part["rules"])
+    return part.get("finding") or {"sentences": ["This suite fixes no rules, so its numbers stand without a verdict."]}
+
+
+def _can_draw(name: str, part: Mapping[str, Any]) -> bool:
+    """Figures of features need arms that measured them."""
+    if name not in ("features", "correlation"):
+        return True
+    return all("feature_gap" in seed for arm in part["arms"] for seed in arm["seeds"])
+
+
+def _render(results: Mapping[str, Any], parts: list[dict[str, Any]]) -> str:
     from jinja2 import Environment, FileSystemLoader
 
     page = Environment(
@@ -64,19 +102,13 @@ def _render(results: Mapping[str, Any], figures: Mapping[str, Path]) -> str:
         lstrip_blocks=True,
     )
     page.filters.update(points=points, interval=interval, value=_value)
-    images = {name: base64.b64encode(path.read_bytes()).decode() for name, path in figures.items()}
-    finding = write_finding(results, results["rules"]) if results.get("rules") else None
+    several = bool(results.get("parts"))
     return page.get_template("template.html.j2").render(
         results=results,
-        sentences=finding["sentences"]
-        if finding
-        else ["This suite fixes no rules, so its numbers stand without a verdict."],
-        effects={entry["name"]: entry["text"] for entry in finding["arms"]} if finding else {},
-        comparisons=[
-            c for c in compare_arms(results["arms"]) if c["metric"] == "last_robust_acc" or c["b"] != BASELINE
-        ],
-        captions=CAPTIONS,
-        images=images,
+        parts=parts,
+        several=several,
+        sentences=results["finding"]["sentences"] if several else parts[0]["sentences"],
+        paper=next((part["rules"]["paper"] for part in parts if (part.get("rules") or {}).get("paper")), None),
     )
 
 

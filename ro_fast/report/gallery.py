@@ -1,0 +1,65 @@
+"""Which figures there are, what they show in words, and how they reach the disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ro_fast.report.curves import Curves
+from ro_fast.report.feature_figures import draw_correlation, draw_features
+from ro_fast.report.figures import draw_curves, draw_gap, draw_small_loss_share
+from ro_fast.report.level_figures import draw_levels
+from ro_fast.report.style import DPI, NARROW, WIDE, style
+
+_BAND = "the mean over seeds, with the band from the lowest seed to the highest"
+# A suite's YAML names the figures that answer its question.
+FIGURES: dict[str, tuple[Callable[..., Any], str]] = {
+    "curves": (
+        draw_curves,
+        f"Robust accuracy on training (dashed) and test images (solid) by epoch: {_BAND}; the baseline's test curve in grey, the "
+        "dotted line where the arm parts, triangles where the learning rate drops.",
+    ),
+    "gap": (
+        draw_gap,
+        "Robust overfitting gap by arm: the mean (diamond) with its 95 % interval over seeds (bar) and the seeds "
+        "themselves (circles).",
+    ),
+    "small_loss_share": (
+        draw_small_loss_share,
+        f"Share of training samples whose adversarial loss counts as small: {_BAND}; where it nears 0 or 100 %, removing the "
+        "other part removes nothing or everything.",
+    ),
+    "levels": (
+        draw_levels,
+        "Robust overfitting gap and last robust accuracy by level: means (diamonds) with their 95 % intervals over seeds "
+        "(bars) and the seeds themselves (circles).",
+    ),
+    "features": (
+        draw_features,
+        f"Feature generalisation gap of the penultimate layer by epoch: {_BAND}; in grey how far robust test accuracy lies below "
+        "its best so far. Redrawn training labels pull the gap below zero until they are learnt by heart.",
+    ),
+    "correlation": (
+        draw_correlation,
+        "Feature generalisation gap against robust overfitting gap at the end, a circle a run; runs of the report's "
+        "other questions in grey.",
+    ),
+}
+
+
+def save_figures(part: Mapping[str, Any], curves: Curves, folder: Path, names: Sequence[str], prefix: str) -> dict[str, Path]:
+    """Draws figures of a part, each for a wide and for a narrow page, into ``folder``.
+
+    Returns:
+        ``{"curves": path, "curves_narrow": path, "gap": ..., ...}``.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = {}
+    with style():
+        for name in names:
+            for suffix, width in {"": WIDE, "_narrow": NARROW}.items():
+                path = folder / f"{prefix}{name}{suffix}.png"
+                FIGURES[name][0](part, curves, width).savefig(path, dpi=DPI, metadata={"Software": None})
+                paths[name + suffix] = path
+    return paths

@@ -1,0 +1,71 @@
+"""How all figures look: colours, lines, and the pieces that they share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ro_fast.report.curves import Curves
+from ro_fast.verdict import BASELINE
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+GREY = "#6b6b6b"
+# After Okabe and Ito, told apart with any colour vision; yellow is left out and purple darker, to be read on white.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#AA4499", "#E69F00", "#56B4E9")
+LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)))  # and with none
+DPI = 150
+WIDE, NARROW = 9.0, 4.6  # inches: a desktop's page and README; a phone's
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Matplotlib's own defaults with ours over them, whatever the user's matplotlibrc says."""
+    import matplotlib.style
+
+    ours = {
+        "font.size": 10,
+        "axes.titlesize": 10,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "grid.color": "#e6e6e6",
+        "grid.linewidth": 0.7,
+        "axes.axisbelow": True,
+        "legend.frameon": False,
+        "text.parse_math": False,  # an arm may be called "$x$"
+    }
+    with matplotlib.style.context(["default", ours]):
+        yield
+
+
+def new_figure(width: float, height: float) -> Figure:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def colours(curves: Curves) -> dict[str, str]:
+    arms = [arm for arm in curves if arm != BASELINE]
+    return {BASELINE: "#222222", **{arm: PALETTE[index % len(PALETTE)] for index, arm in enumerate(arms)}}
+
+
+def band(ax: Axes, epoch: NDArray[np.float64], values: NDArray[np.float64], colour: str, **line: Any) -> None:
+    """Mean over seeds with the band from the lowest seed to the highest; values: [seeds, epochs]."""
+    ax.fill_between(epoch, 100 * values.min(axis=0), 100 * values.max(axis=0), color=colour, alpha=0.2, linewidth=0)
+    ax.plot(epoch, 100 * values.mean(axis=0), color=colour, **line)
+
+
+def mark_fork(ax: Axes, fork_epoch: int) -> None:
+    ax.axvline(
+        fork_epoch - 0.5, color="#222222", lw=0.9, ls=(0, (2, 2))
+    )  # between the last shared epoch and the first own
