@@ -122,6 +122,29 @@ def _build() -> str:
 # -- Hydra -------------------------------------------------------------------------------------------------------------
 
 
+def compose(command: str, arguments: list[str]) -> Any:
+    """The configuration of a command line as a plain dataclass, for use from Python: ``ablate(compose("ablate", ["seeds=2"]))``.
+
+    Raises:
+        InputError: where Hydra can't compose it.
+
+    >>> compose("ablate", ["suite=dose", "trainer.epochs=8"]).trainer.epochs
+    8
+    """
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_module
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    _register_schemas()
+    try:
+        with initialize_config_module("ro_fast.configs", version_base="1.3"):
+            return OmegaConf.to_object(hydra_compose(command, arguments))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise InputError(_one_line(error)) from error
+
+
 def _run_hydra(command: str, arguments: list[str]) -> None:
     try:
         import hydra

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from ro_fast import suite
+from ro_fast.cli import compose
 from ro_fast.config import AblateConfig, ArmConfig, SuiteConfig, changed
 from ro_fast.errors import InputError
 from ro_fast.report import build_report
@@ -195,3 +196,18 @@ def test_bad_suites_are_told_before_anything_is_trained(tmp_path: Path, changes:
     with pytest.raises(InputError, match=words):
         suite.ablate(small(tmp_path, **changes))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_every_suite_of_the_paper_runs(tmp_path: Path) -> None:
+    """All questions in one run, on few digits: each claim gets a verdict, and what arms share is trained once."""
+    command = ["suite=paper", "trainer.epochs=4", "seeds=2", "data.train_size=100", "data.test_size=50", "data.val_size=20"]
+    command += ["attack.steps=1", "model.width=4", "features.size=20", "trainer.batch_size=50", "jobs=1", "threads=1"]
+    config = compose("ablate", [*command, f"out={tmp_path / 'suite'}", f"prefixes={tmp_path / 'prefixes'}"])
+    results = suite.ablate(config)
+    assert len(results["parts"]) == 11 and results["epochs_trained"] < results["epochs_without_sharing"]
+    assert {claim["verdict"] for claim in results["claims"]} <= {"confirmed", "not confirmed", "contradicted"}
+    assert {claim["number"] for claim in results["claims"]} >= {2, 3, 4, 5, 6, 7, 8, 10}
+    runs_on_disk = list((tmp_path / "suite" / "runs").glob("*/seed*"))
+    assert len(runs_on_disk) == 2 * len(results["arms"])
+    forked = [arm for arm in results["arms"] if arm["fork_epoch"] > 0]
+    assert all("perturbations" in seed and "feature_gap" in seed for arm in forked for seed in arm["seeds"])
