@@ -13,7 +13,7 @@ from ro_fast.errors import InputError, WorkError
 COMMANDS = {
     "train": "one adversarial training run: data= model= attack= method= trainer= recipe=",
     "ablate": "a suite of arms × seeds, suite=factors by default, then its report",
-    "watch": "curve=PATH (.csv, .jsonl, a run's folder, a TensorBoard event file): is it robustly overfitting, since when, how sure",
+    "watch": "curve=PATH (.csv, .jsonl, run folder, TensorBoard file): is it robustly overfitting, since when, how sure",
     "report": "run=PATH: rebuilds report.html from what is on disk",
     "bench": "operators, attack and training against the rivals on this machine; fail_under=must makes it a check",
     "doctor": "versions, devices, backends and, for each that is missing, why and what would bring it",
@@ -98,7 +98,8 @@ def _watch(config: Any) -> None:
     from ro_fast.curve_files import read_curve, watch_curve
 
     if not config.curve:
-        raise InputError("watch: curve= is not given; curve=PATH of a .csv, .jsonl, a run's folder or a TensorBoard event file is needed")
+        wanted = "curve=PATH of a .csv, .jsonl, a run's folder or a TensorBoard event file"
+        raise InputError(f"watch: curve= is not given; {wanted} is needed")
     if config.out is not None and not config.out.endswith(".png"):
         raise InputError(f"watch: out={config.out} should be the name of a picture, FILE.png")
     curve = read_curve(config.curve, config.column)

@@ -15,7 +15,14 @@ from ro_fast.overfitting import Verdict, watch
 EPOCH = ("epoch", "epochs", "step")
 # What a column may be called, the first that is there is taken; compared in lower case, with "/", "-", "." and blanks as "_".
 NAMES = {
-    "test_robust_acc": ("test_robust_acc", "test_robust_accuracy", "robust_test_acc", "test_adv_acc", "test_pgd_acc", "robust_acc"),
+    "test_robust_acc": (
+        "test_robust_acc",
+        "test_robust_accuracy",
+        "robust_test_acc",
+        "test_adv_acc",
+        "test_pgd_acc",
+        "robust_acc",
+    ),
     "val_robust_acc": ("val_robust_acc", "val_robust_accuracy", "robust_val_acc", "val_adv_acc", "val_pgd_acc"),
     "test_robust_loss": ("test_robust_loss", "robust_test_loss", "test_adv_loss", "robust_loss"),
     "val_robust_loss": ("val_robust_loss", "robust_val_loss", "val_adv_loss"),
@@ -66,7 +73,7 @@ def read_curve(path: str | Path, column: str | None = None) -> LearningCurve:
 
 def watch_curve(curve: LearningCurve) -> Verdict:
     """:func:`ro_fast.watch` on a curve that was read."""
-    return watch(**curve.columns, epochs=curve.epochs)  # type: ignore[arg-type]
+    return watch(**curve.columns, epochs=curve.epochs)
 
 
 def _in_folder(folder: Path) -> Path:
@@ -75,7 +82,9 @@ def _in_folder(folder: Path) -> Path:
         return metrics
     events = sorted(folder.glob("*tfevents*"))
     if len(events) != 1:
-        raise InputError(f"curve={folder} holds no metrics.jsonl and {len(events)} TensorBoard event files; name the file that is meant")
+        raise InputError(
+            f"curve={folder} holds no metrics.jsonl and {len(events)} TensorBoard event files; name the file that is meant"
+        )
     return events[0]
 
 
@@ -84,7 +93,8 @@ Table = list[dict[str, float]]  # a row an epoch; a column that was not measured
 
 def _csv(path: Path) -> Table:
     with open(path, newline="", encoding="utf-8-sig") as file:
-        return [_row(row, f"curve={path}, line {line}") for line, row in enumerate(csv.DictReader(file, skipinitialspace=True), 2)]
+        rows = csv.DictReader(file, skipinitialspace=True)
+        return [_row(row, f"curve={path}, line {line}") for line, row in enumerate(rows, 2)]
 
 
 def _jsonl(path: Path) -> Table:

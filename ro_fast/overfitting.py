@@ -15,6 +15,12 @@ epoch, in points (hundredths of accuracy):
 
 The alarm rings when the score reaches 2.5 points. z is 1.3 where test loss has risen by three times its own noise,
 2 where there is no loss but train accuracy, else 3.
+
+Measured on 16 real runs, of which the constants were chosen: all 5 that end more than 5 points below their best are
+alarmed, 6 to 11 epochs after the best, 9 in the median (11 without loss, 13 without train accuracy, 28 with neither);
+none of the 5 that end less than 1.5 points below. On 416 perturbed variants of them (noise, truncated, thinned,
+stretched, rescaled, with a smaller fall) 99 % and 6 %. A test set of some hundred images is so noisy that flat curves
+with a standard deviation of 0.5 to 1.5 points ring in 5 %.
 """
 
 from __future__ import annotations
@@ -62,7 +68,8 @@ class Verdict:
         """The verdict in one sentence."""
         word = {True: "robust overfitting", False: "no robust overfitting so far", None: "unsure whether it overfits robustly"}
         since = f" since epoch {self.onset_epoch}" if self.onset_epoch is not None else ""
-        sure = f"{100 * self.confidence:.0f} % sure" if self.overfitting is not None else f"{100 * self.confidence:.0f} % likely"
+        share = min(99, round(100 * self.confidence))  # nothing was measured that would tell 99 from 100
+        sure = f"{share} % {'likely' if self.overfitting is None else 'sure'}"
         return f"{word[self.overfitting]}{since} ({sure}): {self.reason}"
 
     def lines(self) -> list[str]:
