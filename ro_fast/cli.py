@@ -147,8 +147,8 @@ def _run_hydra(command: str, arguments: list[str]) -> None:
     except ImportError as error:
         raise InputError(f"{command} needs hydra-core: pip install 'ro_fast[train]'") from error
     _register_schemas()
-    does: dict[str, Callable[[Any], None]] = {"train": _train, "ablate": _ablate, "report": _report, "bench": _bench, "watch": _watch}
-    does |= {"doctor": lambda config: print(_doctor()), "build": lambda config: print(_build())}
+    does: dict[str, Callable[[Any], None]] = {"train": _train, "ablate": _ablate, "report": _report, "bench": _bench}
+    does |= {"watch": _watch, "doctor": lambda config: print(_doctor()), "build": lambda config: print(_build())}
     composed: list[Any] = []
 
     def task(config: DictConfig) -> None:
