@@ -12,6 +12,8 @@ _LAZY = {
     "PGD": "ro_fast.attacks",
     "train": "ro_fast.trainer",
     "ablate": "ro_fast.suite",
+    "watch": "ro_fast.overfitting",
+    "Watch": "ro_fast.overfitting",
     "InputError": "ro_fast.errors",
     "WorkError": "ro_fast.errors",
 }

@@ -13,6 +13,7 @@ from ro_fast.errors import InputError, WorkError
 COMMANDS = {
     "train": "one adversarial training run: data= model= attack= method= trainer= recipe=",
     "ablate": "a suite of arms × seeds, suite=factors by default, then its report",
+    "watch": "curve=PATH (.csv, .jsonl, run folder, TensorBoard file): is it robustly overfitting, since when, how sure",
     "report": "run=PATH: rebuilds report.html from what is on disk",
     "bench": "operators, attack and training against the rivals on this machine; fail_under=must makes it a check",
     "doctor": "versions, devices, backends and, for each that is missing, why and what would bring it",
@@ -93,6 +94,23 @@ def _ablate(config: Any) -> None:
     print(f"{results['wall_seconds']:.0f} s; the report: {report}")
 
 
+def _watch(config: Any) -> None:
+    from ro_fast.curve_files import read_curve, watch_curve
+
+    if not config.curve:
+        wanted = "curve=PATH of a .csv, .jsonl, a run's folder or a TensorBoard event file"
+        raise InputError(f"watch: curve= is not given; {wanted} is needed")
+    if config.out is not None and not config.out.endswith(".png"):
+        raise InputError(f"watch: out={config.out} should be the name of a picture, FILE.png")
+    curve = read_curve(config.curve, config.column)
+    verdict = watch_curve(curve)
+    print("\n".join(verdict.lines()))
+    if config.out is not None:
+        from ro_fast.report.watch_figure import save_watch_figure
+
+        print(save_watch_figure(curve, verdict, Path(config.out)))
+
+
 def _report(config: Any) -> None:
     from ro_fast.report import build_report
 
@@ -153,7 +171,7 @@ def _run_hydra(command: str, arguments: list[str]) -> None:
         raise InputError(f"{command} needs hydra-core: pip install 'ro_fast[train]'") from error
     _register_schemas()
     does: dict[str, Callable[[Any], None]] = {"train": _train, "ablate": _ablate, "report": _report, "bench": _bench}
-    does |= {"doctor": lambda config: print(_doctor()), "build": lambda config: print(_build())}
+    does |= {"watch": _watch, "doctor": lambda config: print(_doctor()), "build": lambda config: print(_build())}
     composed: list[Any] = []
 
     def task(config: DictConfig) -> None:
@@ -180,7 +198,7 @@ def _register_schemas() -> None:
 
     store = ConfigStore.instance()
     commands: dict[str, type] = {"train": config.TrainConfig, "ablate": config.AblateConfig, "report": config.ReportConfig}
-    commands["bench"] = config.BenchConfig
+    commands |= {"bench": config.BenchConfig, "watch": config.WatchConfig}
     for name, node in commands.items():
         store.store(name=f"{name}_schema", node=node)
     groups: dict[str, type] = {"data": config.DataConfig, "model": config.ModelConfig, "attack": config.AttackConfig}

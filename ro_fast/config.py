@@ -154,6 +154,15 @@ class ReportConfig:
 
 
 @dataclass
+class WatchConfig:
+    """Which learning curve to judge."""
+
+    curve: str = ""  # .csv, .jsonl, the folder of a run, or a TensorBoard event file
+    column: str | None = None  # the robust accuracy to judge; None: by the usual names, test before validation
+    out: str | None = None  # picture to draw, a .png; None: none
+
+
+@dataclass
 class BenchConfig:
     """What to measure against the rivals on this machine."""
 

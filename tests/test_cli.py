@@ -27,10 +27,10 @@ def test_commands_are_listed(tmp_path: Path) -> None:
     bare, help = ro_fast(cwd=tmp_path), ro_fast("--help", cwd=tmp_path)
     assert bare.returncode == help.returncode == 0
     assert bare.stdout == help.stdout
-    assert all(f"\n  {name} " in bare.stdout for name in ("train", "ablate", "report", "bench", "doctor", "build"))
+    assert all(f"\n  {name} " in bare.stdout for name in ("train", "ablate", "watch", "report", "bench", "doctor", "build"))
 
 
-@pytest.mark.parametrize("command", ["train", "ablate", "bench", "report", "doctor", "build"])
+@pytest.mark.parametrize("command", ["train", "ablate", "watch", "bench", "report", "doctor", "build"])
 def test_every_command_is_a_hydra_app(command: str, tmp_path: Path) -> None:
     for flags in (["--help"], ["--cfg", "job"]):
         result = ro_fast(command, *flags, cwd=tmp_path)
@@ -51,6 +51,17 @@ def test_ablate_end_to_end(tmp_path: Path) -> None:
     assert "epoch 4/4" in result.stderr and "left" in result.stderr
     page.unlink()
     assert ro_fast("report", f"run={out}", cwd=tmp_path).returncode == 0 and page.exists()
+
+
+def test_watch_tells_and_draws(tmp_path: Path) -> None:
+    curve = Path(__file__).parent / "data/curves/cifar10_wide__wideresnet_10.csv"
+    result = ro_fast("watch", f"curve={curve}", "out=pictures/wide.png", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("robust overfitting since epoch 101") and "gap 8.2 points" in result.stdout
+    assert (tmp_path / "pictures/wide.png").stat().st_size > 10_000
+    for arguments in ([], ["curve=none.csv"], [f"curve={curve}", "column=acc"], [f"curve={curve}", "out=picture"]):
+        bad = ro_fast("watch", *arguments, cwd=tmp_path)
+        assert bad.returncode == 2 and bad.stderr.count("\n") == 1 and bad.stderr.startswith("ro-fast watch: "), bad.stderr
 
 
 def test_interrupted_run_says_how_to_go_on(tmp_path: Path) -> None:
