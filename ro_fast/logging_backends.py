@@ -107,6 +107,7 @@ class _WandB:
         import wandb
 
         run = checkpoint.digest(checkpoint.flat(config))
+        mode: Any = os.environ.get("WANDB_MODE", "offline")
         for old in (folder / "wandb").glob(f"offline-run-*-{run}"):
             shutil.rmtree(old)
         # Metrics and config alone: neither code, git state, console output nor the machine's load.
@@ -119,7 +120,7 @@ class _WandB:
             id=run,
             name=f"{config.data.name} {config.model.name} {config.method['name']} seed {config.seed}",
             config=dataclasses.asdict(config),
-            mode=os.environ.get("WANDB_MODE", "offline"),
+            mode=mode,
             resume="allow",
             reinit="create_new",
             settings=settings,
