@@ -112,7 +112,13 @@ class _WandB:
             shutil.rmtree(old)
         # Metrics and config alone: neither code, git state, console output nor the machine's load.
         settings = wandb.Settings(
-            silent=True, console="off", disable_git=True, disable_code=True, x_disable_stats=True, x_disable_meta=True
+            silent=True,
+            console="off",
+            disable_git=True,
+            disable_code=True,
+            x_disable_stats=True,
+            x_disable_meta=True,
+            x_save_requirements=False,
         )
         self._run = wandb.init(
             dir=str(folder),
@@ -131,7 +137,7 @@ class _WandB:
             self._run.log(values, step=epoch)
 
     def close(self) -> None:
-        self._run.finish()
+        self._run.finish()  # its service process writes the rest, within a moment
 
 
 BACKENDS: dict[str, Any] = {"tensorboard": _TensorBoard, "wandb": _WandB}
