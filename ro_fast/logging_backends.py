@@ -104,6 +104,8 @@ class _WandB:
     """A run below ``wandb/``, offline unless the environment's WANDB_MODE says otherwise; ``wandb sync`` sends it."""
 
     def __init__(self, folder: Path, config: TrainConfig) -> None:
+        # Its error reports look up a host offline too. It is read as W&B is imported.
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         import wandb
 
         run = checkpoint.digest(checkpoint.flat(config))
