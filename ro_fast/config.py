@@ -78,6 +78,7 @@ class TrainerConfig:
     eval_steps: int | None = None  # PGD steps of validation and test; None: as many as in training
     eval_batch_size: int = 512
     stop_after: int | None = None  # end after this many epochs of the schedule; None: all of them
+    log: list[str] = field(default_factory=list)  # "tensorboard", "wandb" (offline): metrics there too, in the run's folder
 
 
 @dataclass

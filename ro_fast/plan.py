@@ -114,7 +114,7 @@ def plan(config: AblateConfig) -> list[Branch]:
 
 
 def _prefix_of(run: TrainConfig, fork: int, folder: Path) -> TrainConfig:
-    prefix = changed(run, {"method": baseline_of(run.method), "trainer.stop_after": fork, "out": ""})
+    prefix = changed(run, {"method": baseline_of(run.method), "trainer.stop_after": fork, "trainer.log": [], "out": ""})
     device = choose_device(run.device)
     name = checkpoint.digest(
         checkpoint.flat(prefix), data_of(run).fingerprint(), environment(device), torch.get_default_dtype().__repr__()

@@ -29,6 +29,7 @@ from ro_fast.flops import forward_flops
 from ro_fast.folder import alone_in, saving, writing
 from ro_fast.fork_memory import ForkMemory
 from ro_fast.layers import FeatureReader
+from ro_fast.logging_backends import check_logs, logged
 from ro_fast.methods import Method, Remembered, Step, baseline_of, build_method, build_objective, remembers, small_loss_mask
 from ro_fast.methods.step import Work
 from ro_fast.models import build_model
@@ -38,6 +39,7 @@ from ro_fast.samples import SampleHistory
 from ro_fast.schedules import piecewise
 
 _STREAMS = ("order", "augment", "noise", "method")  # each kind of randomness has a generator of its own
+_NOT_OF_THE_RUN = ("out", "device", "data.path", "trainer.log")  # what changes no digit
 
 
 def train(
@@ -66,7 +68,8 @@ def train(
     run = Run(config, (data or load_data(config.data)).to(device), device)
     with alone_in(run.folder):
         run.open(prefix)
-        run.finish(listener)
+        with logged(config, run.history, listener) as told:
+            run.finish(told)
     return run.history
 
 
@@ -89,6 +92,7 @@ def check(config: TrainConfig) -> None:
         raise InputError(f"small_loss.unit '{config.small_loss.unit}' is unknown; there are: loss, ln_c, quantile")
     if config.small_loss.unit == "quantile" and not 0 <= config.small_loss.value <= 1:
         raise InputError(f"small_loss.value = {config.small_loss.value:g} should lie in [0, 1] where the unit is quantile")
+    check_logs(t.log)
     build_method(config.method)
     build_attack(config.attack, config.data.eps)
 
@@ -117,7 +121,7 @@ class Run:
     def __init__(self, config: TrainConfig, data: ImageData, device: torch.device) -> None:
         self.config, self.data, self.device = config, data, device
         self.folder = Path(config.out)
-        self.identity = {k: v for k, v in checkpoint.flat(config).items() if k not in ("out", "device", "data.path")} | {
+        self.identity = {k: v for k, v in checkpoint.flat(config).items() if k not in _NOT_OF_THE_RUN} | {
             "data": data.fingerprint(),
             "device": device.type,
         }

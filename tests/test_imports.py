@@ -12,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 HEAVY = {"hydra", "omegaconf", "matplotlib", "jinja2", "rich", "scipy", "sklearn", "torchvision", "timm", "PIL", "yaml", "triton"}
+WRAPPED = {"art", "foolbox", "eagerpy", "lightning", "pytorch_lightning", "torchattacks", "tensorboard", "wandb"}
 LOWER = ("ro_fast/ops", "ro_fast/attacks", "ro_fast/methods", "ro_fast/models", "ro_fast/data")
 UPPER = {"trainer", "suite", "cli", "report", "verdict", "statistics", "progress", "doctor"}
 
@@ -54,6 +55,8 @@ def test_layers(path: Path) -> None:
         assert top not in {"tests", "benchmarks", "kernels"}, name
         assert not (top in HEAVY and on_import), f"{name} is imported with the module; it belongs in the function that uses it"
         assert not (name.startswith("ro_fast.kernels") and on_import), name
+        if top in WRAPPED and on_import:
+            assert relative.startswith("ro_fast/integrations/"), name
         if top in {"hydra", "omegaconf"}:
             assert relative == "ro_fast/cli.py", name
         if relative.startswith(LOWER) and top == "ro_fast":
@@ -66,5 +69,5 @@ def test_layers(path: Path) -> None:
 
 def test_importing_the_operators_is_light() -> None:
     code = "import sys, ro_fast, ro_fast.ops; print([m for m in sys.argv[1].split() if m in sys.modules])"
-    result = subprocess.run([sys.executable, "-c", code, " ".join(HEAVY)], capture_output=True, text=True, check=True)
+    result = subprocess.run([sys.executable, "-c", code, " ".join(HEAVY | WRAPPED)], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"

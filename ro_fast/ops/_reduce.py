@@ -49,7 +49,7 @@ def weighted(rows: Callable[[Tensor | None], Tensor], weight: Tensor | None, red
         return loss
     if reduction == "weighted_mean" and weight is not None:
         total = weight.sum(dtype=loss.dtype)
-        return torch.where(total == 0, 0.0, loss.sum() / total)
+        return loss.sum() / torch.where(total == 0, 1.0, total)  # the other way round, 0 weights have a gradient of NaN
     if reduction == "weighted_mean" and len(loss) == 0:
         return loss.sum()
     return loss.sum() if reduction == "sum" else loss.mean()

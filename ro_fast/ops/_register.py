@@ -1,4 +1,4 @@
-"""The only file that calls torch.library: it names operators, their backends' slots and their gradients.
+"""The only file that calls torch.library: it names operators, their backends' slots, their gradients and batch rules.
 
 An operator has a public schema in the namespace ``ro_fast``. What a backend has to compute stands in a slot: a
 schema in the namespace ``ro_fast_native``, whose torch reference is Python, whose Triton launcher is
@@ -11,11 +11,14 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.utils import _pytree
 
 from ro_fast import backends
 
 _PUBLIC = torch.library.Library("ro_fast", "DEF")
 _NATIVE = torch.library.Library("ro_fast_native", "DEF")
+_FUNCTIONS: dict[str, Any] = {}  # differentiable operator -> its autograd.Function
 
 
 def define_slot(schema: str, reference: Callable[..., Any]) -> None:
@@ -30,11 +33,80 @@ def define_op(
     fake: Callable[..., Any],
     backward: Callable[..., Any] | None = None,
     setup_context: Callable[..., None] | None = None,
+    batch: Callable[..., Any] | None = None,
 ) -> None:
-    """Declares a public operator: its kernel for every device, its shapes, and its gradient where it has one."""
+    """Declares a public operator: its kernel for every device, its shapes, and its gradient where it has one.
+
+    ``batch`` computes the operator on arguments that each have one more dimension in front, as torch.func.vmap asks for;
+    None calls it once for each entry of that dimension, and is an error where it writes into its arguments.
+    """
     name = schema.split("(")[0]
     _PUBLIC.define(schema)
     _PUBLIC.impl(name, kernel, "CompositeExplicitAutograd")
     torch.library.register_fake(f"ro_fast::{name}", fake, lib=_PUBLIC)
+    rule, overload = batch or (_refused if schema.endswith("()") else _one_by_one), getattr(torch.ops.ro_fast, name).default
+    torch.library.register_vmap(
+        f"ro_fast::{name}", lambda info, dims, *args: _batched(rule, overload, info.batch_size, dims, args), lib=_PUBLIC
+    )
     if backward is not None:
         torch.library.register_autograd(f"ro_fast::{name}", backward, setup_context=setup_context, lib=_PUBLIC)
+        _FUNCTIONS[name] = _function(name, backward, setup_context)
+
+
+def call(name: str, *args: Any) -> Any:
+    """Calls a differentiable operator, also below torch.func's transforms, where what register_autograd makes is an error,
+    and forward-mode differentiation, where it would give tangents of 0 without a word."""
+    if torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0:
+        return _FUNCTIONS[name].apply(*args)
+    return getattr(torch.ops.ro_fast, name)(*args)
+
+
+def _function(name: str, backward: Callable[..., Any], setup_context: Callable[..., None] | None) -> Any:
+    methods = {
+        "forward": staticmethod(lambda *args: getattr(torch.ops.ro_fast, name)(*args)),
+        "setup_context": staticmethod(setup_context or (lambda ctx, inputs, output: None)),
+        "backward": staticmethod(backward),
+        "generate_vmap_rule": True,
+    }
+    return type(name, (torch.autograd.Function,), methods)
+
+
+def differentiable_once(name: str) -> Callable[..., Any]:
+    """The backward of a gradient: an error, where torch would go on with a second derivative of 0."""
+
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        raise NotImplementedError(f"{name}: it is differentiable once; a second derivative was asked for")
+
+    return backward
+
+
+def rows(overload: Callable[..., Any], *args: Any) -> Any:
+    """Batch rule of operators whose tensors all have samples in front: the batch is more samples."""
+    size = next(a.shape[:2] for a in args if isinstance(a, Tensor))
+    flat = [a.flatten(0, 1) if isinstance(a, Tensor) else a for a in args]
+    return _pytree.tree_map(lambda t: t.unflatten(0, size), overload(*flat))
+
+
+def _one_by_one(overload: Callable[..., Any], *args: Any) -> Any:
+    size = next(len(a) for a in _pytree.tree_leaves(args) if isinstance(a, Tensor))
+    results = [overload(*_pytree.tree_map(lambda a, i=i: a[i] if isinstance(a, Tensor) else a, args)) for i in range(size)]
+    return _pytree.tree_map(lambda *each: torch.stack(each), *results)
+
+
+def _refused(overload: Any, *args: Any) -> Any:
+    name = overload._opname
+    raise NotImplementedError(f"{name}: it writes into its arguments, which torch.func.vmap can't do; call it on all samples")
+
+
+def _batched(rule: Callable[..., Any], overload: Any, size: int, dims: tuple[Any, ...], args: tuple[Any, ...]) -> Any:
+    """Gives each tensor its batch dimension in front, of stride 0 where it has none, and says that results have it there."""
+
+    def in_front(arg: Any, dim: Any) -> Any:
+        if isinstance(arg, (list, tuple)):
+            return [in_front(a, d) for a, d in zip(arg, dim if isinstance(dim, (list, tuple)) else [dim] * len(arg), strict=True)]
+        if not isinstance(arg, Tensor):
+            return arg
+        return arg.expand(size, *arg.shape) if dim is None else arg.movedim(dim, 0)
+
+    result = rule(overload, *(in_front(a, d) for a, d in zip(args, dims, strict=True)))
+    return result, _pytree.tree_map(lambda _: 0, result)

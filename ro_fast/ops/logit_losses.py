@@ -89,7 +89,7 @@ def _setup_context(ctx, inputs, output) -> None:
 
 
 def _autograd(name: str, ctx, grad: Tensor):
-    return getattr(torch.ops.ro_fast, f"{name}_backward")(grad, *ctx.saved_tensors), None, None, None
+    return _register.call(f"{name}_backward", grad, *ctx.saved_tensors), None, None, None
 
 
 for _name in NAMES:
@@ -101,11 +101,14 @@ for _name in NAMES:
         lambda logits, *rest: logits.new_empty(len(logits), dtype=_check.compute_dtype(logits)),
         functools.partial(_autograd, _name),
         _setup_context,
+        batch=_register.rows,
     )
     _register.define_op(
         f"{_name}_backward(Tensor grad, {_ARGS}) -> Tensor",
         functools.partial(_run, f"{_name}_backward"),
         lambda grad, logits, *rest: torch.empty_like(logits, memory_format=torch.contiguous_format),
+        _register.differentiable_once(_name),
+        batch=_register.rows,
     )
 
 
@@ -117,8 +120,7 @@ def _loss(
     if target_class is not None:
         _reduce.check_classes(name, "target_class", target_class, logits)
     _reduce.check_weight(name, weight, logits, reduction)
-    run = getattr(torch.ops.ro_fast, name)
-    return _reduce.weighted(lambda w: run(logits, target, target_class, w), weight, reduction)
+    return _reduce.weighted(lambda w: _register.call(name, logits, target, target_class, w), weight, reduction)
 
 
 def boosted_cross_entropy(

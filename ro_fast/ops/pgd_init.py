@@ -43,7 +43,7 @@ def _fake(x: Tensor, *rest) -> Tensor:
 
 
 _register.define_slot(f"pgd_init(Tensor(a!) out, {_ARGS}) -> ()", _reference)
-_register.define_op(f"pgd_init({_ARGS}) -> Tensor", _new, _fake)
+_register.define_op(f"pgd_init({_ARGS}) -> Tensor", _new, _fake, batch=_register.rows)
 
 
 def pgd_init(

@@ -73,7 +73,7 @@ def _fake(x_adv: Tensor, *rest) -> Tensor:
 
 
 _register.define_slot(f"pgd_step(Tensor(a!) out, {_ARGS}) -> ()", _reference)
-_register.define_op(f"pgd_step({_ARGS}) -> Tensor", _new, _fake)
+_register.define_op(f"pgd_step({_ARGS}) -> Tensor", _new, _fake, batch=_register.rows)
 _register.define_op(f"pgd_step_out(Tensor(a!) out, {_ARGS}) -> ()", _into, lambda *args: None)
 
 

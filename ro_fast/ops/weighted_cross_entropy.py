@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
 
@@ -76,17 +78,45 @@ def _setup_context(ctx, inputs, output) -> None:
 
 def _autograd(ctx, grad: Tensor):
     logits, target, weight = ctx.saved_tensors
-    backward = torch.ops.ro_fast.weighted_cross_entropy_backward
-    return backward(grad, logits, target, weight, ctx.label_smoothing, ctx.reduction), None, None, None, None
+    rest = (logits, target, weight, ctx.label_smoothing, ctx.reduction)
+    return _register.call("weighted_cross_entropy_backward", grad, *rest), None, None, None, None
+
+
+def _each(overload, logits: Tensor, target: Tensor, weight: Tensor | None, label_smoothing: float, reduction: str) -> Tensor:
+    """Of a batch [B, N, C]: all rows in one call, then a reduction each."""
+    loss = _register.rows(overload, logits, target, weight, label_smoothing, "none")  # [B, N]
+    if reduction == "none":
+        return loss
+    if reduction == "weighted_mean" and weight is not None:
+        total = weight.sum(1, dtype=loss.dtype)
+        return torch.where(total == 0, 0.0, loss.sum(1) / total)
+    if reduction == "weighted_mean" and loss.shape[1] == 0:
+        return loss.sum(1)
+    return loss.sum(1) if reduction == "sum" else loss.mean(1)
+
+
+def _each_backward(
+    overload, grad: Tensor, logits: Tensor, target: Tensor, weight: Tensor | None, label_smoothing: float, reduction: str
+) -> Tensor:
+    if reduction != "none":
+        count = logits.shape[1]
+        denominator = {"sum": grad.new_ones(()), "mean": grad.new_tensor(count)}.get(reduction)
+        if denominator is None:
+            denominator = grad.new_tensor(count) if weight is None else weight.sum(1, dtype=grad.dtype)
+        scale = torch.where(denominator == 0, 0.0, grad / denominator)
+        grad = scale[:, None].expand(logits.shape[:2])
+    return _register.rows(overload, grad, logits, target, weight, label_smoothing, "none")
 
 
 _register.define_slot(f"weighted_cross_entropy({_ARGS}) -> Tensor", _reference)
 _register.define_slot(f"weighted_cross_entropy_backward(Tensor grad, {_ARGS}) -> Tensor", _reference_backward)
-_register.define_op(f"weighted_cross_entropy({_ARGS}) -> Tensor", _forward, _fake, _autograd, _setup_context)
+_register.define_op(f"weighted_cross_entropy({_ARGS}) -> Tensor", _forward, _fake, _autograd, _setup_context, _each)
 _register.define_op(
     f"weighted_cross_entropy_backward(Tensor grad, {_ARGS}) -> Tensor",
     _backward_kernel,
     lambda grad, logits, *rest: torch.empty_like(logits, memory_format=torch.contiguous_format),
+    _register.differentiable_once("weighted_cross_entropy"),
+    batch=_each_backward,
 )
 
 
@@ -123,7 +153,7 @@ def weighted_cross_entropy(
     tensor(0.6931)
     """
     _check_arguments(logits, target, weight, label_smoothing, reduction)
-    op = torch.ops.ro_fast.weighted_cross_entropy
+    op = functools.partial(_register.call, "weighted_cross_entropy")
     if weight is not None and weight.requires_grad and torch.is_grad_enabled():
         return _reduce.weighted(lambda w: op(logits, target, w, label_smoothing, "none"), weight, reduction)
     return op(logits, target, weight, label_smoothing, reduction)

@@ -47,7 +47,7 @@ def _setup_context(ctx, inputs, output) -> None:
 
 
 def _autograd(ctx, grad: Tensor):
-    return *torch.ops.ro_fast.weighted_kl_backward(grad, *ctx.saved_tensors), None
+    return *_register.call("weighted_kl_backward", grad, *ctx.saved_tensors), None
 
 
 def _like(t: Tensor) -> Tensor:
@@ -62,11 +62,14 @@ _register.define_op(
     lambda logits, *rest: logits.new_empty(len(logits), dtype=_check.compute_dtype(logits)),
     _autograd,
     _setup_context,
+    batch=_register.rows,
 )
 _register.define_op(
     f"weighted_kl_backward(Tensor grad, {_ARGS}) -> (Tensor, Tensor)",
     _backward,
     lambda grad, logits, target_logits, weight: (_like(logits), _like(target_logits)),
+    _register.differentiable_once("weighted_kl"),
+    batch=_register.rows,
 )
 
 
@@ -101,4 +104,4 @@ def weighted_kl(
     _reduce.check_logits("weighted_kl", logits)
     _check.check_images("weighted_kl", logits=logits, target_logits=target_logits)
     _reduce.check_weight("weighted_kl", weight, logits, reduction)
-    return _reduce.weighted(lambda w: torch.ops.ro_fast.weighted_kl(logits, target_logits, w), weight, reduction)
+    return _reduce.weighted(lambda w: _register.call("weighted_kl", logits, target_logits, w), weight, reduction)
