@@ -14,6 +14,7 @@ COMMANDS = {
     "train": "one adversarial training run: data= model= attack= method= trainer= recipe=",
     "ablate": "a suite of arms × seeds, suite=factors by default, then its report",
     "watch": "curve=PATH (.csv, .jsonl, run folder, TensorBoard file): is it robustly overfitting, since when, how sure",
+    "check": "looks at a data set before any training: labels, duplicates, leakage, shift, margins",
     "report": "run=PATH: rebuilds report.html from what is on disk",
     "bench": "operators, attack and training against the rivals on this machine; fail_under=must makes it a check",
     "doctor": "versions, devices, backends and, for each that is missing, why and what would bring it",
@@ -46,7 +47,8 @@ def run(argv: list[str]) -> int:
             _run_hydra(command, arguments)
         return 0
     except KeyboardInterrupt:
-        print(f"interrupted; the state is saved, this goes on: ro-fast {' '.join(argv)}", file=sys.stderr)
+        state = "nothing was written, this starts anew" if command == "check" else "the state is saved, this goes on"
+        print(f"interrupted; {state}: ro-fast {' '.join(argv)}", file=sys.stderr)
         return 130
     except Exception as error:
         if os.environ.get("RO_FAST_DEBUG") == "1":
@@ -111,6 +113,18 @@ def _watch(config: Any) -> None:
         print(save_watch_figure(curve, verdict, Path(config.out)))
 
 
+def _check(config: Any) -> None:
+    from ro_fast.check import check
+    from ro_fast.progress import show_notices
+
+    show_notices()
+    result = check(config)
+    for finding in result["findings"]:
+        if finding["severity"] != "info":
+            print(f"{finding['severity']}: {finding['message']}")
+    print(f"{result['summary']} {result['wall_seconds']:.0f} s; the page: {Path(config.out) / 'check.html'}")
+
+
 def _report(config: Any) -> None:
     from ro_fast.report import build_report
 
@@ -171,7 +185,8 @@ def _run_hydra(command: str, arguments: list[str]) -> None:
         raise InputError(f"{command} needs hydra-core: pip install 'ro_fast[train]'") from error
     _register_schemas()
     does: dict[str, Callable[[Any], None]] = {"train": _train, "ablate": _ablate, "report": _report, "bench": _bench}
-    does |= {"watch": _watch, "doctor": lambda config: print(_doctor()), "build": lambda config: print(_build())}
+    does |= {"watch": _watch, "check": _check}
+    does |= {"doctor": lambda config: print(_doctor()), "build": lambda config: print(_build())}
     composed: list[Any] = []
 
     def task(config: DictConfig) -> None:
@@ -198,7 +213,7 @@ def _register_schemas() -> None:
 
     store = ConfigStore.instance()
     commands: dict[str, type] = {"train": config.TrainConfig, "ablate": config.AblateConfig, "report": config.ReportConfig}
-    commands |= {"bench": config.BenchConfig, "watch": config.WatchConfig}
+    commands |= {"bench": config.BenchConfig, "watch": config.WatchConfig, "check": config.CheckConfig}
     for name, node in commands.items():
         store.store(name=f"{name}_schema", node=node)
     groups: dict[str, type] = {"data": config.DataConfig, "model": config.ModelConfig, "attack": config.AttackConfig}

@@ -27,6 +27,8 @@ class DataConfig:
     augment: str = "none"  # "none" | "crop" | "crop_flip": reflect-pad by 4 and crop, and flip left-right
     seed: int = 0  # draws subsets, the validation split and redrawn labels; not the run's seed
     download: bool = False  # let torchvision fetch what is missing
+    skip_bad: bool = False  # folder: leave out image files that cannot be read, instead of refusing them
+    exclude: str | None = None  # check.json of ro-fast check on the same data: training images found faulty are left out
 
 
 @dataclass
@@ -145,6 +147,18 @@ class AblateConfig(TrainConfig):
     jobs: int | None = None  # runs side by side, a process each; None: one a core on a CPU, one on a GPU
     prefixes: str = "outputs/prefixes"  # where common states are kept, for any suite that can use them
     out: str = "outputs/ablate/run"
+
+
+@dataclass
+class CheckConfig:
+    """A look at a data set before any training."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    eps: float | None = None  # L∞ radius that margins are held against, in input units; None: data.eps
+    eps_l2: float | None = None  # L2 radius, likewise; None: as customary beside eps, 128/255 beside 8/255 for 3072 values
+    seed: int = 0  # draws folds and subsets
+    threads: int | None = None  # CPU threads; None: torch's own choice
+    out: str = "outputs/check/run"
 
 
 @dataclass

@@ -133,7 +133,7 @@ def _tensorboard(path: Path) -> Table:
             if value.size == 1 and value.dtype.kind in "fiu":
                 rows.setdefault(event.step, {})[tag] = float(value.reshape(()))
     tags = {tag for row in rows.values() for tag in row}
-    return [{"step": step, **{tag: math.nan for tag in tags}, **rows[step]} for step in sorted(rows)]
+    return [{"step": step, **dict.fromkeys(tags, math.nan), **rows[step]} for step in sorted(rows)]
 
 
 def _row(row: Mapping[str | None, object], where: str) -> dict[str, float]:

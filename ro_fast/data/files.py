@@ -16,8 +16,6 @@ import numpy as np
 
 from ro_fast.errors import InputError
 
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
-CHANNELS = {"L": 1, "RGB": 3}
 DAMAGED = (OSError, EOFError, ValueError, zlib.error, zipfile.BadZipFile, tarfile.TarError)
 
 
@@ -109,64 +107,3 @@ def _member(content: Any, name: str, path: Path) -> np.ndarray:
         found = ", ".join(sorted(key for key in content if not key.startswith("__"))) or "nothing"
         raise InputError(f"{path} lacks {name}; it holds {found}")
     return content[name]
-
-
-def read_image_folder(root: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Read train/<class>/<image> and test/<class>/<image> into x_train, y_train, x_test, y_test; x is [N, C, H, W]."""
-    for part in ("train", "test"):
-        if not (root / part).is_dir():
-            raise InputError(f"{root} has no folder {part}; it must have train/ and test/, each with a folder a class")
-    classes = _class_names(root / "train")
-    if unknown := sorted(set(_class_names(root / "test")) - set(classes)):
-        raise InputError(
-            f"{root / 'test'} has class {unknown[0]}, which {root / 'train'} lacks; it has {', '.join(classes)}"
-        )
-    first: tuple[Path, tuple[Any, ...]] | None = None
-    arrays = []
-    for part in ("train", "test"):
-        images, labels = [], []
-        for label, name in enumerate(classes):
-            files = _image_files(root / part / name)
-            if not files and part == "train":
-                raise InputError(f"{root / part / name} holds no image; a class needs at least one")
-            for path in files:
-                image = _read_image(path)
-                first = first or (path, image.shape)
-                if image.shape != first[1]:
-                    (a, b) = ("x".join(map(str, shape)) for shape in (first[1], image.shape))
-                    raise InputError(
-                        f"{first[0]} is {a} but {path} is {b} (channels x height x width); all images must agree"
-                    )
-                images.append(image)
-                labels.append(label)
-        if not images:
-            raise InputError(f"{root / part} holds no image")
-        arrays += [np.stack(images), np.array(labels)]
-    x_train, y_train, x_test, y_test = arrays
-    return x_train, y_train, x_test, y_test
-
-
-def _class_names(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-
-
-def _image_files(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
-
-
-def _read_image(path: Path) -> np.ndarray:
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise InputError(f"data=folder needs Pillow: pip install 'ro_fast[train]' ({error})") from error
-    try:
-        with Image.open(path) as image:
-            if image.mode not in CHANNELS:
-                raise InputError(f"{path} has Pillow's mode {image.mode}; save it as grey (L) or RGB of 8 bits")
-            return np.asarray(image).reshape(image.height, image.width, CHANNELS[image.mode]).transpose(2, 0, 1)
-    except InputError:
-        raise
-    except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
-        raise InputError(f"{path} is not an image: {error}") from error

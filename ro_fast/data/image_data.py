@@ -26,6 +26,10 @@ class ImageData:
     num_classes: int
     scale: float = 1.0  # the stored value that means 1.0
     redrawn: Tensor | None = None  # bool [N_train]: labels drawn anew, a few of them onto the class they had
+    kept: Tensor | None = None  # int64 [N_train]: rows before data.exclude left some out
+    files_train: tuple[str, ...] | None = None  # where each image has a file of its own
+    files_test: tuple[str, ...] | None = None
+    skipped: tuple[str, ...] = ()  # files that could not be read and were left out
 
     @property
     def image_shape(self) -> tuple[int, ...]:
@@ -59,7 +63,7 @@ class ImageData:
         return mean.tolist(), torch.where(std > 1e-6, std, 1.0).tolist()
 
     def fingerprint(self) -> str:
-        """Return a SHA-256 over every field, the same on any device."""
+        """Return a SHA-256 over images, labels and their meaning, the same on any device and wherever files lie."""
         digest = hashlib.sha256(f"{self.name} {self.num_classes} {self.scale}".encode())
         for name, tensor in self._tensors().items():
             digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from torch import from_numpy
 
 from ro_fast.config import DataConfig
 from ro_fast.data.augment import check_augment
+from ro_fast.data.check_file import leave_out
 from ro_fast.data.image_data import ImageData
 from ro_fast.data.sources import SOURCES
 from ro_fast.data.subsets import balanced_subset, redraw_labels, stream
@@ -19,7 +22,8 @@ def load_data(config: DataConfig) -> ImageData:
 
     All draws (subsets, split, redrawn labels) follow from config.seed. Labels are redrawn in the whole training pool,
     validation included, after the split: the same images are drawn at every level of noise, and a label's redraw does
-    not depend on the sizes. Test labels stay as they are.
+    not depend on the sizes. Test labels stay as they are. data.exclude takes away from the training images last, so that
+    all else stays as it is without it.
 
     Args:
         config: name, path, sizes, label noise and seed, see :class:`ro_fast.config.DataConfig`.
@@ -28,7 +32,7 @@ def load_data(config: DataConfig) -> ImageData:
         The data, on the CPU.
 
     Raises:
-        InputError: unknown name, missing files, bad images or labels, or sizes beyond what there is.
+        InputError: unknown name, missing files, bad images or labels, sizes beyond what there is, or a data.exclude of other data.
     """
     _check_config(config)
     source = SOURCES[config.name](config)
@@ -37,7 +41,7 @@ def load_data(config: DataConfig) -> ImageData:
     train, val = _split(config, source.y_train)
     test = _take_test(config, source.y_test)
     labels, redrawn = redraw_labels(source.y_train, config.label_noise, num_classes, stream(config.seed, "noise"))
-    return ImageData(
+    data = ImageData(
         name=config.name,
         x_train=from_numpy(source.x_train[train]),
         y_train=from_numpy(labels[train]),
@@ -48,7 +52,11 @@ def load_data(config: DataConfig) -> ImageData:
         num_classes=num_classes,
         scale=source.scale,
         redrawn=from_numpy(redrawn[train]) if config.label_noise > 0 else None,
+        files_train=tuple(source.files[0][i] for i in train) if source.files else None,
+        files_test=tuple(source.files[1][i] for i in test) if source.files else None,
+        skipped=source.skipped,
     )
+    return leave_out(data, Path(config.exclude)) if config.exclude else data
 
 
 def _check_config(config: DataConfig) -> None:

@@ -10,7 +10,8 @@ import numpy as np
 
 from ro_fast.config import DataConfig
 from ro_fast.data.fetch import find_or_download
-from ro_fast.data.files import read_bytes, read_idx, read_image_folder, read_mat, read_npz, read_pickle
+from ro_fast.data.files import read_bytes, read_idx, read_mat, read_npz, read_pickle
+from ro_fast.data.folder import read_image_folder
 from ro_fast.data.subsets import balanced_subset, stream
 from ro_fast.errors import InputError
 
@@ -29,6 +30,8 @@ class Arrays:
     y_test: np.ndarray
     scale: float = 255.0  # the stored value that means 1.0
     num_classes: int | None = None  # None: as many as there are labels
+    files: tuple[tuple[str, ...], tuple[str, ...]] | None = None  # of x_train and x_test, where each image has its own
+    skipped: tuple[str, ...] = ()  # files that could not be read and were left out
 
 
 def digits(config: DataConfig) -> Arrays:
@@ -121,7 +124,9 @@ def npz(config: DataConfig) -> Arrays:
 def folder(config: DataConfig) -> Arrays:
     """Read the images below train/ and test/, which hold a folder a class; classes are numbered by sorted name."""
     path = _own_path(config, "a folder with train/ and test/, each with a folder a class")
-    return Arrays(str(path), *read_image_folder(path))
+    train, test, skipped = read_image_folder(path, config.skip_bad)
+    files = (train.files, test.files)
+    return Arrays(str(path), train.images, train.labels, test.images, test.labels, files=files, skipped=skipped)
 
 
 def _own_path(config: DataConfig, what: str) -> Path:

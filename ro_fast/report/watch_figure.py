@@ -6,15 +6,15 @@ from pathlib import Path
 
 from ro_fast.curve_files import LearningCurve
 from ro_fast.overfitting import Verdict
-from ro_fast.report.figures import DPI, GREY, PALETTE, WIDE, _figure, _style
+from ro_fast.report.style import DPI, GREY, PALETTE, WIDE, new_figure, style
 
 
 def save_watch_figure(curve: LearningCurve, verdict: Verdict, path: Path) -> Path:
     """Draws robust accuracy of test (or validation) and train over epochs, and the loss below where there is one."""
     judged = curve.judged()
     loss = curve.columns.get(judged.replace("acc", "loss"))
-    with _style():
-        figure = _figure(WIDE, 5.2 if loss else 3.8)
+    with style():
+        figure = new_figure(WIDE, 5.2 if loss else 3.8)
         rows = figure.subplots(2 if loss else 1, 1, sharex=True, squeeze=False, height_ratios=[2.2, 1] if loss else [1])
         ax = rows[0, 0]
         ax.plot(curve.epochs, [100 * v for v in curve.columns[judged]], color=PALETTE[0], lw=1.8, label=_words(judged))

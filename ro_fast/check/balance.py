@@ -1,0 +1,88 @@
+"""Class balance: classes that are missing, rare, or of another share in test than in train."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ro_fast.check.finding import Finding, images, some
+from ro_fast.check.images import Images
+
+WARNING, SERIOUS = 3.0, 10.0  # times as many images in the largest class as in the smallest
+FEW = 10  # training images a class, below which nothing can be learnt of it or told about it
+FEW_TEST = 100  # test images, below which accuracy is known to ten points at best
+SHARE_P, SHARE_POINTS = 1e-3, 0.05  # classes have other shares in test: p of the chi-squared test, and by this much
+
+
+def balance(view: Images) -> list[Finding]:
+    """Findings on class counts; one of them says how they are where nothing is wrong."""
+    train = np.bincount(view.y_train, minlength=view.classes)
+    test = np.bincount(view.y_test, minlength=view.classes)
+    found = [_ratio(train), *_missing(train, test), *_few(train, test), *_other_shares(train, test)]
+    return [finding for finding in found if finding is not None]
+
+
+def _ratio(train: np.ndarray) -> Finding:
+    present = train[train > 0]
+    ratio = present.max() / present.min()
+    severity = "serious" if ratio >= SERIOUS else "warning" if ratio >= WARNING else "info"
+    small = np.flatnonzero((train > 0) & (train <= train.max() / WARNING))
+    spread = f"training classes hold {present.min()} to {present.max()} images"
+    if severity == "info":
+        advice = "Nothing to do."
+    else:
+        spread += f", {ratio:.1f} times as many in the largest as in the smallest; small are {some(small)}"
+        advice = (
+            "Gather more images of the small classes, or weigh them up in the loss. Look at robust accuracy class by class: "
+            "the mean hides that small classes are lost first."
+        )
+    share = float(train[small].sum() / train.sum())
+    return Finding("imbalance", severity, len(small), share, spread.capitalize() + ".", advice)
+
+
+def _missing(train: np.ndarray, test: np.ndarray) -> list[Finding]:
+    found = []
+    for absent, where, advice in (
+        (np.flatnonzero((train == 0) & (test > 0)), "training", "Add images of it to train/, or take it out of test/."),
+        (
+            np.flatnonzero((test == 0) & (train > 0)),
+            "test",
+            "Hold images of it back for the test: as it is, nothing is known of its accuracy.",
+        ),
+    ):
+        if len(absent):
+            message = f"No {where} image of class {some(absent)}."
+            found.append(Finding("imbalance", "serious", len(absent), len(absent) / len(train), message, advice))
+    return found
+
+
+def _few(train: np.ndarray, test: np.ndarray) -> list[Finding]:
+    found = []
+    few = np.flatnonzero((train > 0) & (train < FEW))
+    if len(few):
+        severity = "serious" if len(few) == np.count_nonzero(train) else "warning"
+        message = f"Fewer than {FEW} training images in class {some(few)}; {images(int(train.sum()), 'training image')} in all."
+        advice = "Gather more: other findings on so few images are guesses, and so is any accuracy."
+        found.append(Finding("imbalance", severity, int(train[few].sum()), float(train[few].sum() / train.sum()), message, advice))
+    if test.sum() < FEW_TEST:
+        half = 98 / np.sqrt(test.sum())  # 1.96 standard errors of a share of one half, in points
+        message = f"Only {images(int(test.sum()), 'test image')}: a test accuracy is uncertain by up to {min(half, 100):.0f} points."
+        advice = f"Hold back at least {FEW_TEST} images for the test before comparing anything."
+        found.append(Finding("imbalance", "warning", int(test.sum()), 1.0, message, advice))
+    return found
+
+
+def _other_shares(train: np.ndarray, test: np.ndarray) -> list[Finding]:
+    from scipy.stats import chi2_contingency
+
+    both = (train > 0) & (test > 0)
+    if both.sum() < 2:
+        return []
+    difference = np.abs(train[both] / train[both].sum() - test[both] / test[both].sum())
+    p = chi2_contingency(np.stack([train[both], test[both]])).pvalue
+    if p >= SHARE_P or difference.max() < SHARE_POINTS:
+        return []
+    worst = int(np.flatnonzero(both)[difference.argmax()])
+    a, b = 100 * train[worst] / train.sum(), 100 * test[worst] / test.sum()
+    message = f"Class {worst} is {a:.1f} % of training but {b:.1f} % of test images; other shares differ too or less."
+    advice = "Decide which shares the deployed model will meet, and draw the test images so; report accuracy class by class."
+    return [Finding("shift", "warning", int(both.sum()), float(difference.max()), message, advice)]

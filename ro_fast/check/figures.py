@@ -1,0 +1,127 @@
+"""The pictures of a check: a map of the data by class and by finding, and the margins against 2ε."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ro_fast.check.finding import TITLES, Finding
+from ro_fast.check.images import Floats, Images
+from ro_fast.check.margins import Margins
+from ro_fast.report.style import DPI, NARROW, PALETTE, WIDE, new_figure, style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+POINTS = 4000  # drawn of all training images; every image of a finding is among them
+NAMED_CLASSES = 20
+MARKERS = "oXs^DvP*"
+
+
+def save_figures(pictures: Mapping[str, Any], folder: Path) -> dict[str, Path]:
+    """Draw all figures, each for a wide and for a narrow page.
+
+    Args:
+        pictures: "view" (:class:`Images`), "findings" and "margins".
+        folder: where they go.
+
+    Returns:
+        ``{"map": path, "map_narrow": path, "margins": ...}``; no margins where there are none.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    view, findings, wide = pictures["view"], pictures["findings"], pictures["margins"]
+    rows = _drawn(view, findings)
+    place, method = plane(view.features[0][rows], view.seed)
+    paths: dict[str, Path] = {}
+    with style():
+        for suffix, width in {"": WIDE, "_narrow": NARROW}.items():
+            figures = {"map": draw_map(view, findings, rows, place, method, width)}
+            if len(wide.rows):
+                figures["margins"] = draw_margins(wide, width)
+            for name, figure in figures.items():
+                paths[name + suffix] = folder / f"{name}{suffix}.png"
+                figure.savefig(paths[name + suffix], dpi=DPI, metadata={"Software": None})
+    return paths
+
+
+def plane(features: Floats, seed: int) -> tuple[Floats, str]:
+    """Points [N, 2] and the method: UMAP where it is installed and there is enough to draw, else principal components."""
+    if importlib.util.find_spec("umap") is not None and len(features) > 50:
+        from umap import UMAP
+
+        return np.asarray(UMAP(random_state=seed, n_jobs=1).fit_transform(features)), "UMAP"
+    if features.shape[1] < 2:
+        features = np.pad(features, ((0, 0), (0, 2 - features.shape[1])))
+    return features[:, :2], "principal component"
+
+
+def _drawn(view: Images, findings: Sequence[Finding]) -> np.ndarray:
+    """Rows of training images: a random part, and those of findings, most telling kinds first."""
+    chosen = np.random.default_rng([view.seed, 3]).permutation(len(view.y_train))[:POINTS].tolist()
+    for finding in findings:
+        chosen += finding.train_indices[:POINTS]
+    return np.unique(chosen)
+
+
+def draw_map(
+    view: Images, findings: Sequence[Finding], rows: np.ndarray, place: Floats, method: str, width: float
+) -> Figure:
+    """Training images in the plane, coloured by class, and again by finding."""
+    across = width >= WIDE
+    figure = new_figure(width, 4.6 if across else 8.4)
+    by_class, by_finding = figure.subplots(1, 2) if across else figure.subplots(2, 1)
+    _by_class(by_class, view, view.y_train[rows], place)
+    _by_finding(by_finding, findings, rows, place)
+    for ax, title in ((by_class, "by class"), (by_finding, "by finding")):
+        ax.set_title(title, loc="left", fontweight="bold")
+        ax.set_xlabel("UMAP 1" if method == "UMAP" else "first principal component")
+        ax.set_ylabel("UMAP 2" if method == "UMAP" else "second principal component")
+        ax.tick_params(labelbottom=False, labelleft=False, length=0)
+    return figure
+
+
+def _by_class(ax: Axes, view: Images, labels: np.ndarray, place: Floats) -> None:
+    import matplotlib
+
+    present = np.unique(labels)
+    colours = matplotlib.colormaps["tab20" if len(present) > 10 else "tab10"]
+    for number, label in enumerate(present):
+        mine = labels == label
+        colour = colours(number % colours.N)
+        ax.scatter(*place[mine].T, s=7, color=colour, alpha=0.6, linewidths=0, label=str(label))
+    if len(present) <= NAMED_CLASSES:
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=5 if len(present) <= 10 else 7, markerscale=2.2, handletextpad=0)
+
+
+def _by_finding(ax: Axes, findings: Sequence[Finding], rows: np.ndarray, place: Floats) -> None:
+    ax.scatter(*place.T, s=5, color="#c9c9c9", linewidths=0, label="all")
+    seen: dict[str, set[int]] = {}
+    for finding in findings:
+        seen.setdefault(finding.kind, set()).update(finding.train_indices)
+    named = [kind for kind in TITLES if seen.get(kind)]
+    for number, kind in enumerate(named):
+        mine = np.isin(rows, list(seen[kind]))
+        colour, marker = PALETTE[number % len(PALETTE)], MARKERS[number % len(MARKERS)]
+        ax.scatter(*place[mine].T, s=20, color=colour, marker=marker, alpha=0.8, linewidths=0, label=f"{TITLES[kind].lower()} ({len(seen[kind])})")
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=2, handletextpad=0.2)
+
+
+def draw_margins(wide: Margins, width: float) -> Figure:
+    """Share of images whose nearest image of another class lies within a distance, for both norms, 2ε marked."""
+    figure = new_figure(width, 3.2 if width >= WIDE else 5.6)
+    axes = figure.subplots(1, 2) if width >= WIDE else figure.subplots(2, 1)
+    for ax, distance, radius, name in ((axes[0], wide.linf, wide.eps, "L∞"), (axes[1], wide.l2, wide.eps_l2, "L2")):
+        ordered = np.sort(distance)
+        ax.step(ordered, 100 * np.arange(1, len(ordered) + 1) / len(ordered), where="post", color=PALETTE[0], lw=2)
+        ax.axvline(2 * radius, color=PALETTE[1], ls="--", lw=1.5)
+        ax.annotate(f"2ε = {2 * radius:.3g}", (2 * radius, 92), (4, 0), textcoords="offset points", color=PALETTE[1])
+        ax.set_xlim(0, max(ordered[-1] * 1.02, 2.6 * radius))
+        ax.set_ylim(0, 103)
+        ax.set_xlabel(f"{name} distance to the nearest image of another class")
+        ax.set_ylabel("images within it, %")
+    return figure

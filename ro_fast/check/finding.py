@@ -1,0 +1,103 @@
+"""What a check says: one finding, and the words all findings share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+SEVERITIES = ("serious", "warning", "info")
+# Among findings of one severity: what spoils every number comes before what costs some accuracy.
+KINDS = (
+    "range",
+    "leakage",
+    "label_error",
+    "shift",
+    "duplicate",
+    "near_duplicate",
+    "imbalance",
+    "margin",
+    "unrepresentative",
+)
+TITLES = {
+    "range": "Values",
+    "leakage": "Test images in training",
+    "label_error": "Suspect labels",
+    "shift": "Train against test",
+    "duplicate": "Duplicates",
+    "near_duplicate": "Near duplicates",
+    "imbalance": "Class balance",
+    "margin": "Class margins",
+    "unrepresentative": "Unlike the test images",
+}
+
+
+@dataclass(frozen=True)
+class Example:
+    """Images to look at together, with what to see in them."""
+
+    images: tuple[tuple[str, int], ...]  # ("train" or "test", row)
+    caption: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was found, or measured and found sound (severity "info")."""
+
+    kind: str
+    severity: str
+    count: int
+    share: float  # count as a share of what was looked at, which the message names
+    message: str
+    advice: str
+    train_indices: list[int] = field(default_factory=list)  # rows of ImageData.x_train
+    test_indices: list[int] = field(default_factory=list)
+    examples: list[Example] = field(default_factory=list)
+
+    @property
+    def rank(self) -> tuple[int, int, int]:
+        """What to do first comes first."""
+        return SEVERITIES.index(self.severity), KINDS.index(self.kind), -self.count
+
+    def as_json(self) -> dict[str, Any]:
+        """The finding as check.json holds it."""
+        names = ("kind", "severity", "count", "share", "train_indices", "test_indices", "message", "advice")
+        return {name: getattr(self, name) for name in names}
+
+
+def by_share(share: float, *, warning: float, serious: float) -> str:
+    """The severity of a share.
+
+    >>> by_share(0.02, warning=0.01, serious=0.05)
+    'warning'
+    """
+    return "serious" if share >= serious else "warning" if share >= warning else "info"
+
+
+def some(numbers: Iterable[int], most: int = 8) -> str:
+    """The first few numbers in words.
+
+    >>> some(range(4), most=2)
+    '0, 1 and 2 more'
+    """
+    listed = list(numbers)
+    text = ", ".join(map(str, listed[:most]))
+    return f"{text} and {len(listed) - most} more" if len(listed) > most else text
+
+
+def images(count: int, what: str = "image") -> str:
+    """A count with its noun.
+
+    >>> images(1), images(2, "test image")
+    ('1 image', '2 test images')
+    """
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def percent(share: float) -> str:
+    """A share in words, never rounded to a plain 0.
+
+    >>> percent(0.2), percent(0.0004)
+    ('20.0 %', '0.04 %')
+    """
+    return f"{100 * share:.{1 if share == 0 or share >= 0.001 else 2}f} %"

@@ -1,0 +1,105 @@
+"""Likely label errors, from what classifiers that never saw an image say of its label.
+
+For each training image, two out-of-sample estimates of the class are averaged: the shares of classes among its nearest
+other training images, and the probabilities of a kernel classifier trained on the other folds. The score is
+``1 − p(given label)``, the self-confidence of confident learning (Northcutt, Jiang & Chuang 2021, JAIR 70, arXiv
+1911.00068). An image is suspect where another class is given ten times the probability of its label.
+
+cleanlab, the reference implementation, is under the AGPL-3.0; the score is one line, so this Apache-2.0 package does without.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ro_fast.check import classifier
+from ro_fast.check.finding import Example, Finding, by_share, images, percent
+from ro_fast.check.images import Images
+from ro_fast.check.progress import Ticker
+
+RATIO = 10.0  # how many times more probable another class must be
+LEAST = 50  # training images, below which nothing is called suspect
+MANY = 10_000  # images from which on three folds do instead of five
+BLIND = 2.0  # the classifiers must be this many times as accurate as the largest class's share, or half-way to perfect
+
+
+@dataclass(frozen=True)
+class LabelErrors:
+    """What classifiers that did not see an image say of it."""
+
+    probabilities: NDArray[np.float64]  # [N, C]
+    score: NDArray[np.float64]  # [N] in [0, 1], larger is more suspect
+    accuracy: float  # share of given labels that are the most probable ones
+    findings: list[Finding]
+
+
+def label_errors(view: Images) -> LabelErrors:
+    """Scores of all training labels, and the finding on those that are suspect."""
+    y, n = view.y_train, len(view.y_train)
+    p = (_of_neighbours(view) + _of_folds(view)) / 2
+    own = p[np.arange(n), y]
+    accuracy = float((p.argmax(1) == y).mean())
+    suspect = np.flatnonzero(own * RATIO < p.max(1))
+    suspect = suspect[np.argsort(own[suspect], kind="stable")]
+    return LabelErrors(p, 1 - own, accuracy, [_finding(view, p, suspect, accuracy)])
+
+
+def _of_neighbours(view: Images) -> NDArray[np.float64]:
+    _, rows = view.neighbours
+    counts = np.bincount(view.y_train, minlength=view.classes)
+    # A neighbourhood larger than a class would outvote it.
+    k = min(rows.shape[1], max(1, int(np.median(counts[counts > 0])) // 4))
+    p = np.full((len(rows), view.classes), 0.1 / view.classes)
+    for column in rows[:, :k].T:
+        p[np.arange(len(rows)), view.y_train[column]] += 1
+    return p / p.sum(1, keepdims=True)
+
+
+def _of_folds(view: Images) -> NDArray[np.float64]:
+    from sklearn.model_selection import StratifiedKFold
+
+    x, y = view.features[0], view.y_train
+    result = np.tile(np.bincount(y, minlength=view.classes) / len(y), (len(y), 1))  # what is known where nothing can be fitted
+    folds = min(3 if len(y) > MANY else 5, int(np.bincount(y).max()))
+    if folds < 2:
+        return result
+    scale = float(np.median(view.neighbours[0][:, min(10, view.neighbours[0].shape[1]) - 1] ** 2))
+    splitter = StratifiedKFold(folds, shuffle=True, random_state=view.seed)
+    ticker = Ticker("label errors, folds", folds)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a class with fewer images than folds
+        splits = list(splitter.split(x, y))
+    for done, (rest, held_out) in enumerate(splits, start=1):
+        if len(np.unique(y[rest])) > 1:
+            model = classifier.fit(x[rest], y[rest], scale, view.seed)
+            result[held_out] = classifier.probabilities(model, x[held_out], view.classes)
+        ticker.tick(done)
+    return result
+
+
+def _finding(view: Images, p: NDArray[np.float64], suspect: NDArray[np.int64], accuracy: float) -> Finding:
+    y, n = view.y_train, len(view.y_train)
+    largest = np.bincount(y).max() / n
+    if n < LEAST or accuracy < min(BLIND * largest, (1 + largest) / 2):
+        why = f"{images(n, 'training image')}" if n < LEAST else f"classifiers that agree with {percent(accuracy)} of the labels"
+        message = f"Labels cannot be judged from {why}; the scores say little."
+        advice = "Look at a random hundred images of each class with your own eyes."
+        return Finding("label_error", "info", 0, 0.0, message, advice)
+    share = len(suspect) / n
+    severity = by_share(share, warning=0.005, serious=0.05)
+    message = f"{images(len(suspect), 'training label')} ({percent(share)}) {'is' if len(suspect) == 1 else 'are'} suspect: "
+    message += f"classifiers that did not see the image find another class {RATIO:.0f} times as probable."
+    advice = "Nothing to do."
+    if len(suspect):
+        advice = (
+            "Look at the suspects, the first ones first, and correct or remove those that are wrong; some will be hard but right. "
+            "data.exclude=check.json leaves them out of training."
+            if severity != "info"
+            else "Few enough to look at one by one; none is left out by data.exclude."
+        )
+    examples = [Example((("train", int(i)),), f"label {y[i]}, looks like {p[i].argmax()}") for i in suspect]
+    return Finding("label_error", severity, len(suspect), share, message, advice, suspect.tolist(), [], examples)

@@ -1,0 +1,109 @@
+"""Class margins: how far from an image the nearest image of another class is, held against 2ε.
+
+Where two images of different classes lie within 2ε of each other, their ε-balls meet, and no classifier is right on both
+(Yang et al. 2020, arXiv 2003.02460). Distances are those of the whole images, between a random part of the training images and all
+of another class.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ro_fast.check.finding import Example, Finding, by_share, images, percent
+from ro_fast.check.images import Floats, Images, Ints
+from ro_fast.check.progress import Ticker
+
+WORK = 2.5e10  # pixel differences: half a minute on one core
+LEAST, MOST = 100, 5000  # images looked at
+BLOCK = 1 << 23  # values held as floats at a time
+
+
+@dataclass(frozen=True)
+class Margins:
+    """Distances to the nearest training image of another class."""
+
+    rows: Ints  # [Q] training images looked at
+    linf: Floats  # [Q] in [0, 1]
+    l2: Floats  # [Q]
+    eps: float  # radius in L∞
+    eps_l2: float
+    findings: list[Finding]
+
+
+def customary_l2(eps: float, values: int) -> float:
+    """The L2 radius beside an L∞ radius for images of so many values: the share of ε·√D that 128/255 is of 8/255 on CIFAR.
+
+    >>> round(customary_l2(8 / 255, 3072) * 255, 6)
+    128.0
+    """
+    return 16 * eps * (values / 3072) ** 0.5
+
+
+def margins(view: Images, eps: float, eps_l2: float) -> Margins:
+    """Distances of a random part of the training images to the nearest of another class, and a finding for each norm."""
+    y, x = view.y_train, view.data.x_train.flatten(1)
+    count = int(np.clip(WORK / x.numel(), LEAST, MOST))
+    rows = np.sort(np.random.default_rng([view.seed, 2]).permutation(len(y))[:count])
+    if len(np.unique(y)) < 2:
+        return Margins(rows[:0], np.empty(0, np.float32), np.empty(0, np.float32), eps, eps_l2, [])
+    norms = {"chebyshev": ("L∞", eps), "euclidean": ("L2", eps_l2)}
+    distances, findings = {}, []
+    for metric, (name, radius) in norms.items():
+        distance, other = _nearest_of_another_class(view, x, rows, metric)
+        distances[metric] = distance
+        findings.append(_finding(y, rows, distance, other, name, radius))
+    return Margins(rows, distances["chebyshev"], distances["euclidean"], eps, eps_l2, findings)
+
+
+def _nearest_of_another_class(view: Images, x: torch.Tensor, rows: Ints, metric: str) -> tuple[Floats, Ints]:
+    from sklearn.metrics import pairwise_distances_argmin_min
+
+    y = view.y_train
+    distance, other = np.full(len(rows), np.inf, np.float32), np.zeros(len(rows), np.int64)
+    queries = view.data.images(x[rows]).numpy()
+    ticker = Ticker(f"margins, {metric}", len(y))
+    step = max(1, BLOCK // x.shape[1])
+    for start in range(0, len(y), step):
+        reference = view.data.images(x[start : start + step]).numpy()
+        for label in np.unique(y[rows]):
+            mine, others = np.flatnonzero(y[rows] == label), np.flatnonzero(y[start : start + step] != label)
+            if len(others):
+                nearest, near = pairwise_distances_argmin_min(queries[mine], reference[others], metric=metric)
+                closer = near < distance[mine]
+                distance[mine[closer]], other[mine[closer]] = near[closer], start + others[nearest[closer]]
+        ticker.tick(start + len(reference))
+    return distance, other
+
+
+def _finding(y: Ints, rows: Ints, distance: Floats, other: Ints, norm: str, radius: float) -> Finding:
+    from scipy.stats import binomtest
+
+    near = np.flatnonzero(distance <= 2 * radius)
+    near = near[np.argsort(distance[near], kind="stable")]
+    share = len(near) / len(rows)
+    if len(rows) < len(y):
+        ci = binomtest(len(near), len(rows)).proportion_ci(0.95)
+        looked = f"{percent(share)} (95 % interval {100 * ci.low:.1f} to {100 * ci.high:.1f}) of {len(rows)} training images drawn at random"
+    else:
+        looked = f"{percent(share) if len(near) else 'none'} of {images(len(rows), 'training image')}"
+    message = (
+        f"{norm}: {looked} lie within 2·eps = {2 * radius:.3g} of an image of another class; the median distance is "
+        f"{np.median(distance):.3g}, {np.median(distance) / radius:.1f} times eps."
+    )
+    severity = by_share(share, warning=0.01, serious=0.1)
+    advice = "Nothing to do: by these images, one classifier could be right on all of them at this eps."
+    if severity != "info":
+        advice = (
+            "No classifier is right on both images of such a pair at this eps. Where wrong labels make the pairs, settle those first; "
+            "else choose a smaller eps, larger images, or merge the classes."
+        )
+    elif len(near):
+        advice = "Few enough to look at: wrong labels often make such pairs."
+    examples = [
+        Example((("train", int(rows[i])), ("train", int(other[i]))), f"labels {y[rows[i]]} and {y[other[i]]}, {distance[i]:.3g} apart")
+        for i in near
+    ]
+    return Finding("margin", severity, len(near), share, message, advice, sorted(rows[near].tolist()), [], examples)

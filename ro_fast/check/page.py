@@ -1,0 +1,101 @@
+"""check.html: one page that opens anywhere, offline: what was found, what to do first, and images to look at."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ro_fast.check.finding import SEVERITIES, TITLES, Finding, images
+from ro_fast.data import ImageData
+
+SHOWN = 12  # examples of a finding
+SIDE = 64  # larger images are shrunk to this many pixels a side
+
+CAPTIONS = {
+    "map": "The training images in the plane, near where they look alike: left by class, right those of findings over all "
+    "others in grey. Directions have no meaning of their own.",
+    "margins": "How many training images have an image of another class within a distance; the dashed line is 2ε, within which "
+    "no classifier is right on both.",
+}
+
+
+def render(result: Mapping[str, Any], findings: Sequence[Finding], data: ImageData, figures: Mapping[str, Path]) -> str:
+    """The page as HTML. The same result gives the same bytes."""
+    from jinja2 import Environment, FileSystemLoader
+
+    folders = [Path(__file__).parent, Path(__file__).parents[1] / "report"]
+    page = Environment(loader=FileSystemLoader(folders), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    page.filters.update(value=lambda value: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+    faults = [finding for finding in findings if finding.severity != "info"]
+    return page.get_template("check.html.j2").render(
+        result=result,
+        found=summary(result, findings),
+        first=first(findings),
+        faults=[_entry(finding, data) for finding in faults],
+        sound=[_entry(finding, data) for finding in findings if finding.severity == "info"],
+        captions={name: caption for name, caption in CAPTIONS.items() if name in figures},
+        images={name: base64.b64encode(path.read_bytes()).decode() for name, path in figures.items()},
+    )
+
+
+def summary(result: Mapping[str, Any], findings: Sequence[Finding]) -> str:
+    """What was found, in one sentence."""
+    size = f"{images(result['train_size'], 'training image')} and {images(result['test_size'], 'test image')} of {result['classes']} classes"
+    counts = {severity: sum(finding.severity == severity for finding in findings) for severity in SEVERITIES}
+    if not counts["serious"] and not counts["warning"]:
+        return f"In {size} nothing was found that should keep from training."
+    told = []
+    if counts["serious"]:
+        told.append(f"{counts['serious']} serious finding{'s' * (counts['serious'] > 1)}")
+    if counts["warning"]:
+        told.append(f"{counts['warning']} warning{'s' * (counts['warning'] > 1)}")
+    return f"In {size} there {'is' if sum(counts[s] for s in SEVERITIES[:2]) == 1 else 'are'} {' and '.join(told)}."
+
+
+def first(findings: Sequence[Finding]) -> str:
+    """What to do first, in one or two sentences."""
+    worst = findings[0]
+    if worst.severity == "info":
+        return "Go on: ro-fast train, or ro-fast ablate. This check sees pixels and labels only, not whether they are the right ones for the task."
+    return f"First: {worst.message} {worst.advice}"
+
+
+def _entry(finding: Finding, data: ImageData) -> dict[str, Any]:
+    shown = finding.examples[:SHOWN] if len(data.image_shape) == 3 else []
+    return {
+        "title": TITLES[finding.kind],
+        "severity": finding.severity,
+        "message": finding.message,
+        "advice": finding.advice,
+        "more": len(finding.examples) - len(shown),
+        "vectors": bool(finding.examples) and not shown,
+        "examples": [
+            {"caption": example.caption, "images": [_image(data, part, row) for part, row in example.images]} for example in shown
+        ],
+    }
+
+
+def _image(data: ImageData, part: str, row: int) -> dict[str, str]:
+    files = data.files_train if part == "train" else data.files_test
+    name = f"{part} {row}"
+    return {"name": name, "file": files[row] if files else "", "png": _png(data, part, row)}
+
+
+def _png(data: ImageData, part: str, row: int) -> str:
+    from PIL import Image
+
+    stored = (data.x_train if part == "train" else data.x_test)[row : row + 1]
+    pixels = (data.images(stored)[0] * 255).round().byte().permute(1, 2, 0).numpy()  # [H, W, C]
+    if pixels.shape[2] not in (1, 3):
+        pixels = pixels.mean(2, keepdims=True).astype(np.uint8)  # bands that no screen has
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    image.thumbnail((SIDE, SIDE))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()

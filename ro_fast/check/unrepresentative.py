@@ -1,0 +1,50 @@
+"""Training images unlike the test images, by their distance to the nearest test images, whatever their labels.
+
+Were both parts drawn alike, a training image would lie as far from its nearest test images as test images do from theirs. Flagged
+is what lies farther than all but one in a thousand test images; how many that should be by chance follows from ranks alone.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ro_fast.check.finding import Example, Finding, images, percent
+from ro_fast.check.images import Images, nearest, nearest_others
+
+K = 5  # nearest test images whose distances are averaged
+TAIL = 1000  # one test image in so many may lie farther
+LEAST = 50  # test images, below which nothing is said
+P = 0.01  # of a number of flagged images so large by chance
+
+
+def unrepresentative(view: Images) -> list[Finding]:
+    """The finding on training images unlike test images."""
+    from scipy.stats import hypergeom
+
+    train, test = view.features
+    n, m = len(train), len(test)
+    if m < LEAST:
+        message = f"{images(m, 'test image')} are too few to say what test images are like."
+        return [Finding("unrepresentative", "info", 0, 0.0, message, "Hold back more test images.")]
+    own = nearest_others(test, K, "test images among themselves")[0].mean(1)
+    far = nearest(train, test, K, "training against test images")[0].mean(1)
+    allowed = m // TAIL + 1
+    limit = np.sort(own)[-allowed]
+    flagged = np.flatnonzero(far > limit)
+    flagged = flagged[np.argsort(-far[flagged], kind="stable")]
+    count = len(flagged)
+    # Of the count + allowed farthest of all images, at most `allowed` are test images.
+    p = hypergeom.cdf(allowed, n + m, m, count + allowed) if count else 1.0
+    expected = allowed * n / (m + 1)
+    share = count / n
+    message = (
+        f"{images(count, 'training image')} ({percent(share)}) {'is' if count == 1 else 'are'} farther from the test images than all but "
+        f"{allowed} of these; {expected:.1f} would be by chance."
+    )
+    severity, advice = "info", "As many as chance gives; nothing to do."
+    if p < P and count > 2 * expected:
+        severity = "serious" if share >= 0.1 else "warning"
+        advice = "Look whether they belong: another object, a broken photograph, a rare kind that the test images lack."
+    indices = sorted(flagged.tolist())
+    examples = [Example((("train", int(i)),), f"label {view.y_train[i]}, {far[i] / np.median(own):.1f} times the usual distance") for i in flagged]
+    return [Finding("unrepresentative", severity, count, share, message, advice, indices, [], examples)]

@@ -1,0 +1,121 @@
+"""Range, dtype and normalisation: are pixels on the scale that eps is given on?"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from ro_fast.check.finding import Example, Finding, images, percent
+from ro_fast.data import ImageData
+from ro_fast.errors import InputError
+
+DARK = 0.5  # a largest value below this leaves half of the range unused
+TWICE = 1.5 / 255  # below this, values were divided by 255 once more than needed
+
+
+def check_eps(eps: float) -> None:
+    """Raise InputError where a radius isn't one of images in [0, 1]."""
+    if not 0 < eps <= 1:
+        hint = f"; {eps:g}/255 = {eps / 255:.4g} may be meant" if eps > 1 else ""
+        raise InputError(f"eps = {eps:g} should lie above 0 and at most at 1, the range of the images{hint}")
+
+
+def values(data: ImageData, eps: float) -> list[Finding]:
+    """Findings on the scale of pixels; the last says what it is."""
+    found = _scale(data, eps)
+    found += _skipped(data) + _blank(data) + _grey(data)
+    step = _grey_step(data)
+    top = float(data.x_train.max()) / data.scale
+    kind = "bytes" if data.x_train.dtype == torch.uint8 else "floats"
+    message = f"Stored as {kind}, from {float(data.x_train.min()) / data.scale:.3g} to {top:.3g} after scaling to [0, 1]"
+    message += f"; eps = {eps:.4g} is {eps * 255:.3g}/255"
+    severity, advice = "info", "Nothing to do."
+    if step is not None:
+        message += f", or {eps / step:.2g} grey steps of {step:.3g}"
+        if eps < step / 2:
+            advice = (
+                "A perturbation below half a grey step disappears when images are rounded to their own steps: such a "
+                "radius is a mathematical, not a physical one. Choose eps by what a camera or a forger could change."
+            )
+    found.append(Finding("range", severity, 0, 0.0, message + ".", advice))
+    return found
+
+
+def _scale(data: ImageData, eps: float) -> list[Finding]:
+    tops = {part: float(x.max()) / data.scale for part, x in (("training", data.x_train), ("test", data.x_test))}
+    high = max(tops.values())
+    everything = len(data.x_train) + len(data.x_test)
+    found = []
+    if high <= TWICE:
+        message = f"No value exceeds {high:.2g}: images were divided by 255 twice, or hold 0 and 1 where 0 to 255 is meant."
+        advice = f"Store what is read from the files (bytes), or divide once. As it is, eps = {eps:.3g} erases any image."
+        found.append(Finding("range", "serious", everything, 1.0, message, advice))
+    elif high < DARK:
+        message = f"No value exceeds {high:.2g}, so eps = {eps:.3g} is {percent(eps / high)} of the range that is used."
+        advice = "Scale images so that white is 1 (or 255 in bytes), or choose eps in proportion."
+        found.append(Finding("range", "serious" if high < DARK / 2 else "warning", everything, 1.0, message, advice))
+    low = min(tops.values())
+    if high > 0 and low < 0.6 * high:
+        dark = min(tops, key=lambda part: tops[part])
+        message = f"The largest value is {tops['training']:.3g} in training but {tops['test']:.3g} in test images."
+        advice = "Scale both parts alike; a model trained on one will fail on the other, and eps means two things."
+        found.append(Finding("range", "serious", len(data.x_test if dark == "test" else data.x_train), 1.0, message, advice))
+    return found
+
+
+def _skipped(data: ImageData) -> list[Finding]:
+    if not data.skipped:
+        return []
+    total = len(data.skipped) + sum(map(len, (data.x_train, data.x_val, data.x_test)))
+    message = f"{images(len(data.skipped), 'file')} could not be read and left out: {', '.join(data.skipped[:8])}"
+    message += ", ..." if len(data.skipped) > 8 else "."
+    advice = "Get these files anew, or delete them."
+    return [Finding("range", "warning", len(data.skipped), len(data.skipped) / total, message, advice)]
+
+
+def _blank(data: ImageData) -> list[Finding]:
+    """Images of a single value."""
+    rows = []
+    for x in (data.x_train, data.x_test):
+        flat = x.flatten(1)
+        rows.append((flat.amax(1) == flat.amin(1)).nonzero().flatten().tolist())
+    train, test = rows
+    count = len(train) + len(test)
+    if not count:
+        return []
+    share = count / (len(data.x_train) + len(data.x_test))
+    examples = [Example((("train", i),), f"label {int(data.y_train[i])}") for i in train]
+    examples += [Example((("test", i),), f"label {int(data.y_test[i])}") for i in test]
+    message = f"{images(count)} {'is' if count == 1 else 'are'} blank: every pixel has one value."
+    advice = "Remove them, or find out why the camera or the conversion gave none."
+    return [Finding("range", "serious" if share >= 0.05 else "warning", count, share, message, advice, train, test, examples)]
+
+
+def _grey(data: ImageData) -> list[Finding]:
+    """Grey images stored in colour."""
+    if len(data.image_shape) != 3 or data.image_shape[0] != 3:
+        return []
+    grey = [(x == x[:, :1]).flatten(1).all(1) for x in (data.x_train, data.x_test)]
+    count = sum(int(part.sum()) for part in grey)
+    total = sum(map(len, grey))
+    if not count:
+        return []
+    if count == total:
+        message = "All images are grey, stored in colour: three equal channels."
+        advice = "Save them as grey: a third of the work, and an attack then cannot colour them."
+        return [Finding("range", "info", count, 1.0, message, advice)]
+    message = f"{images(count)} of {total} {'is' if count == 1 else 'are'} grey in a set of colour images."
+    advice = "Make sure that colour does not tell the class or the part: a model will use that, and an attack too."
+    indices = [part.nonzero().flatten().tolist() for part in grey]
+    share = count / total
+    severity = "warning" if share >= 0.01 else "info"
+    examples = [Example((("train", i),), f"label {int(data.y_train[i])}") for i in indices[0]]
+    return [Finding("range", severity, count, share, message, advice, *indices, examples)]
+
+
+def _grey_step(data: ImageData) -> float | None:
+    """The least difference between values that occur, in [0, 1] units; None where there are more than 256 of them."""
+    used = np.unique(data.x_train[:2000].numpy())
+    if not 2 <= len(used) <= 256:
+        return None
+    return float(np.diff(used).min()) / data.scale
