@@ -90,8 +90,8 @@ def any_step(
             natural[index] = climb.logits(x).argmax(1) == y[index]
         robust = natural.clone()
         if climb is not None:
-            options = {"batch_size": batch_size, "check_every": check_every, "drop": drop}
-            work = survive(climb, inputs, y, robust, on_progress=on_progress, **options)
+            told = None if on_progress is None else lambda turn, settled: on_progress(settled)
+            work = survive(climb, inputs, y, robust, batch_size=batch_size, check_every=check_every, drop=drop, on_progress=told)
     return AnyStep(natural, robust, len(y), work)
 
 

@@ -43,7 +43,7 @@ def survive(
     batch_size: int,
     check_every: int = 1,
     drop: bool = True,
-    on_progress: Callable[[int], None] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> int:
     """Attacks the samples whose flag is set, pass after pass, and clears the flags of those that are broken by any iterate.
 
@@ -55,7 +55,7 @@ def survive(
         batch_size: slots that are worked on together.
         check_every: steps between the looks at which slots are free, each of which waits for the device.
         drop: False attacks every sample, broken or not, to the end.
-        on_progress: called after each look with the number of samples that this pass has settled.
+        on_progress: called after each look with the pass and the number of samples that it has settled.
 
     Returns:
         How many iterates were judged, a measure of the work.
@@ -78,7 +78,7 @@ def survive(
             free = done.nonzero().squeeze(1)  # waits for the device
             settled += len(free)
             if on_progress is not None:
-                on_progress(settled)
+                on_progress(turn, settled)
             state = _refill(state, free, queue)
     return work
 
