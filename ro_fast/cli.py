@@ -13,6 +13,8 @@ from ro_fast.errors import InputError, WorkError
 COMMANDS = {
     "train": "one adversarial training run: data= model= attack= method= trainer= recipe=",
     "ablate": "a suite of arms × seeds, suite=factors by default, then its report",
+    "evaluate": "checkpoint=PATH: natural, PGD, CW and an AutoAttack-style cascade, with intervals and warnings",
+    "export": "checkpoint=PATH: model.safetensors with a model card",
     "report": "run=PATH: rebuilds report.html from what is on disk",
     "bench": "operators, attack and training against the rivals on this machine; fail_under=must makes it a check",
     "doctor": "versions, devices, backends and, for each that is missing, why and what would bring it",
@@ -93,6 +95,23 @@ def _ablate(config: Any) -> None:
     print(f"{results['wall_seconds']:.0f} s; the report: {report}")
 
 
+def _evaluate(config: Any) -> None:
+    from ro_fast.environment import keep_freed_memory
+    from ro_fast.evaluate_checkpoint import evaluate_checkpoint, table
+    from ro_fast.progress import Progress
+
+    keep_freed_memory()
+    with Progress(100, "evaluate, % of the work at most") as progress:
+        found = evaluate_checkpoint(config, lambda share, what: progress.reach(int(100 * share), what))
+    print(table(found))
+
+
+def _export(config: Any) -> None:
+    from ro_fast.export import export
+
+    print(export(config))
+
+
 def _report(config: Any) -> None:
     from ro_fast.report import build_report
 
@@ -130,6 +149,7 @@ def _run_hydra(command: str, arguments: list[str]) -> None:
         raise InputError(f"{command} needs hydra-core: pip install 'ro_fast[train]'") from error
     _register_schemas()
     does: dict[str, Callable[[Any], None]] = {"train": _train, "ablate": _ablate, "report": _report, "bench": _bench}
+    does |= {"evaluate": _evaluate, "export": _export}
     does |= {"doctor": lambda config: print(_doctor()), "build": lambda config: print(_build())}
     composed: list[Any] = []
 
@@ -157,7 +177,7 @@ def _register_schemas() -> None:
 
     store = ConfigStore.instance()
     commands: dict[str, type] = {"train": config.TrainConfig, "ablate": config.AblateConfig, "report": config.ReportConfig}
-    commands["bench"] = config.BenchConfig
+    commands |= {"bench": config.BenchConfig, "evaluate": config.EvaluateConfig, "export": config.ExportConfig}
     for name, node in commands.items():
         store.store(name=f"{name}_schema", node=node)
     groups: dict[str, type] = {"data": config.DataConfig, "model": config.ModelConfig, "attack": config.AttackConfig}
