@@ -92,7 +92,7 @@ def _evaluate(config: EvaluateConfig, trained: Trained, settings: Settings, stor
     if config.samples is not None:
         if not 1 <= config.samples <= len(y):
             raise InputError(f"samples = {config.samples}; {data.name} has {len(y)} test images here")
-        index = torch.from_numpy(balanced_subset(y.numpy(), config.samples, stream(trained.data_config.seed, "evaluate")))
+        index = torch.from_numpy(balanced_subset(y.numpy(), config.samples, stream(trained.data_config.seed, "test")))
         x, y = x[index], y[index]
     x = data.images(x)
     progress = _Progress(settings, len(y), trained.data.num_classes, tell)

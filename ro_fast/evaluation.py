@@ -160,7 +160,7 @@ def _attacks(eps: float, norm: str, s: Settings) -> dict[str, Attack]:
         options = {"steps": s.apgd_steps, "restarts": s.restarts, "targets": s.targets, "queries": s.queries, "seed": s.seed}
         return attacks | standard_attacks(eps, norm, **options)
     except ValueError as error:
-        raise InputError(f"evaluate: {error}") from error
+        raise InputError(str(error)) from error
 
 
 def _device(model: Callable[[Tensor], Tensor], x: Tensor) -> torch.device:

@@ -30,7 +30,7 @@ def export(config: ExportConfig) -> Path:
     except ImportError as error:
         raise InputError("export needs safetensors: pip install 'ro_fast[export]'") from error
     if not config.checkpoint:
-        raise InputError("export: checkpoint= is not given; a run's folder, or its best.pt or last.pt, is needed")
+        raise InputError("checkpoint= is not given; a run's folder, or its best.pt or last.pt, is needed")
     path = checkpoints_in(Path(config.checkpoint))[0]
     trained = load_trained(read(path), torch.device("cpu"), config.data, config.model)
     out = Path(config.out or Path("outputs") / "export" / default_name(path))
@@ -85,7 +85,7 @@ def model_card(trained: Trained, metrics: list[dict[str, Any]], evaluation: dict
         "## Load",
         "",
         "```python",
-        "from ro_fast.trained import load_model",
+        "from ro_fast import load_model",
         "",
         'model = load_model("model.safetensors")  # pip install "ro_fast[export]"; inputs in [0, 1], returns logits',
         "```",
