@@ -27,7 +27,8 @@ def test_commands_are_listed(tmp_path: Path) -> None:
     bare, help = ro_fast(cwd=tmp_path), ro_fast("--help", cwd=tmp_path)
     assert bare.returncode == help.returncode == 0
     assert bare.stdout == help.stdout
-    assert all(f"\n  {name} " in bare.stdout for name in ("train", "ablate", "evaluate", "export", "report", "bench", "doctor", "build"))
+    commands = ("train", "ablate", "evaluate", "export", "report", "bench", "doctor", "build")
+    assert all(f"\n  {name} " in bare.stdout for name in commands)
 
 
 @pytest.mark.parametrize("command", ["train", "ablate", "evaluate", "export", "bench", "report", "doctor", "build"])
