@@ -11,6 +11,8 @@ __version__ = "0.1.0"
 _LAZY = {
     "PGD": "ro_fast.attacks",
     "train": "ro_fast.trainer",
+    "evaluate_model": "ro_fast.evaluation",
+    "load_model": "ro_fast.trained",
     "ablate": "ro_fast.suite",
     "watch": "ro_fast.overfitting",
     "Watch": "ro_fast.overfitting",

@@ -102,6 +102,8 @@ def _trend(study: Study, c: Mapping[str, Any]) -> Found:
 def _peak(study: Study, c: Mapping[str, Any]) -> Found:
     found = peak(study.paired(c["arms"], c["metric"]))
     best = _name(c["arms"][found["best"]])
+    if found["best"] == len(c["arms"]) - 1:
+        raise _Unmeasured(f"{METRICS[c['metric']]} is best at the last level, {best}: a peak may lie beyond")
     where = "inside" if found["mean"] > 0 else "at an end"
     text = f"{METRICS[c['metric']]} is best {where}, at {best}; the nearer end lies {_value(c['metric'], abs(found['mean']))} off"
     return _signed(found, 1, text)

@@ -15,6 +15,8 @@ COMMANDS = {
     "ablate": "a suite of arms × seeds, suite=factors by default, then its report",
     "watch": "curve=PATH (.csv, .jsonl, run folder, TensorBoard file): is it robustly overfitting, since when, how sure",
     "check": "looks at a data set before any training: labels, duplicates, leakage, shift, margins",
+    "evaluate": "checkpoint=PATH: natural, PGD, CW and an AutoAttack-style cascade, with intervals and warnings",
+    "export": "checkpoint=PATH: model.safetensors with a model card",
     "report": "run=PATH: rebuilds report.html from what is on disk",
     "bench": "operators, attack and training against the rivals on this machine; fail_under=must makes it a check",
     "doctor": "versions, devices, backends and, for each that is missing, why and what would bring it",
@@ -125,6 +127,23 @@ def _check(config: Any) -> None:
     print(f"{result['summary']} {result['wall_seconds']:.0f} s; the page: {Path(config.out) / 'check.html'}")
 
 
+def _evaluate(config: Any) -> None:
+    from ro_fast.environment import keep_freed_memory
+    from ro_fast.evaluate_checkpoint import evaluate_checkpoint, table
+    from ro_fast.progress import Progress
+
+    keep_freed_memory()
+    with Progress(100, "evaluate, % of the work at most") as progress:
+        found = evaluate_checkpoint(config, lambda share, what: progress.reach(int(100 * share), what))
+    print(table(found))
+
+
+def _export(config: Any) -> None:
+    from ro_fast.export import export
+
+    print(export(config))
+
+
 def _report(config: Any) -> None:
     from ro_fast.report import build_report
 
@@ -185,7 +204,7 @@ def _run_hydra(command: str, arguments: list[str]) -> None:
         raise InputError(f"{command} needs hydra-core: pip install 'ro_fast[train]'") from error
     _register_schemas()
     does: dict[str, Callable[[Any], None]] = {"train": _train, "ablate": _ablate, "report": _report, "bench": _bench}
-    does |= {"watch": _watch, "check": _check}
+    does |= {"watch": _watch, "check": _check, "evaluate": _evaluate, "export": _export}
     does |= {"doctor": lambda config: print(_doctor()), "build": lambda config: print(_build())}
     composed: list[Any] = []
 
@@ -214,6 +233,7 @@ def _register_schemas() -> None:
     store = ConfigStore.instance()
     commands: dict[str, type] = {"train": config.TrainConfig, "ablate": config.AblateConfig, "report": config.ReportConfig}
     commands |= {"bench": config.BenchConfig, "watch": config.WatchConfig, "check": config.CheckConfig}
+    commands |= {"evaluate": config.EvaluateConfig, "export": config.ExportConfig}
     for name, node in commands.items():
         store.store(name=f"{name}_schema", node=node)
     groups: dict[str, type] = {"data": config.DataConfig, "model": config.ModelConfig, "attack": config.AttackConfig}

@@ -162,6 +162,40 @@ class CheckConfig:
 
 
 @dataclass
+class EvaluateConfig:
+    """Which checkpoint to attack, and how hard."""
+
+    checkpoint: str = ""  # a run's folder, best.pt, last.pt, .safetensors, or a state dict of weights alone
+    data: Any = None  # DataConfig; None: what the run was trained on
+    model: Any = None  # ModelConfig; None: that of the run
+    eps: float | None = None  # None: the radius of the run's attack
+    norm: str | None = None  # "linf" | "l2"; None: that of the run's attack
+    samples: int | None = None  # class-balanced subset of the test images; None: all
+    steps: int = 20  # of PGD and of PGD on the CW margin
+    apgd_steps: int = 100
+    restarts: int = 1  # of APGD
+    targets: int = 9  # classes that APGD-T goes for, one after another
+    queries: int = 5000  # of Square
+    masking: bool = True  # look for gradient masking
+    batch_size: int = 512
+    seed: int = 0
+    device: str = "auto"  # "auto" | "cpu" | "cuda"
+    threads: int | None = None
+    out: str | None = None  # None: outputs/evaluate/<the run's name>
+
+
+@dataclass
+class ExportConfig:
+    """Which checkpoint to write as safetensors with a model card."""
+
+    checkpoint: str = ""  # as EvaluateConfig's; of a run's folder best.pt
+    data: Any = None
+    model: Any = None
+    evaluation: str | None = None  # an evaluation.json; None: the one that evaluate left in its usual place, if any
+    out: str | None = None  # None: outputs/export/<the run's name>
+
+
+@dataclass
 class ReportConfig:
     """Which folder to rebuild a report in."""
 

@@ -92,6 +92,14 @@ class Progress:
             self._bars.remove_task(self._tasks.pop(key))
         self._bars.update(self._all, completed=self.done)
 
+    def reach(self, done: int, note: str) -> None:
+        """Takes the news that ``done`` of the total is done."""
+        self.done = max(self.done, done)
+        if self._bars is None:
+            self._line(f"{self.title}: {note}")
+        else:
+            self._bars.update(self._all, completed=self.done, note=note)
+
     def _line(self, text: str) -> None:
         now = time.monotonic()
         if now - self._said < self._EVERY and self.done < self.total:

@@ -1,4 +1,4 @@
-"""The data check: faults planted in data are found, clean data is left in peace, and what was found can be left out of training."""
+"""The data check: faults planted in data are found, clean data is left in peace, what was found can be left out of training."""
 
 from __future__ import annotations
 
@@ -63,7 +63,9 @@ def test_redrawn_labels_are_found(noisy: tuple[Path, dict]) -> None:
     from sklearn.metrics import average_precision_score
 
     out, result = noisy
-    wrong = (load_data(DataConfig(name="digits")).y_train != load_data(DataConfig(name="digits_noisy", label_noise=0.2)).y_train).numpy()
+    wrong = (
+        load_data(DataConfig(name="digits")).y_train != load_data(DataConfig(name="digits_noisy", label_noise=0.2)).y_train
+    ).numpy()
     score = scores(out / "check.json").numpy()
     assert len(score) == result["train_size"] == 1000
     assert average_precision_score(wrong, score) >= 0.95  # 0.995 as measured; chance is 0.18
@@ -142,7 +144,11 @@ def test_imbalance_and_a_class_that_the_test_lacks(tmp_path: Path) -> None:
     kept = ~((data["y_train"] == 3) & (np.arange(620) > 60))
     rest = data["y_test"] != 7
     result = planted(
-        tmp_path, x_train=data["x_train"][kept], y_train=data["y_train"][kept], x_test=data["x_test"][rest], y_test=data["y_test"][rest]
+        tmp_path,
+        x_train=data["x_train"][kept],
+        y_train=data["y_train"][kept],
+        x_test=data["x_test"][rest],
+        y_test=data["y_test"][rest],
     )
     messages = " ".join(f["message"] for f in result["findings"] if f["kind"] == "imbalance" and f["severity"] == "serious")
     assert "No test image of class 7" in messages and "small are 3" in messages
@@ -200,13 +206,16 @@ def test_exclude_of_other_data_is_refused(noisy: tuple[Path, dict], tmp_path: Pa
     for options in ({"seed": 1}, {"train_size": 500}, {"label_noise": 0.1}):
         with pytest.raises(InputError, match=r"was made on other images or labels.*same data\.\*"):
             load_data(DataConfig(**{"name": "digits_noisy", "label_noise": 0.2, "exclude": str(out / "check.json"), **options}))
-    with pytest.raises(InputError, match="cannot be read.*ro-fast check"):
+    with pytest.raises(InputError, match=r"cannot be read.*ro-fast check"):
         load_data(DataConfig(exclude="nowhere.json"))
     whole_class = load_data(DataConfig(name="digits_noisy", label_noise=0.2)).y_train.eq(4).nonzero().flatten().tolist()
     for content, told in (
         ({}, "is not a check.json"),
         ({**result, "findings": [{"kind": "leakage", "severity": "serious", "train_indices": [1000]}]}, "is not a check.json"),
-        ({**result, "findings": [{"kind": "leakage", "severity": "serious", "train_indices": whole_class}]}, "every training image of class 4"),
+        (
+            {**result, "findings": [{"kind": "leakage", "severity": "serious", "train_indices": whole_class}]},
+            "every training image of class 4",
+        ),
     ):
         (tmp_path / "other.json").write_text(json.dumps(content))
         with pytest.raises(InputError, match=told):
@@ -216,7 +225,9 @@ def test_exclude_of_other_data_is_refused(noisy: tuple[Path, dict], tmp_path: Pa
 # Folders and tiny data
 
 
-def write_folder(root: Path, train: int = 20, test: int = 8, size: tuple[int, int] = (40, 48), classes: tuple[str, ...] = ("big cat", "犬")) -> None:
+def write_folder(
+    root: Path, train: int = 20, test: int = 8, size: tuple[int, int] = (40, 48), classes: tuple[str, ...] = ("big cat", "犬")
+) -> None:
     from PIL import Image
 
     rng = np.random.default_rng(0)
@@ -236,7 +247,9 @@ def test_folder_with_bad_files_and_any_names(tmp_path: Path) -> None:
     (root / "train" / "犬" / "画像 3.png").write_bytes(whole[:200])
     (root / "test" / "big cat" / "画像 1.png").write_bytes(b"")
     (root / "train" / "犬" / "画像 5.png").write_bytes((root / "train" / "犬" / "画像 4.png").read_bytes())
-    with pytest.raises(InputError, match=r"画像 3\.png is not an image that can be read.*nor is 1 more: .*画像 1\.png.*data\.skip_bad=true"):
+    with pytest.raises(
+        InputError, match=r"画像 3\.png is not an image that can be read.*nor is 1 more: .*画像 1\.png.*data\.skip_bad=true"
+    ):
         run(tmp_path / "out", "folder", path=str(root))
     assert not (tmp_path / "out" / "check.json").exists()
     result = run(tmp_path / "out", "folder", path=str(root), skip_bad=True, val_size=2)
@@ -271,14 +284,20 @@ def test_what_no_check_can_work_on_is_told_in_one_line(tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError, match=told):
             run(tmp_path / "out", "folder", path=str(tmp_path / name))
-    for options, told in (({"eps": 8.0}, "8/255"), ({"exclude": "check.json"}, "leave data.exclude out"), ({"eps_l2": -1.0}, "above 0")):
+    for options, told in (
+        ({"eps": 8.0}, "8/255"),
+        ({"exclude": "check.json"}, "leave data.exclude out"),
+        ({"eps_l2": -1.0}, "above 0"),
+    ):
         with pytest.raises(InputError, match=told):
             run(tmp_path / "out", "digits", **options)
 
 
 def test_command_checks_and_training_takes_what_it_found(tmp_path: Path) -> None:
     def ro_fast(*arguments: str) -> subprocess.CompletedProcess:
-        return subprocess.run([sys.executable, "-m", "ro_fast", *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+        return subprocess.run(
+            [sys.executable, "-m", "ro_fast", *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=300
+        )
 
     small = ["data.train_size=300", "threads=1"]
     result = ro_fast("check", *small)

@@ -23,14 +23,17 @@ def ro_fast(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
 
 
+COMMANDS = ("train", "ablate", "evaluate", "watch", "check", "export", "report", "bench", "doctor", "build")
+
+
 def test_commands_are_listed(tmp_path: Path) -> None:
     bare, help = ro_fast(cwd=tmp_path), ro_fast("--help", cwd=tmp_path)
     assert bare.returncode == help.returncode == 0
     assert bare.stdout == help.stdout
-    assert all(f"\n  {name} " in bare.stdout for name in ("train", "ablate", "watch", "report", "bench", "doctor", "build"))
+    assert all(f"\n  {name} " in bare.stdout for name in COMMANDS)
 
 
-@pytest.mark.parametrize("command", ["train", "ablate", "watch", "bench", "report", "doctor", "build"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_is_a_hydra_app(command: str, tmp_path: Path) -> None:
     for flags in (["--help"], ["--cfg", "job"]):
         result = ro_fast(command, *flags, cwd=tmp_path)
@@ -132,6 +135,9 @@ def test_bad_data_is_one_line_and_exit_2(changes: dict, words: str, tmp_path: Pa
         (["train", "--fly"], "--help"),
         (["report", "run=nowhere"], "nowhere"),
         (["report"], "run=PATH"),
+        (["evaluate"], "checkpoint= is not given"),
+        (["evaluate", "checkpoint=nowhere"], "nowhere does not exist"),
+        (["export", "checkpoint=nowhere"], "nowhere does not exist"),
         (["ablate", "seeds=none"], "seeds"),
         (["doctor", "x=1"], "x"),
     ],

@@ -6,6 +6,7 @@ one bit a ReLU. The network is read by torch.fx; where it holds anything not kno
 
 from __future__ import annotations
 
+import collections
 import operator
 import weakref
 from collections.abc import Callable
@@ -64,6 +65,17 @@ class FusedNetwork:
             values.append(inputs[0] + inputs[1] if layer is None else layer.forward(inputs[0])[0])
         last_use = {i: at for at, (_, inputs) in enumerate(self.layers) for i in inputs}
         self._free = [[i for i, at in last_use.items() if at == here] for here in range(len(self.layers))]
+        self._joined = self._convolutions_before_relu()
+
+    def _convolutions_before_relu(self) -> dict[int, Conv]:
+        """By the ReLU's place the convolution before it, where only a plain ReLU takes what that gives."""
+        uses = collections.Counter(i for _, inputs in self.layers for i in inputs)
+        found = {}
+        for at, (layer, inputs) in enumerate(self.layers):
+            before = self.layers[inputs[0] - 1][0] if inputs[0] > 0 else None
+            if isinstance(layer, AffineReLU) and layer.plain and isinstance(before, Conv) and uses[inputs[0]] == 1:
+                found[at] = before
+        return found
 
     def _cast(self, x: Tensor) -> Tensor:
         x = x.detach().to(self.dtype)
@@ -71,8 +83,20 @@ class FusedNetwork:
 
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
-        """Logits [N, C]."""
-        return self._forward(x)[0]
+        """Logits [N, C], with nothing kept and each ReLU within the convolution before it."""
+        values: dict[int, Tensor] = {0: self._cast(x)}
+        waiting = set(map(id, self._joined.values()))
+        for at, ((layer, inputs), free) in enumerate(zip(self.layers, self._free, strict=True)):
+            first = values[inputs[0]]
+            if layer is None:
+                values[at + 1] = first + values[inputs[1]]
+            elif at in self._joined:
+                values[at + 1] = self._joined[at].with_relu(first)
+            else:
+                values[at + 1] = first if id(layer) in waiting else layer.forward(first)[0]
+            for i in free:
+                del values[i]
+        return values[len(self.layers)]
 
     def gradient(self, x: Tensor, loss: Callable[[Tensor], Tensor]) -> Tensor:
         """∇ₓ loss(logits(x)), in the dtype of x; loss is a scalar."""

@@ -50,6 +50,11 @@ class AffineReLU(Layer):
     scale: Tensor | None = None  # [C]
     shift: Tensor | None = None
 
+    @property
+    def plain(self) -> bool:
+        """Whether it is a ReLU and nothing else."""
+        return self.scale is None
+
     def forward(self, x: Tensor) -> tuple[Tensor, Any]:
         last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
         y, bits = affine_relu(x, self.scale, self.shift)
@@ -119,10 +124,17 @@ class Conv(Layer):
             self.back = pack_back(weight, padding, self.output_padding, *geometry, output_shape)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Any]:
-        geometry = self.padding, self.stride, self.dilation, self.groups
+        return self._run(x, "none"), None
+
+    def with_relu(self, x: Tensor) -> Tensor:
+        """max(0, the convolution), in one write where weights are packed; keeps nothing for a backward."""
+        return self._run(x, "relu") if self.packed else self._run(x, "none").relu_()
+
+    def _run(self, x: Tensor, then: str) -> Tensor:
         if self.packed:
-            return torch.ops.mkldnn._convolution_pointwise(x, self.ahead, self.bias, *geometry, "none", [], ""), None
-        return torch.conv2d(x, self.ahead, self.bias, self.stride, self.padding, self.dilation, self.groups), None
+            geometry = self.padding, self.stride, self.dilation, self.groups
+            return torch.ops.mkldnn._convolution_pointwise(x, self.ahead, self.bias, *geometry, then, [], "")
+        return torch.conv2d(x, self.ahead, self.bias, self.stride, self.padding, self.dilation, self.groups)
 
     def backward(self, grad: Tensor, saved: Any, gathered: Tensor | None) -> Tensor:
         geometry = self.padding, self.output_padding, self.stride

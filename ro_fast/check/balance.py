@@ -62,10 +62,14 @@ def _few(train: np.ndarray, test: np.ndarray) -> list[Finding]:
         severity = "serious" if len(few) == np.count_nonzero(train) else "warning"
         message = f"Fewer than {FEW} training images in class {some(few)}; {images(int(train.sum()), 'training image')} in all."
         advice = "Gather more: other findings on so few images are guesses, and so is any accuracy."
-        found.append(Finding("imbalance", severity, int(train[few].sum()), float(train[few].sum() / train.sum()), message, advice))
+        found.append(
+            Finding("imbalance", severity, int(train[few].sum()), float(train[few].sum() / train.sum()), message, advice)
+        )
     if test.sum() < FEW_TEST:
         half = 98 / np.sqrt(test.sum())  # 1.96 standard errors of a share of one half, in points
-        message = f"Only {images(int(test.sum()), 'test image')}: a test accuracy is uncertain by up to {min(half, 100):.0f} points."
+        message = (
+            f"Only {images(int(test.sum()), 'test image')}: a test accuracy is uncertain by up to {min(half, 100):.0f} points."
+        )
         advice = f"Hold back at least {FEW_TEST} images for the test before comparing anything."
         found.append(Finding("imbalance", "warning", int(test.sum()), 1.0, message, advice))
     return found

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -100,7 +101,9 @@ def _members(group: Ints) -> list[Ints]:
 
 
 def _same(exact: Ints, labels: Ints, train: int) -> list[Finding]:
-    agree, conflict, pairs = [], [], {"agree": [], "conflict": []}
+    agree: list[int] = []
+    conflict: list[int] = []
+    pairs: dict[str, list[Any]] = {"agree": [], "conflict": []}
     for group in _members(exact[:train]):
         same = len(np.unique(labels[group])) == 1
         # Of equal images with one label the first stays; of those with several none can be trusted.
@@ -108,17 +111,32 @@ def _same(exact: Ints, labels: Ints, train: int) -> list[Finding]:
         pairs["agree" if same else "conflict"].append(_pair(group, labels, train))
     found = []
     if conflict:
-        message = f"{images(len(conflict), 'training image')} ({percent(len(conflict) / train)}) occur more than once with different labels."
+        message = f"{images(len(conflict), 'training image')} ({percent(len(conflict) / train)}) occur more than once with "
+        message += "different labels."
         advice = "Find the right label of each and keep one copy; no model can learn both."
         severity = by_share(len(conflict) / train, warning=0.0, serious=0.01)
         found.append(
-            Finding("duplicate", severity, len(conflict), len(conflict) / train, message, advice, sorted(conflict), [], pairs["conflict"])
+            Finding(
+                "duplicate",
+                severity,
+                len(conflict),
+                len(conflict) / train,
+                message,
+                advice,
+                sorted(conflict),
+                [],
+                pairs["conflict"],
+            )
         )
     if agree:
-        message = f"{images(len(agree), 'training image')} ({percent(len(agree) / train)}) {'is a copy' if len(agree) == 1 else 'are copies'} of another with the same label."
+        copies = "is a copy" if len(agree) == 1 else "are copies"
+        message = f"{images(len(agree), 'training image')} ({percent(len(agree) / train)}) {copies} of another with "
+        message += "the same label."
         advice = "Remove the copies: they count double in training, and twice more if one falls into validation."
         severity = by_share(len(agree) / train, warning=0.01, serious=0.1)
-        found.append(Finding("duplicate", severity, len(agree), len(agree) / train, message, advice, sorted(agree), [], pairs["agree"]))
+        found.append(
+            Finding("duplicate", severity, len(agree), len(agree) / train, message, advice, sorted(agree), [], pairs["agree"])
+        )
     return found
 
 
@@ -136,7 +154,8 @@ def _near(groups: Groups, labels: Ints, train: int) -> list[Finding]:
     share = len(extra) / train
     message = f"{images(len(extra), 'training image')} ({percent(share)}) nearly equal{'s' if len(extra) == 1 else ''} another"
     message += f"; in {conflicts} of {images(len(pairs), 'group')} labels differ." if conflicts else "."
-    advice = "Keep one of each group, as with frames of one film or photographs of one part, and never split a group over train and test."
+    advice = "Keep one of each group, as with frames of one film or photographs of one part, and never split a group over train "
+    advice += "and test."
     severity = by_share(share, warning=0.005, serious=0.1)
     return [Finding("near_duplicate", severity, len(extra), share, message, advice, sorted(extra), [], pairs)]
 

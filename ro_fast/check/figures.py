@@ -68,9 +68,7 @@ def _drawn(view: Images, findings: Sequence[Finding]) -> np.ndarray:
     return np.unique(chosen)
 
 
-def draw_map(
-    view: Images, findings: Sequence[Finding], rows: np.ndarray, place: Floats, method: str, width: float
-) -> Figure:
+def draw_map(view: Images, findings: Sequence[Finding], rows: np.ndarray, place: Floats, method: str, width: float) -> Figure:
     """Training images in the plane, coloured by class, and again by finding."""
     across = width >= WIDE
     figure = new_figure(width, 4.6 if across else 8.4)
@@ -93,13 +91,19 @@ def _by_class(ax: Axes, view: Images, labels: np.ndarray, place: Floats) -> None
     for number, label in enumerate(present):
         mine = labels == label
         colour = colours(number % colours.N)
-        ax.scatter(*place[mine].T, s=7, color=colour, alpha=0.6, linewidths=0, label=str(label))
+        ax.scatter(place[mine, 0], place[mine, 1], s=7, color=colour, alpha=0.6, linewidths=0, label=str(label))
     if len(present) <= NAMED_CLASSES:
-        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=5 if len(present) <= 10 else 7, markerscale=2.2, handletextpad=0)
+        ax.legend(
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.08),
+            ncols=5 if len(present) <= 10 else 7,
+            markerscale=2.2,
+            handletextpad=0,
+        )
 
 
 def _by_finding(ax: Axes, findings: Sequence[Finding], rows: np.ndarray, place: Floats) -> None:
-    ax.scatter(*place.T, s=5, color="#c9c9c9", linewidths=0, label="all")
+    ax.scatter(place[:, 0], place[:, 1], s=5, color="#c9c9c9", linewidths=0, label="all")
     seen: dict[str, set[int]] = {}
     for finding in findings:
         seen.setdefault(finding.kind, set()).update(finding.train_indices)
@@ -107,7 +111,16 @@ def _by_finding(ax: Axes, findings: Sequence[Finding], rows: np.ndarray, place: 
     for number, kind in enumerate(named):
         mine = np.isin(rows, list(seen[kind]))
         colour, marker = PALETTE[number % len(PALETTE)], MARKERS[number % len(MARKERS)]
-        ax.scatter(*place[mine].T, s=20, color=colour, marker=marker, alpha=0.8, linewidths=0, label=f"{TITLES[kind].lower()} ({len(seen[kind])})")
+        ax.scatter(
+            place[mine, 0],
+            place[mine, 1],
+            s=20,
+            color=colour,
+            marker=marker,
+            alpha=0.8,
+            linewidths=0,
+            label=f"{TITLES[kind].lower()} ({len(seen[kind])})",
+        )
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=2, handletextpad=0.2)
 
 

@@ -43,14 +43,15 @@ class Images:
     def _vectors(self, x: torch.Tensor) -> Floats:
         if x.ndim == 2 or max(x.shape[2:]) <= SIDE:
             return self.data.images(x).flatten(1).numpy()
-        size = tuple(min(SIDE, side) for side in x.shape[2:])
+        size = (min(SIDE, x.shape[2]), min(SIDE, x.shape[3]))
         parts = [torch.nn.functional.adaptive_avg_pool2d(self.data.images(part), size).flatten(1) for part in x.split(512)]
         return torch.cat(parts).numpy()
 
     @cached_property
     def features(self) -> tuple[Floats, Floats]:
         """Principal components of training [N, F] and test images [M, F], of both parts alike, so that no difference is lost."""
-        return components(self.train, self.test, seed=self.seed)
+        train, test = components(self.train, self.test, seed=self.seed)
+        return train, test
 
     @cached_property
     def neighbours(self) -> tuple[Floats, Ints]:

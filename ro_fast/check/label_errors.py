@@ -96,8 +96,8 @@ def _finding(view: Images, p: NDArray[np.float64], suspect: NDArray[np.int64], a
     advice = "Nothing to do."
     if len(suspect):
         advice = (
-            "Look at the suspects, the first ones first, and correct or remove those that are wrong; some will be hard but right. "
-            "data.exclude=check.json leaves them out of training."
+            "Look at the suspects, the first ones first, and correct or remove those that are wrong; some will be hard but "
+            "right. data.exclude=check.json leaves them out of training."
             if severity != "info"
             else "Few enough to look at one by one; none is left out by data.exclude."
         )

@@ -1,8 +1,8 @@
 """Class margins: how far from an image the nearest image of another class is, held against 2ε.
 
 Where two images of different classes lie within 2ε of each other, their ε-balls meet, and no classifier is right on both
-(Yang et al. 2020, arXiv 2003.02460). Distances are those of the whole images, between a random part of the training images and all
-of another class.
+(Yang et al. 2020, arXiv 2003.02460). Distances are those of the whole images, between a random part of the training images and
+all of another class.
 """
 
 from __future__ import annotations
@@ -86,7 +86,8 @@ def _finding(y: Ints, rows: Ints, distance: Floats, other: Ints, norm: str, radi
     share = len(near) / len(rows)
     if len(rows) < len(y):
         ci = binomtest(len(near), len(rows)).proportion_ci(0.95)
-        looked = f"{percent(share)} (95 % interval {100 * ci.low:.1f} to {100 * ci.high:.1f}) of {len(rows)} training images drawn at random"
+        looked = f"{percent(share)} (95 % interval {100 * ci.low:.1f} to {100 * ci.high:.1f}) of {len(rows)} training images "
+        looked += "drawn at random"
     else:
         looked = f"{percent(share) if len(near) else 'none'} of {images(len(rows), 'training image')}"
     message = (
@@ -97,13 +98,15 @@ def _finding(y: Ints, rows: Ints, distance: Floats, other: Ints, norm: str, radi
     advice = "Nothing to do: by these images, one classifier could be right on all of them at this eps."
     if severity != "info":
         advice = (
-            "No classifier is right on both images of such a pair at this eps. Where wrong labels make the pairs, settle those first; "
-            "else choose a smaller eps, larger images, or merge the classes."
+            "No classifier is right on both images of such a pair at this eps. Where wrong labels make the pairs, settle those "
+            "first; else choose a smaller eps, larger images, or merge the classes."
         )
     elif len(near):
         advice = "Few enough to look at: wrong labels often make such pairs."
     examples = [
-        Example((("train", int(rows[i])), ("train", int(other[i]))), f"labels {y[rows[i]]} and {y[other[i]]}, {distance[i]:.3g} apart")
+        Example(
+            (("train", int(rows[i])), ("train", int(other[i]))), f"labels {y[rows[i]]} and {y[other[i]]}, {distance[i]:.3g} apart"
+        )
         for i in near
     ]
     return Finding("margin", severity, len(near), share, message, advice, sorted(rows[near].tolist()), [], examples)

@@ -46,7 +46,8 @@ def render(result: Mapping[str, Any], findings: Sequence[Finding], data: ImageDa
 
 def summary(result: Mapping[str, Any], findings: Sequence[Finding]) -> str:
     """What was found, in one sentence."""
-    size = f"{images(result['train_size'], 'training image')} and {images(result['test_size'], 'test image')} of {result['classes']} classes"
+    size = f"{images(result['train_size'], 'training image')} and {images(result['test_size'], 'test image')}"
+    size += f" of {result['classes']} classes"
     counts = {severity: sum(finding.severity == severity for finding in findings) for severity in SEVERITIES}
     if not counts["serious"] and not counts["warning"]:
         return f"In {size} nothing was found that should keep from training."
@@ -62,7 +63,8 @@ def first(findings: Sequence[Finding]) -> str:
     """What to do first, in one or two sentences."""
     worst = findings[0]
     if worst.severity == "info":
-        return "Go on: ro-fast train, or ro-fast ablate. This check sees pixels and labels only, not whether they are the right ones for the task."
+        go_on = "Go on: ro-fast train, or ro-fast ablate."
+        return f"{go_on} This check sees pixels and labels only, not whether they are the right ones for the task."
     return f"First: {worst.message} {worst.advice}"
 
 

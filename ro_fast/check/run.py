@@ -110,7 +110,8 @@ def _look(config: CheckConfig, eps: float) -> tuple[dict[str, Any], list[Finding
         "test_size": len(data.x_test),
         "classes": data.num_classes,
         "image_shape": list(data.image_shape),
-        "compared_as": f"{view.train.shape[1]} values an image (sides averaged down to {SIDE} at most), {min(COMPONENTS, view.features[0].shape[1])} principal components",
+        "compared_as": f"{view.train.shape[1]} values an image (sides averaged down to {SIDE} at most), "
+        f"{min(COMPONENTS, view.features[0].shape[1])} principal components",
         "fingerprint": data.fingerprint(),
         "summary": "",
         "findings": [_with_files(finding, data) for finding in findings],

@@ -47,11 +47,15 @@ def _two_sample(view: Images) -> tuple[Finding, dict[str, float]]:
     low, high = result.proportion_ci(0.95)
     accuracy = right / len(judge)
     severity = "serious" if low >= SERIOUS else "warning" if low >= WARNING else "info"
-    told = f"a classifier tells training from test images with {100 * accuracy:.1f} % accuracy (95 % interval {100 * low:.1f} to {100 * high:.1f}; 50 is chance)"
+    told = f"a classifier tells training from test images with {100 * accuracy:.1f} % accuracy "
+    told += f"(95 % interval {100 * low:.1f} to {100 * high:.1f}; 50 is chance)"
     if low > 0.5:
-        message, advice = f"Test images differ from training images: {told}.", (
-            "Find out how the two parts came about (camera, day, place, preparation) and draw them from one pool, unless the "
-            "difference is what you want to measure."
+        message, advice = (
+            f"Test images differ from training images: {told}.",
+            (
+                "Find out how the two parts came about (camera, day, place, preparation) and draw them from one pool, unless the "
+                "difference is what you want to measure."
+            ),
         )
         if severity == "info":
             advice = "Slight; keep it in mind where small differences in accuracy are compared."
@@ -87,7 +91,7 @@ def _class_means(view: Images) -> list[Finding]:
         n, m = (int(part.count[label]) for part in parts)
         if min(n, m) <= d + 1:
             continue
-        scatter = sum(part.scatter[label].double().numpy() for part in parts)
+        scatter = ((n - 1) * parts[0].covariance[label] + (m - 1) * parts[1].covariance[label]).numpy()
         difference = (parts[0].mean[label] - parts[1].mean[label]).double().numpy()
         squared = float(difference @ np.linalg.pinv(scatter / (n + m - 2), hermitian=True) @ difference)
         statistic = squared * n * m / (n + m) * (n + m - d - 1) / ((n + m - 2) * d)
@@ -101,5 +105,6 @@ def _class_means(view: Images) -> list[Finding]:
         f"The mean image differs between training and test in {len(moved)} of {view.classes} classes ({some(moved)}); most "
         f"in class {worst}, by {moved[worst]:.1f} standard deviations."
     )
-    advice = "Wrong labels do that as well as other cameras or days: settle suspect labels first, then look at these classes in both parts."
+    advice = "Wrong labels do that as well as other cameras or days: settle suspect labels first, then look at these classes in "
+    advice += "both parts."
     return [Finding("shift", severity, len(moved), len(moved) / view.classes, message, advice)]

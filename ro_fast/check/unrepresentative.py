@@ -38,13 +38,16 @@ def unrepresentative(view: Images) -> list[Finding]:
     expected = allowed * n / (m + 1)
     share = count / n
     message = (
-        f"{images(count, 'training image')} ({percent(share)}) {'is' if count == 1 else 'are'} farther from the test images than all but "
-        f"{allowed} of these; {expected:.1f} would be by chance."
+        f"{images(count, 'training image')} ({percent(share)}) {'is' if count == 1 else 'are'} farther from the test images than "
+        f"all but {allowed} of these; {expected:.1f} would be by chance."
     )
     severity, advice = "info", "As many as chance gives; nothing to do."
     if p < P and count > 2 * expected:
         severity = "serious" if share >= 0.1 else "warning"
         advice = "Look whether they belong: another object, a broken photograph, a rare kind that the test images lack."
     indices = sorted(flagged.tolist())
-    examples = [Example((("train", int(i)),), f"label {view.y_train[i]}, {far[i] / np.median(own):.1f} times the usual distance") for i in flagged]
+    examples = [
+        Example((("train", int(i)),), f"label {view.y_train[i]}, {far[i] / np.median(own):.1f} times the usual distance")
+        for i in flagged
+    ]
     return [Finding("unrepresentative", severity, count, share, message, advice, indices, [], examples)]

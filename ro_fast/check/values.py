@@ -110,7 +110,7 @@ def _grey(data: ImageData) -> list[Finding]:
     share = count / total
     severity = "warning" if share >= 0.01 else "info"
     examples = [Example((("train", i),), f"label {int(data.y_train[i])}") for i in indices[0]]
-    return [Finding("range", severity, count, share, message, advice, *indices, examples)]
+    return [Finding("range", severity, count, share, message, advice, indices[0], indices[1], examples)]
 
 
 def _grey_step(data: ImageData) -> float | None:

@@ -32,7 +32,7 @@ def load_data(config: DataConfig) -> ImageData:
         The data, on the CPU.
 
     Raises:
-        InputError: unknown name, missing files, bad images or labels, sizes beyond what there is, or a data.exclude of other data.
+        InputError: unknown name, missing files, bad images or labels, sizes beyond what there is, a data.exclude of other data.
     """
     _check_config(config)
     source = SOURCES[config.name](config)

@@ -1,0 +1,226 @@
+"""Auto-PGD: PGD whose step length follows from how the loss went, so that none has to be chosen."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ro_fast.attacks import engines
+from ro_fast.attacks.any_step import draw_noise, radii
+from ro_fast.attacks.borrow import borrowed
+from ro_fast.attacks.pgd import PGD
+from ro_fast.attacks.slots import State, in_one_batch, like_rows
+from ro_fast.ops import _check, dlr_loss, margin_loss, pgd_init, pgd_step, weighted_cross_entropy
+
+_log = logging.getLogger("ro_fast")
+_MOMENTUM = 0.75  # share of the new step; the rest repeats the last one
+
+RowLoss = Callable[[Tensor, Tensor, Any], Tensor]  # logits, y, target classes or None -> loss [N]
+
+
+@dataclass
+class APGD:
+    """Auto-PGD, which climbs with momentum from step length 2ε and halves it, sample by sample, where the loss stalls.
+
+    ``z = Π(x_k + η·d(∇ℓ))``, ``x_{k+1} = Π(x_k + ¾·(z − x_k) + ¼·(x_k − x_{k−1}))``. At checkpoints η is halved and the climb
+    goes on from the best point so far, where the loss rose in at most ``rho`` of the steps since the last one, or where neither
+    η nor the best loss has changed since.
+
+    Args:
+        eps: radius in input units (8/255, not 8).
+        steps: gradient steps of each restart.
+        norm: "linf" or "l2".
+        restarts: random starts (for each target class).
+        loss: "ce", "margin", "dlr", or "dlr_targeted" (APGD-T), which goes for the ``targets`` most likely wrong classes, one
+            after another. With fewer than 3 classes "dlr" is not defined and the margin is climbed, with fewer than 4
+            "dlr_targeted" is not and the margin to the target class is; a notice is logged.
+        targets: classes that "dlr_targeted" goes for; with fewer wrong classes all of them.
+        rho: see above.
+        generator: draws the noise, on the device of the inputs; None uses torch's global one.
+
+    Raises:
+        ValueError: on a budget or an option that doesn't fit.
+
+    Called on a batch it returns of each sample the first misclassified point, else that of greatest loss, and nothing waits for
+    the device. :func:`ro_fast.attacks.cascade` runs it on surviving samples only. Source: Croce & Hein 2020 (arXiv 2003.01690);
+    the checkpoints, and "at most" where the text has "fewer than", as in their code.
+
+    >>> x, y = torch.rand(5, 2), torch.zeros(5, dtype=torch.int64)
+    >>> x_adv = APGD(eps=0.1, steps=10)(torch.nn.Linear(2, 2), x, y)
+    >>> bool((x_adv - x).abs().max() <= 0.1 + 1e-6)
+    True
+    """
+
+    eps: float = 8 / 255
+    steps: int = 100
+    norm: str = "linf"
+    restarts: int = 1
+    loss: str = "ce"
+    targets: int = 9
+    rho: float = 0.75
+    generator: torch.Generator | None = None
+
+    def __post_init__(self) -> None:
+        _check.check_norm("APGD", self.norm)
+        _check.check_budget("APGD", "eps", self.eps, self.norm, 0.0, 1.0)
+        for name, value in (("steps", self.steps), ("restarts", self.restarts), ("targets", self.targets)):
+            if value < 1:
+                raise ValueError(f"APGD: {name} = {value}; at least 1 is needed")
+        if self.loss not in LOSSES:
+            raise ValueError(f"APGD: loss '{self.loss}' is unknown; there are: {', '.join(LOSSES)}")
+        if not 0 < self.rho < 1:
+            raise ValueError(f"APGD: rho = {self.rho:g} should lie between 0 and 1")
+
+    def __call__(
+        self,
+        model: Callable[[Tensor], Tensor],  # [N, ...] in [0, 1] -> logits [N, C]
+        x: Tensor,  # [N, ...] in [0, 1]
+        y: Tensor,  # int64 [N]
+        *,
+        noise: Tensor | None = None,  # [passes, N, ...]: uniform(−1, 1) for L∞, normal for L2
+    ) -> Tensor:
+        """Attacks ``model`` at ``x``, in eval mode, and returns the adversarial inputs, [N, ...]."""
+        x = x.detach()
+        if not len(x):
+            return x
+        with borrowed(model, "eval"), torch.no_grad():
+            return in_one_batch(AutoClimb(model, x, self, self.generator), x, y, noise)
+
+
+class AutoClimb:
+    """Auto-PGD as steps of samples that come and go; the model is in eval mode."""
+
+    def __init__(self, model: Callable[[Tensor], Tensor], x: Tensor, attack: APGD, generator: torch.Generator | None) -> None:
+        self.attack, self.generator = attack, generator
+        self._logits = self._losses = x.new_empty(0)
+        self._target: Tensor | None = None
+        engine = engines.stepwise(model, x, PGD(attack.eps, norm=attack.norm).plan(model))
+        self.logits, self._gradient = engine.functions(model, x, self._noting)
+        classes = self.logits(x[:1]).shape[1]
+        self._loss = _defined(attack.loss, classes)
+        self._targeted = attack.loss == "dlr_targeted"
+        self.passes = attack.restarts * (min(attack.targets, classes - 1) if self._targeted else 1)
+        self.length = attack.steps + 1
+        due = dict(checkpoints(attack.steps))
+        # By step: how many there were since the last checkpoint, 0 where there is none.
+        self._due = torch.tensor([due.get(step, 0) for step in range(self.length)], device=x.device)
+
+    def _noting(self, logits: Tensor, y: Tensor) -> Tensor:
+        """The total loss; leaves logits and losses behind, which the gradient's forward has computed anyway."""
+        losses = self._loss(logits, y, self._target)
+        self._logits, self._losses = logits.detach(), losses.detach()
+        return losses.sum()
+
+    def noise(self, x: Tensor) -> Tensor:
+        """Uniform for L∞, normal for L2."""
+        return draw_noise(x, self.attack.norm, self.generator)
+
+    def start(self, index: Tensor, x: Tensor, y: Tensor, noise: Tensor | None, turn: int) -> State:
+        """A random point of the ball; for a targeted attack with the class to go to."""
+        assert noise is not None
+        eps = radii(self.attack.eps, x)
+        x_adv = pgd_init(x, eps, noise, norm=self.attack.norm)
+        never = torch.full_like(eps, -torch.inf)
+        state = {
+            "index": index, "step": torch.zeros_like(index), "x": x, "x_adv": x_adv, "y": y, "eps": eps,
+            "before": x_adv.clone(), "x_best": x_adv.clone(), "grad_best": torch.zeros_like(x), "best_loss": never,
+            "length": 2 * eps, "loss": -never, "rises": torch.zeros_like(index),
+            "best_at_check": never.clone(), "halved": torch.ones_like(index, dtype=torch.bool),
+        }  # fmt: skip
+        if self._targeted:
+            order = self.logits(x).scatter(1, y[:, None], torch.inf).argsort(1, descending=True)
+            state["target"] = order[:, 1 + turn // self.attack.restarts]
+        return state
+
+    def step(self, state: State) -> Tensor:
+        """Judges where the samples are, checks how the loss went, and moves on."""
+        self._target = state.get("target")
+        x, x_adv = state["x"], state["x_adv"]
+        grad = self._gradient(x_adv, state["y"])
+        loss = self._losses.to(state["best_loss"].dtype)
+        state["rises"] += loss > state["loss"]
+        better = loss > state["best_loss"]
+        state["loss"], state["best_loss"] = loss, torch.where(better, loss, state["best_loss"])
+        for name, new in (("x_best", x_adv), ("grad_best", grad)):
+            state[name] = torch.where(like_rows(better, x), new, state[name])
+        halve = like_rows(self._check(state), x)
+        x_adv, grad = torch.where(halve, state["x_best"], x_adv), torch.where(halve, state["grad_best"], grad)
+        state["before"], state["x_adv"] = x_adv, self._move(state, x_adv, grad)
+        return self._logits.argmax(1) != state["y"]
+
+    def _check(self, state: State) -> Tensor:
+        """Halves the step lengths that are due, and tells of whom, bool [B]."""
+        since = self._due[state["step"].clamp(max=self.length - 1)]
+        due = since > 0
+        stuck = ~state["halved"] & (state["best_loss"] <= state["best_at_check"])
+        halve = due & ((state["rises"] <= self.attack.rho * since) | stuck)
+        state["length"] = torch.where(halve, state["length"] / 2, state["length"])
+        state["halved"] = torch.where(due, halve, state["halved"])
+        state["best_at_check"] = torch.where(due, state["best_loss"], state["best_at_check"])
+        state["rises"] = torch.where(due, 0, state["rises"])
+        return halve
+
+    def _move(self, state: State, x_adv: Tensor, grad: Tensor) -> Tensor:
+        """The step with momentum, from x_adv; the first has none."""
+        x, eps, norm = state["x"], state["eps"], self.attack.norm
+        z = pgd_step(x_adv, x, grad, eps, state["length"], norm=norm)
+        share = like_rows(torch.where(state["step"] == 0, 1.0, _MOMENTUM).to(x.dtype), x)
+        move = torch.lerp(x_adv - state["before"], z - x_adv, share)
+        if norm == "linf":
+            radius = like_rows(eps.to(x.dtype), x)
+            return torch.clamp(x_adv + move, (x - radius).clamp_(min=0), (x + radius).clamp_(max=1))
+        # A step along d of d's own length: the operator's projection of x_adv + d.
+        return pgd_step(x_adv, x, move, eps, move.flatten(1).norm(dim=1), norm=norm)
+
+
+def checkpoints(steps: int) -> list[tuple[int, int]]:
+    """The steps after which lengths are looked at, and how many there were since the last: 22 %, then ever fewer, at least 6 %.
+
+    >>> checkpoints(100)[:4]
+    [(22, 22), (41, 19), (57, 16), (70, 13)]
+    """
+    every, fewer, least = (max(int(share * steps), 1) for share in (0.22, 0.03, 0.06))
+    found, at = [], every
+    while at <= steps:
+        found.append((at, every))
+        every = max(every - fewer, least)
+        at += every
+    return found
+
+
+def _cross_entropy(logits: Tensor, y: Tensor, target: Any) -> Tensor:
+    return weighted_cross_entropy(logits, y, reduction="none")
+
+
+def _margin(logits: Tensor, y: Tensor, target: Any) -> Tensor:
+    return margin_loss(logits, y, reduction="none")
+
+
+def _margin_to(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
+    return (logits.gather(1, target[:, None]) - logits.gather(1, y[:, None])).squeeze(1)
+
+
+def _ratio(logits: Tensor, y: Tensor, target: Any) -> Tensor:
+    return dlr_loss(logits, y, reduction="none")
+
+
+def _ratio_to(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
+    return dlr_loss(logits, y, target, reduction="none")
+
+
+LOSSES: dict[str, RowLoss] = {"ce": _cross_entropy, "margin": _margin, "dlr": _ratio, "dlr_targeted": _ratio_to}
+
+
+def _defined(loss: str, classes: int) -> RowLoss:
+    """The loss, or where so few classes don't define it the margin."""
+    instead = {"dlr": (3, _margin), "dlr_targeted": (4, _margin_to)}
+    if loss in instead and classes < instead[loss][0]:
+        least, margin = instead[loss]
+        _log.info("APGD: loss %s needs %d classes, the model has %d; the margin is climbed instead", loss, least, classes)
+        return margin
+    return LOSSES[loss]

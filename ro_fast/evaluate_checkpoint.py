@@ -1,0 +1,188 @@
+"""``ro-fast evaluate``: checkpoints through :func:`ro_fast.evaluation.evaluate_model`, resumed at the attack it had come to."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ro_fast import checkpoint
+from ro_fast.attacks.cascade import Stage
+from ro_fast.config import EvaluateConfig
+from ro_fast.data.subsets import balanced_subset, stream
+from ro_fast.environment import choose_device, environment, use_threads
+from ro_fast.errors import InputError, WorkError
+from ro_fast.evaluation import Evaluation, Hooks, Settings, evaluate_model
+from ro_fast.trained import Trained, checkpoints_in, file_digest, load_trained, read
+
+Tell = Callable[[float, str], None]  # share of the work at most that is done, and what was done last
+
+
+def evaluate_checkpoint(config: EvaluateConfig, tell: Tell | None = None) -> dict[str, Any]:
+    """Evaluates a checkpoint, or best and last of a run, on the test images, and writes ``out/evaluation.json``.
+
+    After each attack its flags are kept in ``out/stages.pt``; the same command goes on from there.
+
+    Returns:
+        What evaluation.json holds: for each model ("best", "last", or the file's name) an :class:`Evaluation` as JSON.
+
+    Raises:
+        InputError: on a checkpoint, data or a setting that don't fit, or a folder that holds another evaluation.
+        WorkError: where results can't be written.
+    """
+    if not config.checkpoint:
+        raise InputError(
+            "evaluate: checkpoint= is not given; a run's folder, its best.pt or last.pt, or a .safetensors is needed"
+        )
+    use_threads(config.threads)
+    device = choose_device(config.device)
+    settings = _settings(config)
+    paths = checkpoints_in(Path(config.checkpoint))
+    out = Path(config.out or Path("outputs") / "evaluate" / default_name(Path(config.checkpoint)))
+    found: dict[str, Any] = {}
+    for i, path in enumerate(paths):
+        trained = load_trained(read(path), device, config.data, config.model)
+        store = _Store(out, path, _identity(config, trained, settings))
+        part = None if tell is None else _part_of(tell, i, len(paths))
+        evaluation = _evaluate(config, trained, settings, store, part)
+        found[path.stem] = {"epoch": trained.stored.epoch, **evaluation.as_json()}
+        whole = {"checkpoint": config.checkpoint, "data": trained.data.name, "models": found, "environment": environment(device)}
+        store.write(functools.partial(checkpoint.write_text, out / "evaluation.json", json.dumps(whole, indent=1) + "\n"))
+    return whole
+
+
+def default_name(path: Path) -> str:
+    """What an evaluation is called after: the run's folder, and the file where one is named."""
+    path = path.resolve()
+    return path.name if path.is_dir() else f"{path.parent.name}-{path.stem}"
+
+
+def table(found: dict[str, Any]) -> str:
+    """A few lines for people."""
+    lines: list[str] = []
+    for name, e in found["models"].items():
+        if not lines:
+            heads = ["natural", f"PGD-{e['settings']['steps']}", f"CW-{e['settings']['steps']}", *e["cascade"]]
+            lines.append(" ".join([f"{'':12}", *(f"{head:>8}" for head in heads), "  95 % interval of the last"]))
+        results = [e["natural"], e["pgd"], e["cw"], *e["cascade"].values()]
+        low, high = results[-1]["ci95"]
+        lines.append(" ".join([f"{name:12}", *(f"{r['acc']:8.4f}" for r in results), f"  {low:.4f} to {high:.4f}"]))
+    first = next(iter(found["models"].values()))
+    lines.append(f"{first['samples']} samples, {first['norm']} ε = {first['eps']:.4g}. {first['note']}")
+    lines += [f"warning, {name}: {warning}" for name, e in found["models"].items() for warning in e["warnings"]]
+    return "\n".join(lines)
+
+
+def _settings(config: EvaluateConfig) -> Settings:
+    values = {field.name: getattr(config, field.name) for field in dataclasses.fields(Settings)}
+    for key, value in values.items():
+        if key not in ("masking", "seed") and value < 1:
+            raise InputError(f"{key} = {value} should be at least 1")
+    return Settings(**values)
+
+
+def _evaluate(config: EvaluateConfig, trained: Trained, settings: Settings, store: _Store, tell: Tell | None) -> Evaluation:
+    data = trained.data
+    x, y = data.x_test, data.y_test
+    if config.samples is not None:
+        if not 1 <= config.samples <= len(y):
+            raise InputError(f"samples = {config.samples}; {data.name} has {len(y)} test images here")
+        index = torch.from_numpy(balanced_subset(y.numpy(), config.samples, stream(trained.data_config.seed, "test")))
+        x, y = x[index], y[index]
+    x = data.images(x)
+    progress = _Progress(settings, len(y), trained.data.num_classes, tell)
+
+    def on_stage(stage: Stage) -> None:
+        store.keep(stage)
+        progress.stage(stage)
+
+    for stage in store.stages.values():
+        progress.stage(stage)
+    eps = trained.eps if config.eps is None else config.eps
+    hooks = Hooks({name: _on(stage, trained) for name, stage in store.stages.items()}, on_stage, progress.within)
+    return evaluate_model(trained.model, x, y, eps, norm=config.norm or trained.norm, settings=settings, hooks=hooks)
+
+
+def _on(stage: Stage, trained: Trained) -> Stage:
+    device = next(trained.model.parameters()).device
+    return dataclasses.replace(stage, robust=stage.robust.to(device))
+
+
+def _identity(config: EvaluateConfig, trained: Trained, settings: Settings) -> dict[str, Any]:
+    """All that the flags depend on."""
+    return {
+        "weights": file_digest(trained.stored.path),
+        "data": trained.data.fingerprint(),
+        "model": str(trained.model_config),
+        "samples": config.samples,
+        "eps": trained.eps if config.eps is None else config.eps,
+        "norm": config.norm or trained.norm,
+        **{key: value for key, value in dataclasses.asdict(settings).items() if key not in ("batch_size", "masking")},
+    }
+
+
+class _Store:
+    """The flags after each attack, on disk."""
+
+    def __init__(self, out: Path, path: Path, identity: dict[str, Any]) -> None:
+        self.file, self.identity = out / f"stages-{path.stem}.pt", identity
+        self.stages: dict[str, Stage] = {}
+        if self.file.exists():
+            state = checkpoint.load(self.file)
+            unlike = checkpoint.differences(identity, state["identity"])
+            if unlike:
+                raise InputError(f"{out} holds another evaluation ({unlike}); choose another out=")
+            self.stages = {name: Stage(**values) for name, values in state["stages"].items()}
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"out={out} can't be written ({error.strerror or error}); choose another out=") from error
+
+    def keep(self, stage: Stage) -> None:
+        """Adds one attack's flags."""
+        self.stages[stage.name] = dataclasses.replace(stage, robust=stage.robust.cpu())
+        state = {"identity": self.identity, "stages": {name: dict(vars(s)) for name, s in self.stages.items()}}
+        self.write(lambda: checkpoint.save(self.file, state))
+
+    def write(self, write: Callable[[], None]) -> None:
+        """Writes, and tells a full disk in words."""
+        try:
+            write()
+        except OSError as error:
+            message = f"{self.file.parent} can't be written ({error.strerror or error}); make room and run the same command again"
+            raise WorkError(message) from error
+
+
+class _Progress:
+    """The share of the work at most, in forwards: broken samples count as if they had been attacked to the end."""
+
+    def __init__(self, s: Settings, samples: int, classes: int, tell: Tell | None) -> None:
+        self.samples, self.tell = samples, tell
+        gradients, targets = 3 * (s.apgd_steps + 1) * s.restarts, min(s.targets, classes - 1)
+        self.passes = {"apgd_ce": s.restarts, "apgd_t": s.restarts * targets}
+        self.cost = {"pgd": 3 * (s.steps + 1), "cw": 3 * (s.steps + 1), "apgd_ce": gradients, "apgd_t": gradients * targets}
+        self.cost["square"] = s.queries
+        self.done, self.base = 0.0, sum(self.cost.values())
+
+    def within(self, name: str, turn: int, settled: int) -> None:
+        """Takes news from within an attack."""
+        share = (turn + settled / self.samples) / self.passes.get(name, 1)
+        self._tell(self.done + self.cost[name] * min(1.0, share), name)
+
+    def stage(self, stage: Stage) -> None:
+        """Takes an attack's end."""
+        self.done += self.cost.get(stage.name, 0)
+        self._tell(self.done, f"{stage.name}, accuracy {stage.robust.double().mean().item():.3f}")
+
+    def _tell(self, done: float, what: str) -> None:
+        if self.tell is not None:
+            self.tell(done / self.base, what)
+
+
+def _part_of(tell: Tell, i: int, parts: int) -> Tell:
+    return lambda share, what: tell((i + share) / parts, what)

@@ -1,0 +1,267 @@
+"""Evaluation to be trusted: natural, PGD, CW and a cascade of attacks on any model, with intervals and with reasons to doubt."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ro_fast.attacks.borrow import borrowed
+from ro_fast.attacks.cascade import Attack, Stage, cascade, standard_attacks
+from ro_fast.attacks.masking import black_box_found, gradient_masking
+from ro_fast.attacks.pgd import PGD
+from ro_fast.errors import InputError
+
+PROBED = 256  # samples that questions about gradient masking are asked on
+NOTE = (
+    "Robust: right at the natural input and at every iterate. The cascade is APGD-CE, APGD-T and Square on what PGD and CW left; "
+    "AutoAttack has FAB too, so this is not AutoAttack and may leave more."
+)
+NOTE_L2 = (
+    "Robust: right at the natural input and at every iterate. The cascade is APGD-CE and APGD-T on what PGD and CW left; "
+    "AutoAttack has FAB and Square too, so this is not AutoAttack and may leave more."
+)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What withstood one attack and those that it follows."""
+
+    acc: float  # right, as a share of all samples
+    ci95: list[float]  # Wilson's interval of that share, over draws of samples
+    tried: int  # samples that the attack was run on
+    broken: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What :func:`evaluate_model` found; :meth:`as_json` is ready for a file."""
+
+    samples: int
+    eps: float
+    norm: str
+    seed: int
+    natural: Result
+    pgd: Result
+    cw: Result
+    cascade: dict[str, Result]  # in order; the last is what withstood everything
+    warnings: list[str]
+    settings: dict[str, Any]
+    note: str
+
+    @property
+    def robust_acc(self) -> float:
+        """What withstood every attack."""
+        return list(self.cascade.values())[-1].acc
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain dicts, lists and numbers."""
+        return {"robust_acc": self.robust_acc, **dataclasses.asdict(self)}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How hard to try; the defaults of the cascade are AutoAttack's."""
+
+    steps: int = 20  # of PGD and CW, of length eps / 4
+    apgd_steps: int = 100
+    restarts: int = 1  # of APGD
+    targets: int = 9  # classes that APGD-T goes for
+    queries: int = 5000  # of Square
+    batch_size: int = 512
+    masking: bool = True  # look for gradient masking
+    seed: int = 0
+
+
+@dataclass
+class Hooks:
+    """What was found before, and who is told of what is found now."""
+
+    known: Mapping[str, Stage] = field(default_factory=dict)
+    on_stage: Callable[[Stage], None] | None = None  # after each attack
+    on_progress: Callable[[str, int, int], None] | None = None  # attack, pass, samples that the pass has settled
+
+
+def evaluate_model(
+    model: Callable[[Tensor], Tensor],  # [B, ...] in [0, 1] -> logits [B, C]
+    x: Tensor,  # [N, ...], float in [0, 1], or uint8
+    y: Tensor,  # int64 [N]
+    eps: float,
+    *,
+    norm: str = "linf",
+    settings: Settings | None = None,
+    hooks: Hooks | None = None,
+) -> Evaluation:
+    """Evaluates any torch model: natural accuracy, PGD, PGD on the CW margin, and a cascade of APGD-CE, APGD-T and Square.
+
+    Args:
+        model: a module, attacked in eval mode and left as it was found, or a function. Inputs are moved to the module's device
+            batch by batch. It should give logits; probabilities are attacked too, with a warning.
+        x, y: samples and their classes, on any device.
+        eps: radius in input units (8/255, not 8).
+        norm: "linf" or "l2"; Square is not run in L2.
+        settings: how hard to try.
+        hooks: results that are known, and listeners.
+
+    Returns:
+        Accuracies as fractions with Wilson's 95 % interval, seconds, and warnings where gradients seem to be masked.
+
+    Raises:
+        InputError: on inputs or labels that the model can't take, outputs that are not finite logits, or a budget that
+            doesn't fit.
+
+    Deterministic given the seed, on one device and build.
+
+    >>> _ = torch.manual_seed(0)
+    >>> x, y = torch.rand(20, 4), torch.arange(20) % 3
+    >>> found = evaluate_model(torch.nn.Linear(4, 3), x, y, 0.01, settings=Settings(queries=5))
+    >>> found.robust_acc <= found.pgd.acc <= found.natural.acc
+    True
+    """
+    settings, hooks = settings or Settings(), hooks or Hooks()
+    attacks = _attacks(eps, norm, settings)
+    device = _device(model, x)
+    y = y.to(device)
+    inputs = _inputs(model, x, device)
+    _check(model, x, y, inputs)
+    run = _Run(model, inputs, y, settings, hooks)
+    first: dict[str, Stage] = {"natural": run.natural()}
+    for name in ("pgd", "cw"):
+        first[name] = run.after(first["natural"].robust, name, attacks[name])
+    robust = first["pgd"].robust & first["cw"].robust
+    stages = []
+    for name in list(attacks)[2:]:
+        stages.append(run.after(robust, name, attacks[name]))
+        robust = stages[-1].robust
+    return Evaluation(
+        samples=len(y),
+        eps=eps,
+        norm=norm,
+        seed=settings.seed,
+        **{name: _result(stage) for name, stage in first.items()},
+        cascade={stage.name: _result(stage) for stage in stages},
+        warnings=_warnings(model, inputs, y, eps, norm, settings, [first["natural"], *stages]),
+        settings=dataclasses.asdict(settings),
+        note=NOTE if norm == "linf" else NOTE_L2,
+    )
+
+
+def _attacks(eps: float, norm: str, s: Settings) -> dict[str, Attack]:
+    try:
+        attacks: dict[str, Attack] = {
+            "pgd": PGD(eps, eps / 4, s.steps, norm),
+            "cw": PGD(eps, eps / 4, s.steps, norm, loss="margin"),
+        }
+        options = {"steps": s.apgd_steps, "restarts": s.restarts, "targets": s.targets, "queries": s.queries, "seed": s.seed}
+        return attacks | standard_attacks(eps, norm, **options)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
+
+def _device(model: Callable[[Tensor], Tensor], x: Tensor) -> torch.device:
+    if not isinstance(model, nn.Module):
+        return x.device
+    return next((t.device for t in (*model.parameters(), *model.buffers())), x.device)
+
+
+def _inputs(model: Callable[[Tensor], Tensor], x: Tensor, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """Samples by index, on the model's device and in the memory order of its weights, which is the faster one."""
+    weights = [p for p in model.parameters() if p.dim() == 4] if isinstance(model, nn.Module) and x.dim() == 4 else []
+    last = any(p.is_contiguous(memory_format=torch.channels_last) and not p.is_contiguous() for p in weights)
+    order = torch.channels_last if last else torch.contiguous_format
+
+    def inputs(index: Tensor) -> Tensor:
+        batch = x[index.to(x.device)].to(device)
+        batch = batch.float() / 255 if batch.dtype == torch.uint8 else batch
+        return batch.contiguous(memory_format=order)
+
+    return inputs
+
+
+def _check(model: Callable[[Tensor], Tensor], x: Tensor, y: Tensor, inputs: Callable[[Tensor], Tensor]) -> None:
+    if len(x) != len(y) or y.dim() != 1 or not len(y):
+        raise InputError(
+            f"evaluate: x has shape {list(x.shape)} and y {list(y.shape)}; as many labels [N] as samples, at least 1"
+        )
+    if y.dtype != torch.int64:
+        raise InputError(f"evaluate: y is {y.dtype}; int64 classes are needed")
+    if x.dtype != torch.uint8:
+        if not x.is_floating_point():
+            raise InputError(f"evaluate: x is {x.dtype}; float in [0, 1] or uint8 is needed")
+        if not (x.min() >= 0 and x.max() <= 1):  # NaN too
+            raise InputError(f"evaluate: x spans [{x.min():g}, {x.max():g}]; it must lie in [0, 1], before any normalisation")
+    with borrowed(model, "eval"), torch.no_grad():
+        try:
+            logits = model(inputs(torch.arange(min(2, len(y)), device=y.device)))
+        except (RuntimeError, ValueError) as error:
+            first = str(error).splitlines()[0]
+            raise InputError(f"evaluate: the model can't take inputs {[len(x), *x.shape[1:]]} of {x.dtype}: {first}") from error
+    if not isinstance(logits, Tensor) or logits.dim() != 2 or logits.shape[1] < 2:
+        shape = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise InputError(f"evaluate: the model returns {shape}; logits [N, C] of at least two classes are needed")
+    if not logits.isfinite().all():
+        raise InputError("evaluate: the model's logits hold NaN or infinity; its weights may be broken")
+    low, high = int(y.min()), int(y.max())
+    if low < 0 or high >= logits.shape[1]:
+        raise InputError(f"evaluate: labels span {low} to {high} but the model tells {logits.shape[1]} classes apart")
+
+
+@dataclass
+class _Run:
+    model: Callable[[Tensor], Tensor]
+    inputs: Callable[[Tensor], Tensor]
+    y: Tensor
+    settings: Settings
+    hooks: Hooks
+
+    def natural(self) -> Stage:
+        if "natural" in self.hooks.known:
+            return self.hooks.known["natural"]
+        (stage,) = cascade(self.model, self.inputs, self.y, {}, batch_size=self.settings.batch_size, on_stage=self.hooks.on_stage)
+        return stage
+
+    def after(self, robust: Tensor, name: str, attack: Attack) -> Stage:
+        """The attack on those samples only."""
+        if name in self.hooks.known:
+            return self.hooks.known[name]
+        return cascade(
+            self.model,
+            self.inputs,
+            self.y,
+            {name: attack},
+            batch_size=self.settings.batch_size,
+            seed=self.settings.seed,
+            done=[Stage("before", len(self.y), robust, 0, 0.0)],
+            on_stage=self.hooks.on_stage,
+            on_progress=self.hooks.on_progress,
+        )[-1]
+
+
+def _result(stage: Stage) -> Result:
+    from scipy.stats import binomtest
+
+    right, total = int(stage.robust.sum()), len(stage.robust)
+    low, high = binomtest(right, total).proportion_ci(0.95, "wilson")
+    return Result(right / total, [float(low), float(high)], stage.tried, stage.broken, stage.seconds)
+
+
+def _warnings(
+    model: Callable[[Tensor], Tensor],
+    inputs: Callable[[Tensor], Tensor],
+    y: Tensor,
+    eps: float,
+    norm: str,
+    settings: Settings,
+    stages: list[Stage],
+) -> list[str]:
+    if not settings.masking:
+        return []
+    drawn = torch.randperm(len(y), generator=torch.Generator().manual_seed(settings.seed))[:PROBED].sort().values.to(y.device)
+    found = gradient_masking(model, inputs(drawn), y[drawn], eps, norm=norm, seed=settings.seed)
+    square = black_box_found(stages)
+    return found if square is None else [*(w for w in found if not w.startswith("Square")), square]

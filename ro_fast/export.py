@@ -1,0 +1,141 @@
+"""``ro-fast export``: a checkpoint as model.safetensors with a model card, for those who don't have the run."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ro_fast import __version__, checkpoint
+from ro_fast.config import ExportConfig
+from ro_fast.errors import InputError
+from ro_fast.evaluate_checkpoint import default_name
+from ro_fast.trained import Trained, checkpoints_in, load_trained, read
+
+
+def export(config: ExportConfig) -> Path:
+    """Writes ``model.safetensors``, ``config.yaml`` and ``README.md``, the model card, and returns the folder.
+
+    Of a run's folder best.pt is taken. An evaluation is added to the card where ``evaluation=`` names one, or where
+    ``ro-fast evaluate`` left one in its usual place.
+
+    Raises:
+        InputError: on a checkpoint or data that don't fit, a folder that can't be written, or without safetensors.
+    """
+    try:
+        from safetensors.torch import save
+    except ImportError as error:
+        raise InputError("export needs safetensors: pip install 'ro_fast[export]'") from error
+    if not config.checkpoint:
+        raise InputError("checkpoint= is not given; a run's folder, or its best.pt or last.pt, is needed")
+    path = checkpoints_in(Path(config.checkpoint))[0]
+    trained = load_trained(read(path), torch.device("cpu"), config.data, config.model)
+    out = Path(config.out or Path("outputs") / "export" / default_name(path))
+    about = {
+        "model": dataclasses.asdict(trained.model_config),
+        "image_shape": list(trained.data.image_shape),
+        "num_classes": trained.data.num_classes,
+    }
+    weights = {key: value.contiguous() for key, value in trained.stored.weights.items()}
+    content = save(weights, {"format": "pt", "ro_fast": json.dumps(about)})
+    card = model_card(trained, _metrics(path), _evaluation(config, path))
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        checkpoint.write_atomically(out / "model.safetensors", lambda file: file.write(content))
+        checkpoint.write_text(out / "README.md", card)
+        beside = path.parent / "config.yaml"
+        if beside.exists() and beside.resolve() != (out / "config.yaml").resolve():
+            checkpoint.write_text(out / "config.yaml", beside.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"out={out} can't be written ({error.strerror or error}); choose another out=") from error
+    return out
+
+
+def model_card(trained: Trained, metrics: list[dict[str, Any]], evaluation: dict[str, Any] | None) -> str:
+    """The card in Markdown, from what is known; what isn't is said to be unknown."""
+    run, data, model = trained.stored.config, trained.data, trained.model_config
+    trainer, attack, method = (run.get(key, {}) for key in ("trainer", "attack", "method"))
+    noise = f", {trained.data_config.label_noise:.0%} of its labels redrawn" if trained.data_config.label_noise else ""
+    steps = attack.get("steps", "an unknown number of")
+    budget = f"{trained.norm} ε = {trained.eps:.4g}"
+    parameters = sum(p.numel() for p in trained.model.parameters())
+    lines = [
+        f"# {model.name} trained on {data.name}, {budget}",
+        "",
+        f"* **Model**: {model.name} (width {model.width}), {parameters} parameters; inputs "
+        f"{list(data.image_shape)} in [0, 1], normalised inside; {data.num_classes} logits.",
+        f"* **Data**: {data.name}, {len(data.y_train)} training images{noise}, {len(data.y_val)} to choose the epoch, "
+        f"{len(data.y_test)} test images.",
+        f"* **Training**: method {method.get('name', 'unknown')}; PGD of {steps} steps inside, {budget}; "
+        f"{trainer.get('epochs', 'unknown')} epochs planned, these weights are after {trained.stored.epoch or 'unknown'}; "
+        f"seed {run.get('seed', 'unknown')}; ro_fast {__version__}.",
+        "",
+        *_measured(trained, metrics),
+        *_evaluated(evaluation),
+        "## Limits",
+        "",
+        f"* Robustness is claimed for perturbations up to {budget} of such images only: not for other data, "
+        "norms or radii, and not as proof; attacks give upper bounds.",
+        "* Robust test accuracy of the training run is that of its own PGD's last iterate, which is weaker than the cascade.",
+        "* Code that changes what the network sees (resizing, other ranges) changes these figures.",
+        "",
+        "## Load",
+        "",
+        "```python",
+        "from ro_fast import load_model",
+        "",
+        'model = load_model("model.safetensors")  # pip install "ro_fast[export]"; inputs in [0, 1], returns logits',
+        "```",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _measured(trained: Trained, metrics: list[dict[str, Any]]) -> list[str]:
+    if not metrics:
+        return ["No metrics of the training run were beside the checkpoint.", ""]
+    own = None if trained.stored.epoch is None else trained.stored.epoch - 1
+    picked = {"these weights": [line for line in metrics if line["epoch"] == own], "the run's last epoch": metrics[-1:]}
+    rows = ["| test accuracy | epoch | natural | robust (training's PGD) |", "|---|---|---|---|"]
+    rows += [
+        f"| {name} | {line['epoch']} | {line['test_acc']:.4f} | {line['test_robust_acc']:.4f} |"
+        for name, lines in picked.items()
+        for line in lines
+    ]
+    return [*rows, ""]
+
+
+def _evaluated(evaluation: dict[str, Any] | None) -> list[str]:
+    if evaluation is None:
+        return ["Not evaluated by more than its own training attack: `ro-fast evaluate` does that.", ""]
+    rows = {"natural": evaluation["natural"], "PGD": evaluation["pgd"], "CW": evaluation["cw"], **evaluation["cascade"]}
+    where = f"{evaluation['samples']} test images, {evaluation['norm']} ε = {evaluation['eps']:.4g}"
+    lines = [f"| evaluation on {where} | accuracy | 95 % interval |", "|---|---|---|"]
+    lines += [f"| {name} | {r['acc']:.4f} | {r['ci95'][0]:.4f} to {r['ci95'][1]:.4f} |" for name, r in rows.items()]
+    warnings = [f"* Warning: {warning}" for warning in evaluation["warnings"]]
+    return [*lines, "", evaluation["note"], "", *warnings, *([""] if warnings else [])]
+
+
+def _metrics(path: Path) -> list[dict[str, Any]]:
+    file = path.parent / "metrics.jsonl"
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
+
+
+def _evaluation(config: ExportConfig, path: Path) -> dict[str, Any] | None:
+    """This checkpoint's part of an evaluation: of the file that is named, else of where ``evaluate`` would have written it."""
+    if config.evaluation is not None:
+        files = [Path(config.evaluation)]
+        if not files[0].is_file():
+            raise InputError(f"evaluation={config.evaluation} does not exist; an evaluation.json is needed")
+    else:
+        folder = Path("outputs") / "evaluate"
+        files = [folder / default_name(place) / "evaluation.json" for place in (path, path.parent)]
+    for file in files:
+        if file.is_file():
+            models = json.loads(file.read_text(encoding="utf-8"))["models"]
+            if path.stem in models:
+                return models[path.stem]
+    return None
