@@ -34,7 +34,7 @@ def small(out: Path, **changes: object) -> TrainConfig:
 
 
 def without_seconds(history: list[dict]) -> list[dict]:
-    return [{key: value for key, value in line.items() if key not in ("seconds", "peak_mb")} for line in history]
+    return [{key: value for key, value in line.items() if key not in ("seconds", "train_seconds", "peak_mb")} for line in history]
 
 
 # -- the published loop ------------------------------------------------------------------------------------------------

@@ -26,6 +26,8 @@ class ImageData:
     num_classes: int
     scale: float = 1.0  # the stored value that means 1.0
     redrawn: Tensor | None = None  # bool [N_train]: labels drawn anew, a few of them onto the class they had
+    x_extra: Tensor | None = None  # more training images, which have labels of their own or get pseudo-labels
+    y_extra: Tensor | None = None
 
     @property
     def image_shape(self) -> tuple[int, ...]:
