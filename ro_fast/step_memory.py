@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import torch
@@ -32,7 +35,7 @@ def step_memory_mb(run: Run) -> float:
         return (standing + torch.cuda.max_memory_allocated(run.device) - before) / 2**20
     from torch.profiler import ProfilerActivity, profile
 
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
+    with _without_stderr(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
         _one_step(run, index)
     events = [e for e in watched.profiler.kineto_results.events() if e.name() == "[memory]"]
     now = most = 0
@@ -40,6 +43,19 @@ def step_memory_mb(run: Run) -> float:
         now += event.nbytes()
         most = max(most, now)
     return (standing + most) / 2**20
+
+
+@contextlib.contextmanager
+def _without_stderr() -> Iterator[None]:
+    """The profiler's library announces itself there, whatever its log level, which would tear the progress display."""
+    kept = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _one_step(run: Run, index: torch.Tensor) -> None:

@@ -28,9 +28,9 @@ FIGURES: dict[str, tuple[Callable[..., Any], str]] = {
     ),
     "gain_cost": (
         draw_gain_cost,
-        "Mitigations in the order of the ranking. Left: gain in last robust accuracy over the arm each is held against, the mean with "
-        "its 95 % interval over seeds. Right: training work in floating-point operations (diamond) and training time on this "
-        "machine (bar), teachers included, as multiples of that arm's.",
+        "Mitigations in the order of the ranking. Left: gain in last robust accuracy over the arm each is held against, the "
+        "mean with its 95 % interval over seeds. Right: training work in floating-point operations (diamond) and training time "
+        "on this machine (bar), teachers included, as multiples of that arm's.",
     ),
     "small_loss_share": (
         draw_small_loss_share,
