@@ -65,10 +65,6 @@ def _entry(arm: Mapping[str, Any], arms: Mapping[str, Any], rules: Mapping[str, 
     differences = {metric: paired_difference(*_pair(a, b, shared, metric)) for metric in GAINS}
     gain, natural = differences[rules["gain"]], differences["last_natural_acc"]
     cost = {name: _ratio(a, b, shared, name) for name in COSTS if all(_number(s, name) for s in (*a.values(), *b.values()))}
-    final = {}
-    for state in ("best", "last"):
-        kinds = list(a[shared[0]].get("final", {}).get(state, {}))
-        final[state] = {kind: mean_ci95([a[seed]["final"][state][kind] for seed in shared]) for kind in kinds}
     verdict, score = OPEN, None
     if gain["ci95"] is not None and rules["cost"] in cost:
         score = gain["ci95"][0] / cost[rules["cost"]]["mean"]
@@ -84,12 +80,23 @@ def _entry(arm: Mapping[str, Any], arms: Mapping[str, Any], rules: Mapping[str, 
         "gain": gain,
         "gap": differences["ro_gap"],
         "natural": natural,
-        "final": final,
+        "final": final_means(arm["seeds"]),
         "cost": cost,
         "score": score,
         "p": p,
         "p_corrected": None,
         "verdict": verdict,
+    }
+
+
+def final_means(seeds: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Means over an arm's seeds, with intervals, of what its runs were scored with: state -> attack -> mean_ci95; {} unscored."""
+    if not all("final" in seed for seed in seeds):
+        return {}
+    states = {state: scores for state, scores in seeds[0]["final"].items() if isinstance(scores, dict)}
+    return {
+        state: {kind: mean_ci95([seed["final"][state][kind] for seed in seeds]) for kind in scores}
+        for state, scores in states.items()
     }
 
 

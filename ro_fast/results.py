@@ -12,7 +12,7 @@ from ro_fast.claims import finding_of_claims, finding_of_study, judge
 from ro_fast.config import AblateConfig, SuiteConfig
 from ro_fast.environment import choose_device, environment
 from ro_fast.plan import Branch, arms_of, data_of, fork_epoch, parts_of
-from ro_fast.ranking import finding_of_ranking, rank
+from ro_fast.ranking import final_means, finding_of_ranking, rank
 from ro_fast.samples import summarise_samples
 from ro_fast.statistics import summarise_arm, summarise_run
 from ro_fast.verdict import compare_arms, write_finding
@@ -28,7 +28,8 @@ def collect(config: AblateConfig, branches: list[Branch], wall_seconds: float) -
         seeds = [_summary(branch, curves[arm.name][branch.seed]) for branch in runs]
         axis = {} if arm.x is None else {"x": arm.x}
         about = {"name": arm.name, "role": arm.role, "factor": arm.factor, "fork_epoch": runs[0].fork, **axis}
-        arms.append({**about, "seeds": seeds, **summarise_arm(seeds)})
+        final = final_means(seeds)
+        arms.append({**about, "seeds": seeds, **summarise_arm(seeds), **({"final": final} if final else {})})
     prefixes = {branch.prefix.out: branch.fork for branch in branches}
     judged = judge({part.name: part.claims for part in parts}, arms, curves)
     results: dict[str, Any] = {
@@ -49,7 +50,8 @@ def collect(config: AblateConfig, branches: list[Branch], wall_seconds: float) -
     if suite.parts:
         claims = [claim for part in told for claim in part["claims"]]
         return results | {"parts": told, "claims": claims, "finding": finding_of_study(told, config.data.name)}
-    return results | {key: told[0][key] for key in ("x_label", "figures", "rules", "ranking", "claims", "finding")}
+    own = ("x_label", "figures", "rules", "ranking", "ranking_rules", "claims", "finding")
+    return results | {key: told[0][key] for key in own}
 
 
 def _part_results(
@@ -72,6 +74,7 @@ def _part_results(
         "fork_epoch": fork_epoch(part.fork, config.trainer.epochs),
         "rules": part.rules,
         "ranking": ranking,
+        "ranking_rules": part.ranking,
         "claims": claims,
         "finding": finding,
     }

@@ -84,7 +84,8 @@ def test_mart_is_the_definition() -> None:
     rival = adversarial.scatter(1, ours.y[:, None], -1).amax(1)
     kl = (natural * (natural.log() - adversarial.log())).sum(1)
     doubt = 1 - natural.gather(1, ours.y[:, None]).squeeze(1)
-    torch.testing.assert_close(g, gradients(theirs, (-own.log() - (1 - rival).log() + 5 * kl * doubt).mean()), rtol=1e-4, atol=1e-6)
+    truth = gradients(theirs, (-own.log() - (1 - rival).log() + 5 * kl * doubt).mean())
+    torch.testing.assert_close(g, truth, rtol=1e-4, atol=1e-6)
 
 
 # -- weights of samples ------------------------------------------------------------------------------------------------
@@ -368,7 +369,7 @@ def test_more_data(tmp_path: Path) -> None:
     joined = gather(small(tmp_path), given, torch.device("cpu"))
     assert len(joined.data.y_train) == 230 and torch.equal(joined.data.y_train[200:], whole.y_train[:30]) and not joined.costs
     np.savez(tmp_path / "wrong.npz", x=np.zeros((3, 1, 9, 9), np.float32))
-    for name, words in (("wrong.npz", r"an image is \[1, 9, 9\] but a training image \[1, 8, 8\]"), ("none.npz", "does not exist")):
+    for name, words in (("wrong.npz", r"an image is \[1, 9, 9\] but a training image \[1, 8, 8\]"), ("none.npz", "not exist")):
         with pytest.raises(InputError, match=words):
             load_data(small(tmp_path, data__extra=str(tmp_path / name)).data)
 

@@ -15,7 +15,7 @@ from ro_fast.report.gallery import FIGURES, save_figures
 from ro_fast.verdict import BASELINE, compare_arms, interval, points, write_finding
 
 DEFAULT_FIGURES = ("curves", "gap", "small_loss_share")
-_OF_A_PART = ("suite", "question", "fork_epoch", "x_label", "rules", "ranking", "claims", "finding", "figures")
+_OF_A_PART = ("suite", "question", "fork_epoch", "x_label", "rules", "ranking", "ranking_rules", "claims", "finding", "figures")
 
 
 def build_report(run_dir: Path) -> Path:
