@@ -25,6 +25,8 @@ class DataConfig:
     label_noise: float = 0.0  # share of training labels redrawn uniformly over all classes
     eps: float = 8 / 255  # the L∞ radius that is customary for these images
     augment: str = "none"  # "none" | "crop" | "crop_flip": reflect-pad by 4 and crop, and flip left-right
+    extra: str | None = None  # npz file of more training images: x as x_train, and y; without y they get pseudo-labels
+    unlabelled: float = 0.0  # share of the training images whose labels are set aside: they get pseudo-labels
     seed: int = 0  # draws subsets, the validation split and redrawn labels; not the run's seed
     download: bool = False  # let torchvision fetch what is missing
     skip_bad: bool = False  # folder: leave out image files that cannot be read, instead of refusing them
@@ -80,6 +82,7 @@ class TrainerConfig:
     eval_steps: int | None = None  # PGD steps of validation and test; None: as many as in training
     eval_batch_size: int = 512
     stop_after: int | None = None  # end after this many epochs of the schedule; None: all of them
+    early_stop: str = "none"  # "none" | "ro": end at the alarm of ro_fast/overfitting.py, judged on validation
     log: list[str] = field(default_factory=list)  # "tensorboard", "wandb" (offline): metrics there too, in the run's folder
 
 
@@ -99,7 +102,7 @@ class TrainConfig:
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     attack: AttackConfig = field(default_factory=AttackConfig)
-    method: dict[str, Any] = field(default_factory=lambda: {"name": "baseline"})  # name, start_epoch and the method's own options
+    method: dict[str, Any] = field(default_factory=lambda: {"name": "baseline"})  # name, start_epoch, options: configs/method/
     small_loss: SmallLossConfig = field(default_factory=SmallLossConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     features: FeaturesConfig = field(default_factory=FeaturesConfig)
@@ -107,6 +110,7 @@ class TrainConfig:
     device: str = "auto"  # "auto" | "cpu" | "cuda"
     precision: str = "fp32"  # "fp32" | "bf16": autocast of forward and input gradient
     threads: int | None = None  # CPU threads of one run; None: torch's own choice
+    teachers: str = "outputs/teachers"  # where teachers are kept, for any run that asks for the same
     out: str = "outputs/train/run"
 
 
@@ -135,6 +139,8 @@ class SuiteConfig:
     figures: list[str] = field(default_factory=lambda: ["curves", "gap", "small_loss_share"])  # ro_fast/report/gallery.py
     rules: dict[str, Any] = field(default_factory=dict)  # the verdict's on factors, fixed beforehand
     claims: list[dict[str, Any]] = field(default_factory=list)  # what the suite tests, fixed beforehand: ro_fast/claims.py
+    final_steps: int | None = None  # PGD steps that best.pt and last.pt are scored with at the end; None: they are not
+    ranking: dict[str, Any] = field(default_factory=dict)  # of mitigations by gain and cost: ro_fast/ranking.py
     parts: dict[str, SuiteConfig] = field(default_factory=dict)  # suites that are run as one; arms of one name are one arm
 
 

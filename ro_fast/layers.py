@@ -22,13 +22,14 @@ class FeatureReader:
     Args:
         model: a network that ends in a linear layer.
         layers: names; None for all there are.
+        detach: False keeps the graph of the features.
 
     Raises:
         InputError: on a layer that does not exist; the message lists those that do.
     """
 
-    def __init__(self, model: nn.Module, layers: Sequence[str] | None = None) -> None:
-        self.model = model
+    def __init__(self, model: nn.Module, layers: Sequence[str] | None = None, detach: bool = True) -> None:
+        self.model, self._detach = model, detach
         head, stages = _parts(model)
         known = [*stages, PENULTIMATE]
         self.layers = known if layers is None else list(layers)
@@ -44,7 +45,7 @@ class FeatureReader:
 
         def keep(name: str, t: Tensor) -> None:
             pooled = t.flatten(2).mean(2) if t.dim() > 2 else t
-            found[name] = pooled.detach().to(torch.promote_types(pooled.dtype, torch.float32))
+            found[name] = (pooled.detach() if self._detach else pooled).to(torch.promote_types(pooled.dtype, torch.float32))
 
         hooks = [
             module.register_forward_hook(lambda module, args, out, name=name: keep(name, out))

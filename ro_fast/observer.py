@@ -43,6 +43,12 @@ class FeatureObserver:
         """Whether this epoch is to be looked at: every so many, and the last."""
         return epoch % self.every == 0 or epoch == last
 
+    def look_at(self, model: nn.Module) -> FeatureReader:
+        """A reader of this model's features: the one that is scored need not be the one that is trained."""
+        if model is not self.reader.model:
+            self.reader = FeatureReader(model, self.reader.layers)
+        return self.reader
+
     def measured(self, train: Features, test: Features) -> dict[str, Any]:
         """From features of the training subset and of all test images, kind -> layer -> [N, D]: what a line of metrics holds.
 

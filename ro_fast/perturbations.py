@@ -45,7 +45,7 @@ def compare_checkpoints(config: TrainConfig, fork: Path, data: ImageData) -> Non
         "train": (run.inputs(run.data.x_train[train]), run.data.y_train[train]),
         "test": (run.inputs(run.data.x_test[test]), run.data.y_test[test]),
     }
-    models = {name: run.model for name, run in runs.items()}
+    models = {name: run.judged for name, run in runs.items()}
     found = compare_perturbations(models, sets, run.eval_attack, data.num_classes)
     checkpoint.write_text(path, json.dumps(found, indent=1))
 

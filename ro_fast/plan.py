@@ -15,6 +15,7 @@ from ro_fast.data import ImageData, load_data
 from ro_fast.environment import choose_device, environment
 from ro_fast.errors import InputError
 from ro_fast.methods import baseline_of
+from ro_fast.ranking import check_ranking
 from ro_fast.report.gallery import FIGURES
 
 
@@ -27,6 +28,7 @@ class Branch:
     fork: int  # epochs of the prefix
     config: TrainConfig  # of the arm's run
     prefix: TrainConfig  # of the common run, its out named by content
+    final_steps: int | None = None  # PGD steps that the finished run is scored with
 
     @property
     def own_epochs(self) -> int:
@@ -93,6 +95,7 @@ def plan(config: AblateConfig) -> list[Branch]:
     arms = arms_of(config.suite)
     for part in parts_of(config.suite):
         check_claims(part.name, part.claims, [arm.name for arm in part.arms])
+        check_ranking(part.name, part.ranking, [arm.name for arm in part.arms])
         unknown = [name for name in part.figures if name not in FIGURES]
         if unknown:
             raise InputError(f"suite '{part.name}': figure '{unknown[0]}' is unknown; there are: {', '.join(FIGURES)}")
@@ -109,15 +112,27 @@ def plan(config: AblateConfig) -> list[Branch]:
             run.method["start_epoch"] = fork
             run.out = str(Path(config.out) / "runs" / arm.name / f"seed{seed}")
             trainer.check(run)
-            branches.append(Branch(arm, seed, fork, run, _prefix_of(run, fork, Path(config.prefixes))))
+            prefix = _prefix_of(run, fork, Path(config.prefixes))
+            branches.append(Branch(arm, seed, fork, run, prefix, _final_steps(config.suite)))
     return branches
+
+
+def _final_steps(suite: SuiteConfig) -> int | None:
+    """What any part asks for; the most of them."""
+    asked = [part.final_steps for part in (suite, *parts_of(suite)) if part.final_steps is not None]
+    if any(steps < 1 for steps in asked):
+        raise InputError(f"suite '{suite.name}': final_steps = {min(asked)} should be at least 1")
+    return max(asked, default=None)
 
 
 def _prefix_of(run: TrainConfig, fork: int, folder: Path) -> TrainConfig:
     prefix = changed(run, {"method": baseline_of(run.method), "trainer.stop_after": fork, "trainer.log": [], "out": ""})
     device = choose_device(run.device)
     name = checkpoint.digest(
-        checkpoint.flat(prefix), data_of(run).fingerprint(), environment(device), torch.get_default_dtype().__repr__()
+        checkpoint.flat(changed(prefix, {"teachers": "", "data.extra": None})),
+        data_of(run).fingerprint(),
+        environment(device),
+        torch.get_default_dtype().__repr__(),
     )
     return changed(prefix, {"out": str(folder / name)})
 

@@ -21,6 +21,7 @@ class EpochDone:
     epochs: int
     test_robust_acc: float
     test_acc: float
+    notice: str = ""  # what the run has to tell besides, such as an alarm
 
 
 Listener = Callable[[EpochDone], None]
@@ -79,6 +80,8 @@ class Progress:
     def __call__(self, event: EpochDone) -> None:
         """Takes one epoch's news."""
         self.done += 1
+        if event.notice:
+            print(f"ro_fast: {event.notice}", file=sys.stderr, flush=True)
         note = f"robust {event.test_robust_acc:.3f}, natural {event.test_acc:.3f}"
         name = f"{event.arm}, seed {event.seed}"
         if self._bars is None:

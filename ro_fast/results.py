@@ -12,6 +12,7 @@ from ro_fast.claims import finding_of_claims, finding_of_study, judge
 from ro_fast.config import AblateConfig, SuiteConfig
 from ro_fast.environment import choose_device, environment
 from ro_fast.plan import Branch, arms_of, data_of, fork_epoch, parts_of
+from ro_fast.ranking import final_means, finding_of_ranking, rank
 from ro_fast.samples import summarise_samples
 from ro_fast.statistics import summarise_arm, summarise_run
 from ro_fast.verdict import compare_arms, write_finding
@@ -27,7 +28,8 @@ def collect(config: AblateConfig, branches: list[Branch], wall_seconds: float) -
         seeds = [_summary(branch, curves[arm.name][branch.seed]) for branch in runs]
         axis = {} if arm.x is None else {"x": arm.x}
         about = {"name": arm.name, "role": arm.role, "factor": arm.factor, "fork_epoch": runs[0].fork, **axis}
-        arms.append({**about, "seeds": seeds, **summarise_arm(seeds)})
+        final = final_means(seeds)
+        arms.append({**about, "seeds": seeds, **summarise_arm(seeds), **({"final": final} if final else {})})
     prefixes = {branch.prefix.out: branch.fork for branch in branches}
     judged = judge({part.name: part.claims for part in parts}, arms, curves)
     results: dict[str, Any] = {
@@ -48,7 +50,8 @@ def collect(config: AblateConfig, branches: list[Branch], wall_seconds: float) -
     if suite.parts:
         claims = [claim for part in told for claim in part["claims"]]
         return results | {"parts": told, "claims": claims, "finding": finding_of_study(told, config.data.name)}
-    return results | {key: told[0][key] for key in ("x_label", "figures", "rules", "claims", "finding")}
+    own = ("x_label", "figures", "rules", "ranking", "ranking_rules", "claims", "finding")
+    return results | {key: told[0][key] for key in own}
 
 
 def _part_results(
@@ -57,7 +60,11 @@ def _part_results(
     """What one question came to: its arms in its own order, claims and finding."""
     by_name = {arm["name"]: arm for arm in arms}
     own = [{**by_name[arm.name], "role": arm.role, "factor": arm.factor} for arm in part.arms]
-    finding = write_finding({"data": config.data.name, "arms": own}, part.rules) if part.rules else finding_of_claims(claims)
+    ranking = rank(own, part.ranking) if part.ranking else None
+    if part.rules:
+        finding = write_finding({"data": config.data.name, "arms": own}, part.rules)
+    else:
+        finding = finding_of_ranking(ranking, config.data.name) if ranking else finding_of_claims(claims)
     return {
         "suite": part.name,
         "question": part.question,
@@ -66,6 +73,8 @@ def _part_results(
         "figures": part.figures,
         "fork_epoch": fork_epoch(part.fork, config.trainer.epochs),
         "rules": part.rules,
+        "ranking": ranking,
+        "ranking_rules": part.ranking,
         "claims": claims,
         "finding": finding,
     }
@@ -78,14 +87,31 @@ def _metrics(branch: Branch) -> list[dict[str, Any]]:
 
 def _summary(branch: Branch, metrics: list[dict[str, Any]]) -> dict[str, Any]:
     folder = Path(branch.config.out)
-    compared = folder / "perturbations.json"
-    perturbations = {"perturbations": json.loads(compared.read_text(encoding="utf-8"))} if compared.exists() else {}
+    compared = _read(folder / "perturbations.json")
+    perturbations = {"perturbations": compared} if compared else {}
+    data = data_of(branch.config)
+    helpers = _read(folder / "teachers.json") or {}
+    scores = _read(folder / "scores.json")
+
+    def whole(cost: str) -> float:
+        """Of the run and of the teachers it needed, whether or not they were shared with another."""
+        return sum(line[cost] for line in metrics) + sum(teacher[cost] for teacher in helpers.values())
+
     return {
         "seed": branch.seed,
         **summarise_run(metrics),
-        **summarise_samples(folder / "samples.npz", data_of(branch.config).redrawn),
+        # With extra images, samples are no longer those whose labels are known to be redrawn.
+        **summarise_samples(folder / "samples.npz", data.redrawn if data.x_extra is None else None),
         **perturbations,
+        **({"final": scores} if scores else {}),
+        **({"teachers": helpers} if helpers else {}),
         "seconds": sum(line["seconds"] for line in metrics),
-        "gflop": sum(line["gflop"] for line in metrics),
+        "train_seconds": whole("train_seconds"),
+        "gflop": whole("gflop"),
         "peak_mb": max(line["peak_mb"] for line in metrics),
     }
+
+
+def _read(path: Path) -> Any:
+    """What a JSON file holds, None where there is none."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None

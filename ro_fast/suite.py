@@ -24,6 +24,7 @@ from ro_fast import checkpoint, trainer
 from ro_fast.config import AblateConfig
 from ro_fast.environment import choose_device, keep_freed_memory, use_threads
 from ro_fast.errors import InputError
+from ro_fast.final_scores import write_final_scores
 from ro_fast.perturbations import compare_checkpoints
 from ro_fast.plan import Branch, data_of, plan
 from ro_fast.progress import EpochDone, Listener, show_notices
@@ -90,10 +91,13 @@ def _train_arm(branch: Branch, listener: Listener | None) -> None:
     trainer.train(branch.config, _named(branch.arm.name, listener), prefix, data)
     if prefix is not None and branch.config.features.every:
         compare_checkpoints(branch.config, prefix, data)
+    if branch.final_steps is not None:
+        write_final_scores(branch.config, data, branch.final_steps)
 
 
 def _named(arm: str, listener: Listener | None) -> Listener | None:
-    return None if listener is None else lambda event: listener(dataclasses.replace(event, arm=arm))
+    # A suite's report tells which arms overfit; alarms of every seed would only bury its progress.
+    return None if listener is None else lambda event: listener(dataclasses.replace(event, arm=arm, notice=""))
 
 
 def _epochs_done(run: Path) -> int:

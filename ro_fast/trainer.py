@@ -19,9 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from ro_fast import checkpoint
-from ro_fast.attacks import PGD
-from ro_fast.config import AttackConfig, TrainConfig, to_yaml
+from ro_fast.averaging import build_averaging
+from ro_fast.config import TrainConfig, to_yaml
 from ro_fast.data import ImageData, augment, load_data
+from ro_fast.early_stop import EarlyStop
 from ro_fast.environment import choose_device, environment, peak_memory_mb, use_threads
 from ro_fast.errors import InputError, WorkError
 from ro_fast.evaluate import Scores, evaluate
@@ -29,17 +30,34 @@ from ro_fast.flops import forward_flops
 from ro_fast.folder import alone_in, saving, writing
 from ro_fast.fork_memory import ForkMemory
 from ro_fast.layers import FeatureReader
-from ro_fast.logging_backends import check_logs, logged
-from ro_fast.methods import Method, Remembered, Step, baseline_of, build_method, build_objective, remembers, small_loss_mask
+from ro_fast.logging_backends import logged
+from ro_fast.methods import (
+    Kept,
+    Method,
+    Remembered,
+    Step,
+    baseline_of,
+    build_method,
+    build_objective,
+    build_weight_perturbation,
+    remembers,
+    small_loss_mask,
+)
 from ro_fast.methods.step import Work
 from ro_fast.models import build_model
 from ro_fast.observer import FeatureObserver
 from ro_fast.progress import EpochDone, Listener
+from ro_fast.run_check import build_attack, check
+from ro_fast.sample_weights import weights_of
 from ro_fast.samples import SampleHistory
 from ro_fast.schedules import piecewise
+from ro_fast.teachers import gather
+
+__all__ = ["Best", "Run", "build_attack", "check", "train"]
 
 _STREAMS = ("order", "augment", "noise", "method")  # each kind of randomness has a generator of its own
-_NOT_OF_THE_RUN = ("out", "device", "data.path", "trainer.log")  # what changes no digit
+# Where things lie, and what is told of it, is not what a run is.
+_NOT_OF_THE_RUN = ("out", "device", "data.path", "data.extra", "teachers", "trainer.log")
 
 
 def train(
@@ -65,46 +83,15 @@ def train(
     use_threads(config.threads)
     check(config)
     device = choose_device(config.device)
-    run = Run(config, (data or load_data(config.data)).to(device), device)
+    helped = gather(config, (data or load_data(config.data)), device)
+    run = Run(config, helped.data.to(device), device, helped.teachers)
     with alone_in(run.folder):
         run.open(prefix)
+        if helped.costs:
+            checkpoint.write_text(run.folder / "teachers.json", json.dumps(helped.costs, indent=1))
         with logged(config, run.history, listener) as told:
             run.finish(told)
     return run.history
-
-
-def check(config: TrainConfig) -> None:
-    """Raises InputError, naming the key, where a value can't be trained with."""
-    t = config.trainer
-    for key, value, least in (
-        ("trainer.epochs", t.epochs, 1),
-        ("trainer.batch_size", t.batch_size, 1),
-        ("trainer.eval_batch_size", t.eval_batch_size, 1),
-        ("trainer.eval_steps", 1 if t.eval_steps is None else t.eval_steps, 1),
-    ):
-        if value < least:
-            raise InputError(f"{key} = {value} should be at least {least}")
-    if not t.lr > 0:
-        raise InputError(f"trainer.lr = {t.lr:g} should be above 0")
-    if config.precision not in ("fp32", "bf16"):
-        raise InputError(f"precision '{config.precision}' is unknown; there are: fp32, bf16")
-    if config.small_loss.unit not in ("loss", "ln_c", "quantile"):
-        raise InputError(f"small_loss.unit '{config.small_loss.unit}' is unknown; there are: loss, ln_c, quantile")
-    if config.small_loss.unit == "quantile" and not 0 <= config.small_loss.value <= 1:
-        raise InputError(f"small_loss.value = {config.small_loss.value:g} should lie in [0, 1] where the unit is quantile")
-    check_logs(t.log)
-    build_method(config.method)
-    build_attack(config.attack, config.data.eps)
-
-
-def build_attack(config: AttackConfig, data_eps: float, generator: torch.Generator | None = None) -> PGD:
-    """Returns the training attack; the radius falls back to the data's own and the step to a quarter of the radius."""
-    eps = data_eps if config.eps is None else config.eps
-    values = dataclasses.asdict(config) | {"eps": eps, "alpha": eps / 4 if config.alpha is None else config.alpha}
-    try:
-        return PGD(**values, generator=generator)
-    except ValueError as error:
-        raise InputError(f"attack: {error}") from error
 
 
 @dataclass
@@ -118,7 +105,9 @@ class Best:
 class Run:
     """The state of one training run in its folder: model, optimiser, random streams, metrics."""
 
-    def __init__(self, config: TrainConfig, data: ImageData, device: torch.device) -> None:
+    def __init__(
+        self, config: TrainConfig, data: ImageData, device: torch.device, teachers: dict[str, nn.Module] | None = None
+    ) -> None:
         self.config, self.data, self.device = config, data, device
         self.folder = Path(config.out)
         self.identity = {k: v for k, v in checkpoint.flat(config).items() if k not in _NOT_OF_THE_RUN} | {
@@ -133,6 +122,9 @@ class Run:
         self.before: Method = build_method(baseline_of(config.method))
         self.objective = build_objective(config.method)
         self.start_epoch = int(config.method.get("start_epoch", 0))
+        weight = weights_of(config.method["from"], data) if config.method["name"] == "reweight" else None
+        self.kept = Kept(len(data.y_train), data.num_classes, teachers=teachers or {}, weight=weight)
+        self.weights, self.averaging = build_weight_perturbation(config.method), build_averaging(config.method)
         self.attack = build_attack(config.attack, config.data.eps, self.streams["noise"])
         steps = config.trainer.eval_steps or config.attack.steps
         self.eval_attack = dataclasses.replace(self.attack, steps=steps, restarts=1, bn="eval", final_forward=False)
@@ -161,6 +153,11 @@ class Run:
         return model, optimizer
 
     @property
+    def judged(self) -> nn.Module:
+        """The model that is scored: the average of the weights, where there is one."""
+        return self.model if self.averaging is None or self.averaging.model is None else self.averaging.model
+
+    @property
     def channels_last(self) -> bool:
         """Whether images and weights lie channels last: 4-dimensional images, where the config wants it."""
         return self.config.trainer.channels_last and self.data.x_train.dim() == 4
@@ -170,10 +167,12 @@ class Run:
     def finish(self, listener: Listener | None = None) -> None:
         """Trains and scores epoch after epoch, saving each, until the run is done."""
         t = self.config.trainer
-        while self.epoch < (t.stop_after or t.epochs):
+        watched = EarlyStop(t.early_stop, self.history)
+        while self.epoch < (t.stop_after or t.epochs) and not watched.ends:
             start = time.perf_counter()
             self._remember()
             trained = self.train_epoch()
+            train_seconds = time.perf_counter() - start
             val = self.score(self.data.x_val, self.data.y_val)
             reader = self._reader()
             test = self.score(self.data.x_test, self.data.y_test, reader)
@@ -181,18 +180,21 @@ class Run:
                 "epoch": self.epoch,
                 **trained,
                 "val_robust_acc": val.robust_acc,
+                "val_robust_loss": val.robust_loss,
                 "test_acc": test.acc,
                 "test_robust_acc": test.robust_acc,
                 "test_robust_loss": test.robust_loss,
                 **(self._observed(test) if reader is not None else {}),
+                "train_seconds": train_seconds,
                 "seconds": time.perf_counter() - start,
                 "peak_mb": peak_memory_mb(self.device),
             }
             self.epoch += 1
             self._keep(metrics)
+            notice = watched.see(metrics)
             if listener is not None:
                 arm = str(self.config.method["name"])
-                listener(EpochDone(arm, self.config.seed, self.epoch, t.epochs, test.robust_acc, test.acc))
+                listener(EpochDone(arm, self.config.seed, self.epoch, t.epochs, test.robust_acc, test.acc, notice))
         with saving(self.folder, self.epoch):
             self.samples.save(self.folder / "samples.npz")
 
@@ -203,22 +205,12 @@ class Run:
         losses = torch.zeros(len(batches), device=self.device)
         sums = torch.zeros(3, dtype=torch.float64, device=self.device)  # correct, adversarial loss, small-loss samples
         work = Work()
+        if self.averaging is not None:
+            self.averaging.begin(self.model, self.epoch)
         self.model.train()
         for i, index in enumerate(batches):
             lr = piecewise((self.epoch + (i + 1) / len(batches)) / t.epochs, t.lr, t.lr_drops)
-            x, remembered = self._batch(index)
-            step = Step(
-                self.model,
-                self.attack,
-                x,
-                data.y_train[index],
-                self.config.small_loss,
-                work,
-                index=index,
-                objective=self.objective,
-                generator=self.streams["method"],
-                remembered=remembered,
-            )
+            step = self.step(index, work)
             losses[i] = self.train_step(step, lr)
             decision = step.decision
             assert decision is not None, "a method decides before it returns"
@@ -228,6 +220,9 @@ class Run:
             sums[1] += decision.loss.sum()
             sums[2] += decision.small.sum()
         self._check_finite(losses)
+        if self.averaging is not None:
+            every = torch.arange(len(data.y_train), device=self.device).split(t.batch_size)
+            work.forward += self.averaging.after_epoch(self.model, (self.inputs(data.x_train[index]) for index in every))
         correct, adversarial_loss, small = (sums / len(data.y_train)).tolist()
         return {
             "lr": lr,
@@ -237,6 +232,24 @@ class Run:
             "small_loss_share": small,
             "gflop": work.forwards * self.flops / 1e9,
         }
+
+    def step(self, index: Tensor, work: Work) -> Step:
+        """The step on some of the training samples, int64 [N]."""
+        x, remembered = self._batch(index)
+        return Step(
+            self.model,
+            self.attack,
+            x,
+            self.data.y_train[index],
+            self.config.small_loss,
+            work,
+            index=index,
+            objective=self.objective,
+            generator=self.streams["method"],
+            remembered=remembered,
+            kept=self.kept,
+            weights=self.weights if self.epoch >= self.start_epoch else None,
+        )
 
     def _batch(self, index: Tensor) -> tuple[Tensor, Remembered | None]:
         """The inputs of some training samples, augmented, and what they were at the fork, where the method asks for it."""
@@ -273,6 +286,10 @@ class Run:
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
+        if step.weights is not None:
+            step.weights.restore()
+        if self.averaging is not None:
+            self.averaging.after_step(self.model)
         if self.config.trainer.clean_forward:
             with torch.no_grad(), self._autocast():
                 self.model(step.x)
@@ -283,12 +300,14 @@ class Run:
         noise = torch.Generator(self.device).manual_seed(self.config.seed)
         attack = dataclasses.replace(self.eval_attack, generator=noise)
         size = self.config.trainer.eval_batch_size
-        return evaluate(self.model, lambda index: self.inputs(x[index]), y, attack, size, reader)
+        return evaluate(self.judged, lambda index: self.inputs(x[index]), y, attack, size, reader)
 
     def _reader(self) -> FeatureReader | None:
         """Reads features where this epoch's are asked for."""
         last = (self.config.trainer.stop_after or self.config.trainer.epochs) - 1
-        return self.observer.reader if self.observer is not None and self.observer.due(self.epoch, last) else None
+        if self.observer is None or not self.observer.due(self.epoch, last):
+            return None
+        return self.observer.look_at(self.judged)
 
     def _observed(self, test: Scores) -> dict[str, Any]:
         assert self.observer is not None and test.features is not None
@@ -356,10 +375,15 @@ class Run:
 
     def _state(self) -> dict[str, Any]:
         cuda = [torch.cuda.get_rng_state(self.device)] if self.device.type == "cuda" else []
+        averaged = {}
+        if self.averaging is not None:
+            averaged = {"averaging": self.averaging.state(), "trained": self.model.state_dict()}
         return {
             "identity": self.identity,
             "epoch": self.epoch,
-            "model": self.model.state_dict(),
+            "model": self.judged.state_dict(),  # who loads a checkpoint gets what was scored
+            **averaged,
+            "kept": self.kept.state,
             "optimizer": self.optimizer.state_dict(),
             "streams": {name: stream.get_state() for name, stream in self.streams.items()},
             "torch_rng": [torch.get_rng_state(), *cuda],
@@ -370,7 +394,10 @@ class Run:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Takes up a state that lies in last.pt or best.pt."""
-        self.model.load_state_dict(state["model"])
+        self.model.load_state_dict(state.get("trained", state["model"]))
+        if self.averaging is not None and "averaging" in state:  # a prefix has none
+            self.averaging.restore(state["averaging"], self.model, state["model"])
+        self.kept.state = {name: t.to(self.device) for name, t in state["kept"].items()}
         self.optimizer.load_state_dict(state["optimizer"])
         for name, stream in self.streams.items():
             stream.set_state(state["streams"][name])

@@ -39,7 +39,7 @@ def small(folder: Path, out: str = "suite", **changes: object) -> AblateConfig:
 
 def metrics(run: Path) -> list[dict]:
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key not in ("seconds", "peak_mb")} for line in lines]
+    return [{key: value for key, value in line.items() if key not in ("seconds", "train_seconds", "peak_mb")} for line in lines]
 
 
 def runs(folder: Path) -> dict[str, list[dict]]:

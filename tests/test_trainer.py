@@ -34,7 +34,7 @@ def small(out: Path, **changes: object) -> TrainConfig:
 
 
 def without_seconds(history: list[dict]) -> list[dict]:
-    return [{key: value for key, value in line.items() if key not in ("seconds", "peak_mb")} for line in history]
+    return [{key: value for key, value in line.items() if key not in ("seconds", "train_seconds", "peak_mb")} for line in history]
 
 
 # -- the published loop ------------------------------------------------------------------------------------------------
@@ -274,3 +274,23 @@ def test_attack_budget_follows_the_data() -> None:
     attack = build_attack(TrainConfig().attack, 0.2)
     assert (attack.eps, attack.alpha) == (0.2, 0.05)
     assert dataclasses.replace(attack, eps=0.1).alpha == 0.05
+
+
+def test_alarm_ends_the_run_where_asked_and_a_stopped_run_stays_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Validation accuracy is made to fall from epoch 9 on: the run ends at the alarm, with every epoch before it kept."""
+    given = Run.score
+
+    def falling(self: Run, x: Tensor, y: Tensor, reader: object = None) -> object:
+        fall = 0.5 + 0.02 * min(self.epoch, 9) - 0.04 * max(0, self.epoch - 9)
+        return dataclasses.replace(given(self, x, y, reader), robust_acc=fall, robust_loss=2 - fall)
+
+    monkeypatch.setattr(Run, "score", falling)
+    heard: list = []
+    plain = train(small(tmp_path / "plain", trainer__epochs=20, attack__steps=1), heard.append)
+    assert len(plain) == 20 and sum("would end training" in event.notice for event in heard) == 1
+    config = small(tmp_path / "run", trainer__epochs=20, attack__steps=1, trainer__early_stop="ro")
+    heard.clear()
+    history = train(config, heard.append)
+    assert 10 < len(history) < 20 and "training ends here" in heard[-1].notice
+    assert without_seconds(history) == without_seconds(plain)[: len(history)]
+    assert len(train(config)) == len(history)

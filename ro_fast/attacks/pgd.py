@@ -161,7 +161,7 @@ def _ratio(logits: Tensor, y: Tensor, reduction: str) -> Tensor:
 LOSSES = {"ce": _cross_entropy, "margin": _margin, "dlr": _ratio}
 
 
-@functools.cache  # one function a loss, by which engines know a graph again
+@functools.lru_cache(maxsize=16)  # one function a loss, by which engines know a graph again; a loss may hold a batch
 def _total(loss: str | Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
     """The sum over samples: each sample's gradient is then its own, whatever the batch."""
     if callable(loss):

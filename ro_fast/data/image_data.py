@@ -30,6 +30,8 @@ class ImageData:
     files_train: tuple[str, ...] | None = None  # where each image has a file of its own
     files_test: tuple[str, ...] | None = None
     skipped: tuple[str, ...] = ()  # files that could not be read and were left out
+    x_extra: Tensor | None = None  # more training images, which have labels of their own or get pseudo-labels
+    y_extra: Tensor | None = None
 
     @property
     def image_shape(self) -> tuple[int, ...]:

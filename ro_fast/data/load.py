@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from torch import from_numpy
 
 from ro_fast.config import DataConfig
 from ro_fast.data.augment import check_augment
 from ro_fast.data.check_file import leave_out
+from ro_fast.data.extra import read_extra
 from ro_fast.data.image_data import ImageData
 from ro_fast.data.sources import SOURCES
 from ro_fast.data.subsets import balanced_subset, redraw_labels, stream
@@ -41,6 +45,10 @@ def load_data(config: DataConfig) -> ImageData:
     train, val = _split(config, source.y_train)
     test = _take_test(config, source.y_test)
     labels, redrawn = redraw_labels(source.y_train, config.label_noise, num_classes, stream(config.seed, "noise"))
+    aside = train[:0]
+    if config.unlabelled > 0:
+        # The labelled ones are those that a training set of that size has: how much do the others add?
+        train, aside = _set_aside(config, source.y_train, train, val)
     data = ImageData(
         name=config.name,
         x_train=from_numpy(source.x_train[train]),
@@ -55,8 +63,11 @@ def load_data(config: DataConfig) -> ImageData:
         files_train=tuple(source.files[0][i] for i in train) if source.files else None,
         files_test=tuple(source.files[1][i] for i in test) if source.files else None,
         skipped=source.skipped,
+        x_extra=from_numpy(source.x_train[aside]) if len(aside) else None,
     )
-    return leave_out(data, Path(config.exclude)) if config.exclude else data
+    if config.exclude:
+        data = leave_out(data, Path(config.exclude))
+    return data if config.extra is None else _with_extra(data, config.extra)
 
 
 def _check_config(config: DataConfig) -> None:
@@ -66,6 +77,10 @@ def _check_config(config: DataConfig) -> None:
         raise InputError(f"data.label_noise is {config.label_noise}; it is a share, from 0 to 1")
     if config.seed < 0:
         raise InputError(f"data.seed is {config.seed}; it must be at least 0")
+    if not 0 <= config.unlabelled < 1:
+        raise InputError(f"data.unlabelled is {config.unlabelled}; it is a share, from 0 to below 1")
+    if config.extra is not None and config.unlabelled > 0:
+        raise InputError("data.extra and data.unlabelled are both given; give one of them")
     for key in ("train_size", "val_size", "test_size"):
         size = getattr(config, key)
         if size is not None and size < 1:
@@ -86,6 +101,25 @@ def _split(config: DataConfig, labels: np.ndarray) -> tuple[np.ndarray, np.ndarr
     val = balanced_subset(labels, val_size, stream(config.seed, "validation"))
     rest = np.setdiff1d(np.arange(pool), val)
     return rest[balanced_subset(labels[rest], train_size, stream(config.seed, "train"))], val
+
+
+def _set_aside(config: DataConfig, labels: np.ndarray, train: np.ndarray, val: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    labelled = round(len(train) * (1 - config.unlabelled))
+    if labelled < 1:
+        raise InputError(f"data.unlabelled={config.unlabelled} leaves no label of {len(train)} training images; lower it")
+    rest = np.setdiff1d(np.arange(len(labels)), val)
+    kept = rest[balanced_subset(labels[rest], labelled, stream(config.seed, "train"))]
+    return kept, np.setdiff1d(train, kept)
+
+
+def _with_extra(data: ImageData, path: str) -> ImageData:
+    x, y = read_extra(path, data.image_shape, data.num_classes)
+    if x.dtype == np.uint8 and data.x_train.dtype == torch.uint8 and data.scale == 255:
+        return dataclasses.replace(data, x_extra=from_numpy(x), y_extra=None if y is None else from_numpy(y))
+    # One dtype for all: what is stored in other units becomes float32 in [0, 1], the very values the model gets anyway.
+    images: dict[str, Any] = {name: data.images(getattr(data, name)) for name in ("x_train", "x_val", "x_test")}
+    extra = from_numpy(x).float() / (255 if x.dtype == np.uint8 else 1)
+    return dataclasses.replace(data, **images, scale=1.0, x_extra=extra, y_extra=None if y is None else from_numpy(y))
 
 
 def _take_test(config: DataConfig, labels: np.ndarray) -> np.ndarray:

@@ -16,8 +16,8 @@ def validate(source: Arrays) -> int:
     """
     where = source.where
     for part, x, y in (("train", source.x_train, source.y_train), ("test", source.x_test, source.y_test)):
-        _check_images(x, f"{where}: x_{part}")
-        _check_labels(y, len(x), f"{where}: y_{part}")
+        check_images(x, f"{where}: x_{part}")
+        check_labels(y, len(x), f"{where}: y_{part}")
     if (a := source.x_train.shape[1:]) != (b := source.x_test.shape[1:]):
         raise InputError(f"{where}: a training image is {list(a)} but a test image {list(b)}; they must agree")
     train_dtype, test_dtype = source.x_train.dtype, source.x_test.dtype
@@ -26,7 +26,8 @@ def validate(source: Arrays) -> int:
     return _count_classes(source)
 
 
-def _check_images(x: np.ndarray, name: str) -> None:
+def check_images(x: np.ndarray, name: str) -> None:
+    """Raises InputError where images are none: [N, C, H, W] or [N, D], uint8 or float32 in [0, 1]."""
     shape = list(x.shape)
     if x.ndim not in (2, 4):
         raise InputError(f"{name} has shape {shape}; it must be [N, C, H, W] or [N, D]")
@@ -45,7 +46,8 @@ def _check_images(x: np.ndarray, name: str) -> None:
         raise InputError(f"{name} spans [{low:g}, {high:g}]; float images must lie in [0, 1], before any normalisation")
 
 
-def _check_labels(y: np.ndarray, images: int, name: str) -> None:
+def check_labels(y: np.ndarray, images: int, name: str) -> None:
+    """Raises InputError where labels are not int64 from 0, one an image."""
     if y.dtype != np.int64:
         raise InputError(f"{name} is {y.dtype}; labels must be integers")
     if y.shape != (images,):

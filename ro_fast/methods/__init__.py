@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import keyword
 from collections.abc import Callable
 from typing import Any
 
@@ -13,11 +14,19 @@ from ro_fast.errors import InputError
 from ro_fast.methods.attack_strength import attack_strength
 from ro_fast.methods.augmentation import augmentation
 from ro_fast.methods.baseline import baseline
-from ro_fast.methods.objective import OPTIONS, Objective, build_objective
-from ro_fast.methods.options import check_options
+from ro_fast.methods.distillation import distillation
+from ro_fast.methods.feature_centres import feature_centres
+from ro_fast.methods.inputs import MIXING, build_inputs
+from ro_fast.methods.natural import natural
+from ro_fast.methods.objective import OPTIONS as OBJECTIVE
+from ro_fast.methods.objective import Objective, build_objective
+from ro_fast.methods.options import COMMON, check_options
 from ro_fast.methods.perturbation import foreign_perturbation, frozen_perturbation, perturbation, random_perturbation
 from ro_fast.methods.removal import data_and_perturbation, large_loss_removal, mlcat_loss_scaling, random_removal
-from ro_fast.methods.step import Decision, Remembered, Step, small_loss_mask
+from ro_fast.methods.reweighting import gairat, mail, reweight
+from ro_fast.methods.soft_labels import label_smoothing, temporal_ensembling
+from ro_fast.methods.step import Decision, Kept, Remembered, Step, small_loss_mask
+from ro_fast.methods.weight_perturbation import WeightPerturbation, build_weight_perturbation
 
 Method = Callable[[Step], Tensor]
 
@@ -35,46 +44,90 @@ METHODS: dict[str, Callable[..., Tensor]] = {
         attack_strength,
         augmentation,
         mlcat_loss_scaling,
+        natural,
+        label_smoothing,
+        temporal_ensembling,
+        distillation,
+        gairat,
+        mail,
+        reweight,
+        feature_centres,
     )
 }
+# What can't be combined: the method and the objectives, or the mixed labels, that it has no meaning with.
+_OBJECTIVES_OF = {
+    "mlcat_loss_scaling": ("at",),
+    "natural": ("at",),
+    "gairat": ("at", "mart"),
+    "label_smoothing": ("at", "trades"),
+    "temporal_ensembling": ("at", "trades"),
+}
+_CLASSES_ONLY = ("gairat", "mail", "temporal_ensembling", "feature_centres")
 
 __all__ = [
     "METHODS",
     "Decision",
+    "Kept",
     "Method",
     "Objective",
     "Remembered",
     "Step",
+    "WeightPerturbation",
     "baseline_of",
     "build_method",
     "build_objective",
+    "build_weight_perturbation",
     "remembers",
     "small_loss_mask",
+    "teachers_of",
 ]
 
 
 def build_method(options: dict[str, Any]) -> Method:
     """Returns the method that ``options["name"]`` names with its other options bound.
 
-    "start_epoch" is left to the trainer, "objective" and "beta" to :func:`build_objective`.
+    The inputs are changed before it, and ``l1·Σ|w|`` over weight matrices and kernels is added to its loss, where the options
+    say so. "start_epoch" is left to the trainer, what objective, averaging and weight perturbation need to their builders.
 
     Raises:
-        InputError: on an unknown name or option; the message lists those that exist.
+        InputError: on an unknown name or option, with a list of those that exist, and on what can't be combined.
     """
     name = options.get("name")
     if name not in METHODS:
         raise InputError(f"method '{name}' is unknown; there are: {', '.join(METHODS)}")
     method = METHODS[name]
-    known = list(inspect.signature(method).parameters)[1:]
-    given = {key: value for key, value in options.items() if key not in ("name", "start_epoch", *OPTIONS)}
+    known = [parameter.rstrip("_") for parameter in list(inspect.signature(method).parameters)[1:]]
+    given = {key: value for key, value in options.items() if key not in ("name", "start_epoch", *COMMON)}
     for key in given:
         if key not in known:
-            raise InputError(f"method '{name}' has no option '{key}'; it has: {', '.join([*known, *OPTIONS])}")
+            raise InputError(f"method '{name}' has no option '{key}'; it has: {', '.join([*known, *COMMON])}")
     check_options(options)
-    objective = build_objective(options)
-    if name == "mlcat_loss_scaling" and objective.forwards > 1:
-        raise InputError("method 'mlcat_loss_scaling' scales a cross-entropy: method.objective should be at")
-    return functools.partial(method, **given)
+    _check_combination(options)
+    build_weight_perturbation(options)
+    bound = functools.partial(method, **{f"{key}_" if keyword.iskeyword(key) else key: value for key, value in given.items()})
+    inputs, l1 = build_inputs(options), options.get("l1") or 0.0
+    return bound if inputs is None and not l1 else functools.partial(_around, bound, inputs, l1)
+
+
+def _around(method: Method, inputs: Callable[[Step], None] | None, l1: float, step: Step) -> Tensor:
+    if inputs is not None:
+        inputs(step)
+    loss = method(step)
+    if l1:
+        loss = loss + l1 * sum(p.abs().sum() for name, p in step.model.named_parameters() if p.dim() > 1 and "weight" in name)
+    return loss
+
+
+def _check_combination(options: dict[str, Any]) -> None:
+    name, inputs = options["name"], options.get("inputs")
+    objective, allowed = build_objective(options).name, _OBJECTIVES_OF.get(options["name"])
+    if allowed is not None and objective not in allowed:
+        raise InputError(f"method '{name}' has no meaning with {objective}: method.objective should be {' or '.join(allowed)}")
+    if inputs in MIXING and (name in _CLASSES_ONLY or objective == "mart"):
+        what = f"method '{name}'" if name in _CLASSES_ONLY else "objective mart"
+        raise InputError(f"{what} needs one class an image, which {inputs} mixes: method.inputs should be cutout, idbh or null")
+    if inputs is not None and name == "frozen_perturbation":
+        raise InputError(f"method '{name}' puts an old perturbation on the image as it was: method.inputs should be null")
 
 
 def baseline_of(options: dict[str, Any]) -> dict[str, Any]:
@@ -83,9 +136,18 @@ def baseline_of(options: dict[str, Any]) -> dict[str, Any]:
     >>> baseline_of({"name": "perturbation", "masks": "frozen", "objective": "trades", "start_epoch": 3})
     {'name': 'baseline', 'objective': 'trades'}
     """
-    return {"name": "baseline", **{key: options[key] for key in OPTIONS if key in options}}
+    return {"name": "baseline", **{key: options[key] for key in OBJECTIVE if key in options}}
 
 
 def remembers(options: dict[str, Any]) -> bool:
     """Whether a method asks for what its samples were at the fork."""
     return options.get("masks") == "frozen" or options.get("name") == "frozen_perturbation"
+
+
+def teachers_of(options: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The teachers a method asks: name -> options of the method that trains it.
+
+    >>> teachers_of({"name": "distillation", "objective": "trades"})
+    {'natural': {'name': 'natural'}, 'robust': {'name': 'baseline', 'objective': 'trades'}}
+    """
+    return {"natural": {"name": "natural"}, "robust": baseline_of(options)} if options.get("name") == "distillation" else {}

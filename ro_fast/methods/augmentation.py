@@ -29,6 +29,6 @@ def augmentation(
         if len(index) == 0 or (easy < share if direction == "below" else easy > share):
             break
         x[index] = augmix(step.x[index], step.generator, severity=severity, width=width, depth=depth)
-        x_adv[index] = step.attacked(x[index], step.y[index])
+        x_adv[index] = step.attacked(x[index], step.target[index])
         small = small & step.is_small(x_adv)
     return step.loss(x_adv, x=x)

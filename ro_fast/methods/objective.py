@@ -12,18 +12,19 @@ from torch import Tensor, nn
 from ro_fast.attacks import PGD
 from ro_fast.attacks.borrow import borrowed
 from ro_fast.errors import InputError
-from ro_fast.ops import weighted_cross_entropy, weighted_kl
+from ro_fast.ops import boosted_cross_entropy, weighted_cross_entropy, weighted_kl
 
 OPTIONS = ("objective", "beta")  # of every method
 
 
 @dataclass(frozen=True)
 class Objective:
-    """One objective; ``forwards`` is how many forwards a step trains on."""
+    """One objective; ``forwards`` is how many a step trains on, ``attack_forwards`` how many its attack adds."""
 
     name: str
     forwards: int
     beta: float = 6.0
+    attack_forwards: int = 0
 
     def attack(
         self,
@@ -35,10 +36,10 @@ class Objective:
     ) -> Tensor:
         """The adversarial inputs that the objective asks for.
 
-        "at" climbs the cross-entropy. "trades" climbs ``KL(f(x) ‖ f(x'))`` from the natural answer, both in the attack's mode;
-        it needs a random start, since that divergence is flat at x.
+        "at" and "mart" climb the cross-entropy. "trades" climbs ``KL(f(x) ‖ f(x'))`` from the natural answer, both in the
+        attack's mode; it needs a random start, since that divergence is flat at x.
         """
-        if self.name == "at":
+        if self.name != "trades":
             return attack(model, x, y, eps=eps)
         with torch.no_grad(), borrowed(model, attack.bn):
             natural = model(x)
@@ -57,18 +58,36 @@ class Objective:
         reduction: str = "mean",
     ) -> Tensor:
         """ "at": ``CE(f(x'), y)`` (Madry et al. 2018). "trades": ``CE(f(x), y) + β·KL(f(x) ‖ f(x'))`` (Zhang et al. 2019, eq. 5).
+        "mart": ``BCE(f(x'), y) + β·KL(f(x) ‖ f(x'))·(1 − p_y(x))`` (Wang et al. 2020, eq. 11), of classes only.
 
-        Gradients flow into both answers, as in the published code.
+        Gradients flow into both answers, in MART's factor too, as in the published code.
         """
         if natural is None:
             return weighted_cross_entropy(logits, y, weight, reduction=reduction)
+        if self.name == "mart":
+            doubt = 1 - natural.softmax(1).gather(1, y[:, None]).squeeze(1)
+            boosted = boosted_cross_entropy(logits, y, weight, reduction=reduction)
+            divergence = weighted_kl(logits, natural, doubt if weight is None else doubt * weight, reduction="none")
+            return boosted + self.beta * _reduced(divergence, weight, reduction)
         return weighted_cross_entropy(natural, y, weight, reduction=reduction) + self.beta * weighted_kl(
             logits, natural, weight, reduction=reduction
         )
 
 
+def _reduced(loss: Tensor, weight: Tensor | None, reduction: str) -> Tensor:
+    """Losses [N] that hold their weights already, reduced as the losses of :mod:`ro_fast.ops` are."""
+    if reduction == "weighted_mean" and weight is not None:
+        total = weight.sum()
+        return torch.where(total == 0, 0.0, loss.sum() / total)
+    return loss if reduction == "none" else loss.sum() if reduction == "sum" else loss.mean()
+
+
 AT = Objective("at", 1)
-OBJECTIVES: dict[str, Callable[[float], Objective]] = {"at": lambda beta: AT, "trades": lambda beta: Objective("trades", 2, beta)}
+OBJECTIVES: dict[str, Callable[[float], Objective]] = {
+    "at": lambda beta: AT,
+    "trades": lambda beta: Objective("trades", 2, beta, attack_forwards=1),
+    "mart": lambda beta: Objective("mart", 2, beta),
+}
 
 
 def build_objective(options: dict) -> Objective:

@@ -81,6 +81,6 @@ def mlcat_loss_scaling(step: Step, detach: bool = True) -> Tensor:
     samples instead.
     """
     decision = step.decide(trains=True)
-    loss = weighted_cross_entropy(decision.logits, step.y, reduction="none")
+    loss = weighted_cross_entropy(decision.logits, step.target, reduction="none")
     factor = step.threshold(decision) / (loss.detach() if detach else loss).clamp(min=1e-12)
     return torch.where(decision.small, factor * loss, loss).mean()

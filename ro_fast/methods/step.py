@@ -6,14 +6,16 @@ import contextlib
 import dataclasses
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from ro_fast.attacks import PGD
 from ro_fast.config import SmallLossConfig
+from ro_fast.layers import PENULTIMATE, FeatureReader
 from ro_fast.methods.objective import AT, Objective
+from ro_fast.methods.weight_perturbation import WeightPerturbation
 from ro_fast.ops import weighted_cross_entropy
 
 
@@ -48,6 +50,17 @@ class Remembered:
     perturbation: Tensor  # [N, ...], augmented as the inputs are
 
 
+@dataclass
+class Kept:
+    """What a method has from one step to the next, and what it was given before the first."""
+
+    samples: int  # training images
+    classes: int
+    state: dict[str, Tensor] = field(default_factory=dict)  # the method's own, a part of the run's checkpoint
+    teachers: dict[str, nn.Module] = field(default_factory=dict)  # "natural", "robust": see ro_fast.methods.teachers_of
+    weight: Tensor | None = None  # [samples], made before training
+
+
 class Step:
     """What a method may ask for in one training step; the adversarial batch and the decision are made once."""
 
@@ -64,13 +77,17 @@ class Step:
         objective: Objective = AT,
         generator: torch.Generator | None = None,  # draws what a method leaves to chance
         remembered: Remembered | None = None,  # for methods that ask for it: see ro_fast.methods.remembers
+        kept: Kept | None = None,
+        weights: WeightPerturbation | None = None,  # moves the weights before the step's first training forward
     ) -> None:
         # The forward after the attack's last step sees what the training forward sees: one of them serves for both.
         joins = attack.final_forward and attack.restarts == 1 and attack.bn == "train" and _have_momentum(model)
         self._joins = joins and objective.forwards == 1
         self.model, self.x, self.y, self.index = model, x, y, index
+        self.target = y  # int64 [N] or probabilities [N, C]: what is attacked and learnt, where inputs are mixed another than y
         self.attack = dataclasses.replace(attack, final_forward=False) if self._joins else attack
         self.objective, self.generator, self.remembered = objective, generator, remembered
+        self.kept, self.weights = kept or Kept(len(x), 0), weights
         self.lr_scale = 1.0  # a method may set it: the step's learning rate is the schedule's times this
         self._small_loss, self._work = small_loss, work
         self._x_adv: Tensor | None = None
@@ -80,21 +97,56 @@ class Step:
     def x_adv(self) -> Tensor:
         """The adversarial batch [N, ...] of the plain attack."""
         if self._x_adv is None:
-            self._x_adv = self.attacked(self.x, self.y)
+            self._x_adv = self.attacked(self.x, self.target)
         return self._x_adv
+
+    def use(self, x_adv: Tensor) -> None:
+        """Takes adversarial inputs of the plain attack that a method has made, and counted, itself."""
+        self._x_adv = x_adv
 
     def attacked(self, x: Tensor, y: Tensor, eps: float | None = None) -> Tensor:
         """Adversarial inputs for any samples, at the attack's radius or at ``eps``."""
-        self._work.input_grad += len(x) * self.attack.steps * self.attack.restarts
-        if self.attack.restarts > 1 or self.attack.final_forward:
-            self._work.forward += len(x) * self.attack.restarts
-        self._work.forward += len(x) * (self.objective.forwards - 1)
+        self.count_attack(len(x))
         return self.objective.attack(self.attack, self.model, x, y, eps)
+
+    def count_attack(self, n: int) -> None:
+        """Counts the work of the plain attack on n samples."""
+        self._work.input_grad += n * self.attack.steps * self.attack.restarts
+        if self.attack.restarts > 1 or self.attack.final_forward:
+            self._work.forward += n * self.attack.restarts
+        self._work.forward += n * self.objective.attack_forwards
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits [N, C] to train on."""
-        self._work.full += len(x)
+        self._before_training(x)
         return self.model(x)
+
+    def forward_features(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits [N, C] and penultimate features [N, D] to train on."""
+        self._before_training(x)
+        logits, features = FeatureReader(self.model, [PENULTIMATE], detach=False)(x)
+        return logits, features[PENULTIMATE]
+
+    def look(self, x: Tensor) -> Tensor:
+        """Penultimate features [N, D] in the mode of training, without a graph; leaves no trace."""
+        self._work.forward += len(x)
+        with torch.no_grad(), running_statistics_held(self.model):
+            return FeatureReader(self.model, [PENULTIMATE])(x)[1][PENULTIMATE]
+
+    def asked(self, teacher: str, x: Tensor) -> Tensor:
+        """A teacher's logits [N, C]; counted as a forward of the model, since teachers are of its kind."""
+        self._work.forward += len(x)
+        with torch.no_grad():
+            return self.kept.teachers[teacher](x)
+
+    def count_training(self, n: int) -> None:
+        """Counts n samples whose forward and backward serves something else than the step's own loss."""
+        self._work.full += n
+
+    def _before_training(self, x: Tensor) -> None:
+        self._work.full += len(x)
+        if self.weights is not None and not self.weights.applied:
+            self.weights.apply(self, x)
 
     def decide(self, trains: bool) -> Decision:
         """Looks at the adversarial batch; ``trains`` says whether the step's loss is made of these logits.
@@ -108,14 +160,18 @@ class Step:
                 logits = self.forward(x_adv)
         else:
             logits = self._looked_at(x_adv, self._joins)
-        loss = weighted_cross_entropy(logits.detach(), self.y, reduction="none")
+        return self.decided(logits)
+
+    def decided(self, logits: Tensor) -> Decision:
+        """Keeps logits [N, C] as the model's answer to the plain adversarial batch."""
+        loss = weighted_cross_entropy(logits.detach(), self.target, reduction="none")
         self.decision = Decision(logits, loss, small_loss_mask(loss, logits.shape[1], self._small_loss))
         return self.decision
 
     def is_small(self, x_adv: Tensor) -> Tensor:
         """Which samples of another adversarial batch of these labels have a small loss, bool [N]; leaves no trace."""
         logits = self._looked_at(x_adv, False)
-        loss = weighted_cross_entropy(logits, self.y, reduction="none")
+        loss = weighted_cross_entropy(logits, self.target, reduction="none")
         return small_loss_mask(loss, logits.shape[1], self._small_loss)
 
     def loss(
@@ -125,17 +181,27 @@ class Step:
         x: Tensor | None = None,  # [N, ...] natural inputs, for objectives that need them; None: the step's
         logits: Tensor | None = None,  # [N, C] of x_adv, where they are known
         weight: Tensor | None = None,  # [N]
+        target: Tensor | None = None,  # int64 [N] or probabilities [N, C]; None: the step's
         reduction: str = "mean",
     ) -> Tensor:
         """The objective's loss on a batch: the mean over samples, weighted, or another reduction."""
         if logits is None:
             logits = self.forward(x_adv)
         natural = self.forward(self.x if x is None else x) if self.objective.forwards > 1 else None
-        return self.objective.loss(logits, natural, self.y, weight, reduction)
+        return self.objective.loss(logits, natural, self.target if target is None else target, weight, reduction)
 
     def among(self, index: Tensor) -> Step:
         """A step on some of the samples, for their losses: what it works is counted here."""
-        return Step(self.model, self.attack, self.x[index], self.y[index], self._small_loss, self._work, objective=self.objective)
+        x, y = self.x[index], self.y[index]
+        shared = {"objective": self.objective, "kept": self.kept, "weights": self.weights}
+        some = Step(self.model, self.attack, x, y, self._small_loss, self._work, **shared)  # type: ignore[arg-type]
+        some.target = self.target[index]
+        return some
+
+    def small(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Losses [N] of logits [N, C] with their graph, and which of them count as small, bool [N]."""
+        loss = weighted_cross_entropy(logits, self.target, reduction="none")
+        return loss, small_loss_mask(loss.detach(), logits.shape[1], self._small_loss)
 
     def threshold(self, decision: Decision) -> float | Tensor:
         """The loss, in nats, below which the decision counts a sample as small."""
@@ -143,7 +209,7 @@ class Step:
 
     def _looked_at(self, x: Tensor, moves_statistics: bool) -> Tensor:
         self._work.forward += len(x)
-        with torch.no_grad(), contextlib.nullcontext() if moves_statistics else _running_statistics_held(self.model):
+        with torch.no_grad(), contextlib.nullcontext() if moves_statistics else running_statistics_held(self.model):
             return self.model(x)
 
 
@@ -171,7 +237,7 @@ def _have_momentum(model: nn.Module) -> bool:
 
 
 @contextlib.contextmanager
-def _running_statistics_held(model: nn.Module) -> Iterator[None]:
+def running_statistics_held(model: nn.Module) -> Iterator[None]:
     norms = _norms(model)
     for m in norms:
         m.track_running_stats = False

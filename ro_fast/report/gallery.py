@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ro_fast.report.cost_figures import draw_gain_cost
 from ro_fast.report.curves import Curves
 from ro_fast.report.feature_figures import draw_correlation, draw_features
 from ro_fast.report.figures import draw_curves, draw_gap, draw_small_loss_share
@@ -24,6 +25,12 @@ FIGURES: dict[str, tuple[Callable[..., Any], str]] = {
         draw_gap,
         "Robust overfitting gap by arm: the mean (diamond) with its 95 % interval over seeds (bar) and the seeds "
         "themselves (circles).",
+    ),
+    "gain_cost": (
+        draw_gain_cost,
+        "Mitigations in the order of the ranking. Left: gain in last robust accuracy over the arm each is held against, the "
+        "mean with its 95 % interval over seeds. Right: training work in floating-point operations (diamond) and training time "
+        "on this machine (bar), teachers included, as multiples of that arm's.",
     ),
     "small_loss_share": (
         draw_small_loss_share,

@@ -15,7 +15,7 @@ from ro_fast.report.gallery import FIGURES, save_figures
 from ro_fast.verdict import BASELINE, compare_arms, interval, points, write_finding
 
 DEFAULT_FIGURES = ("curves", "gap", "small_loss_share")
-_OF_A_PART = ("suite", "question", "fork_epoch", "x_label", "rules", "claims", "finding", "figures")
+_OF_A_PART = ("suite", "question", "fork_epoch", "x_label", "rules", "ranking", "ranking_rules", "claims", "finding", "figures")
 
 
 def build_report(run_dir: Path) -> Path:
@@ -86,7 +86,9 @@ def _finding(results: Mapping[str, Any], part: Mapping[str, Any]) -> Mapping[str
 
 
 def _can_draw(name: str, part: Mapping[str, Any]) -> bool:
-    """Figures of features need arms that measured them."""
+    """Figures of features need arms that measured them, those of gain and cost a ranking."""
+    if name == "gain_cost":
+        return bool(part.get("ranking"))
     if name not in ("features", "correlation"):
         return True
     return all("feature_gap" in seed for arm in part["arms"] for seed in arm["seeds"])

@@ -1,0 +1,37 @@
+"""More training images from a file of their own, with labels or without."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ro_fast.data.files import read_npz
+from ro_fast.data.validate import check_images, check_labels
+from ro_fast.errors import InputError
+
+
+def read_extra(path: str, image_shape: tuple[int, ...], num_classes: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """Images uint8 or float32 in [0, 1] of an .npz file's x, and labels int64 of its y, or None where it has none.
+
+    Raises:
+        InputError: where the file is missing or no such file, or its images and labels don't fit the training images.
+    """
+    file = Path(path).expanduser()
+    if not file.exists():
+        raise InputError(f"data.extra={path} does not exist; it must be an .npz file with x and, where labels are known, y")
+    (x,) = read_npz(file, ("x",))
+    if x.dtype.kind == "f":
+        x = x.astype(np.float32)
+    check_images(x, f"{path}: x")
+    if x.shape[1:] != image_shape:
+        raise InputError(f"{path}: an image is {list(x.shape[1:])} but a training image {list(image_shape)}; they must agree")
+    with np.load(file, allow_pickle=False) as content:
+        if "y" not in content:
+            return x, None
+        y = content["y"]
+    y = y.astype(np.int64) if y.dtype.kind in "iu" else y
+    check_labels(y, len(x), f"{path}: y")
+    if y.max() >= num_classes:
+        raise InputError(f"{path}: label {y.max()} is out of range; there are {num_classes} classes")
+    return x, y

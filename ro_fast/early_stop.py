@@ -1,0 +1,43 @@
+"""The detector of robust overfitting beside a run: it tells of an alarm once, and may end the run there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ro_fast.overfitting import Watch
+
+KINDS = ("none", "ro")
+
+
+class EarlyStop:
+    """Watches validation robust accuracy, since what is judged on test must not decide when training ends.
+
+    Args:
+        kind: "ro" ends the run at the alarm, "none" only tells of it.
+        history: lines of metrics of epochs done already; a run that goes on has the verdict it would have had.
+    """
+
+    def __init__(self, kind: str, history: Iterable[Mapping[str, Any]]) -> None:
+        self._kind, self._watch, self._alarms = kind, Watch(), 0
+        for line in history:
+            self.see(line)
+
+    def see(self, line: Mapping[str, Any]) -> str:
+        """Takes one epoch's metrics; returns what is to be told, "" for nothing."""
+        verdict = self._watch.update(
+            line["val_robust_acc"],
+            robust_loss=line.get("val_robust_loss"),
+            train_robust_acc=line["train_robust_acc"],
+            epoch=line["epoch"],
+        )
+        if len(verdict.alarms) == self._alarms:
+            return ""
+        self._alarms = len(verdict.alarms)
+        does = "training ends here" if self.ends else "trainer.early_stop=ro would end training here"
+        return f"epoch {line['epoch']}, on validation: {verdict.summary}; {does}"
+
+    @property
+    def ends(self) -> bool:
+        """Whether an alarm has ended the run."""
+        return self._kind == "ro" and bool(self._watch.verdict().alarms)

@@ -1,0 +1,13 @@
+"""Training without attack: the teacher of natural images, and what adversarial training is compared with."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ro_fast.methods.step import Step
+
+
+def natural(step: Step) -> Tensor:
+    """``mean_n CE(f(x_n), y_n)``. No attack is made: what is logged of training, "robust" too, is of natural inputs."""
+    step.use(step.x)
+    return step.loss(step.x, logits=step.decide(trains=True).logits)

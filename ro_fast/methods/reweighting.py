@@ -1,0 +1,62 @@
+"""Weights a sample: by how far the attack has to go (GAIRAT), by its margin (MAIL), or by what a data check found.
+
+The loss is ``Σ_n w_n·ℓ_n / N`` with weights of mean 1 in the batch and no gradient through them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor
+
+from ro_fast.methods.step import Step
+from ro_fast.ops import weighted_cross_entropy
+
+
+def gairat(step: Step, offset: float = -1.0) -> Tensor:
+    """Samples that fewer steps of the attack fool weigh more: ``w = (1 + tanh(λ + 5·(1 − 2κ/K)))/2``.
+
+    κ is the number of the attack's K iterates that were still classified right, counted in the forwards that the attack
+    makes anyway; with restarts K is the steps of all. Zhang et al. 2021 (arXiv 2010.01736), λ = −1.
+    """
+    right = torch.zeros(len(step.x), device=step.x.device)
+
+    def counting(logits: Tensor, y: Tensor) -> Tensor:
+        right.add_(logits.detach().argmax(1) == y)
+        return weighted_cross_entropy(logits, y, reduction="none")
+
+    # A function that counts can't be captured in a graph, so the engine is one that calls it at each step.
+    engine = step.attack.engine if step.attack.engine in ("auto", "fused", "eager") else "auto"
+    step.count_attack(len(step.x))
+    step.use(dataclasses.replace(step.attack, loss=counting, engine=engine)(step.model, step.x, step.y))
+    share = (right / max(1, step.attack.steps * step.attack.restarts)).clamp(max=1)
+    weight = (1 + torch.tanh(offset + 5 * (1 - 2 * share))) / 2
+    return step.loss(step.x_adv, logits=step.decide(trains=True).logits, weight=_of_mean_one(weight))
+
+
+def mail(step: Step, slope: float = 10.0, bias: float = 0.5) -> Tensor:
+    """Samples of smaller probabilistic margin weigh more: ``w = σ(−γ·(m − β))``, ``m = p_y(x') − max_{k≠y} p_k(x')``.
+
+    Liu et al. 2021 (arXiv 2106.07904, MAIL-AT), γ = 10, β = 0.5.
+    """
+    logits = step.decide(trains=True).logits
+    p = logits.detach().to(torch.promote_types(logits.dtype, torch.float32)).softmax(1)
+    own = p.gather(1, step.y[:, None])
+    margin = own - p.scatter(1, step.y[:, None], -1.0).amax(1, keepdim=True)
+    weight = torch.sigmoid(-slope * (margin.squeeze(1) - bias))
+    return step.loss(step.x_adv, logits=logits, weight=_of_mean_one(weight))
+
+
+def reweight(step: Step, from_: str = "check.json") -> Tensor:
+    """Samples whose label looks wrong weigh less: w is the chance that the label is right, from a data check's scores.
+
+    The weights are made once, before training: :func:`ro_fast.sample_weights.weights_of`. Here they are not scaled to mean 1,
+    so that a batch of suspects moves the model less.
+    """
+    assert step.kept.weight is not None and step.index is not None, "reweight is given a weight a training image"
+    return step.loss(step.x_adv, logits=step.decide(trains=True).logits, weight=step.kept.weight[step.index])
+
+
+def _of_mean_one(weight: Tensor) -> Tensor:
+    return weight * (len(weight) / weight.sum().clamp(min=1e-12))

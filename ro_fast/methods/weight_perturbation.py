@@ -1,0 +1,101 @@
+"""Adversarial weight perturbation: the step's gradient is taken where nearby weights are worst (AWP), and MLCAT's form of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ro_fast.errors import InputError
+
+if TYPE_CHECKING:
+    from ro_fast.methods.step import Step
+
+OPTIONS = ("weight_perturbation", "gamma")  # of every method
+_KINDS = {"awp": 0.01, "mlcat": 0.01}  # with the published γ
+_MLCAT_STEPS = 10
+_TINY = 1e-20
+
+
+class WeightPerturbation:
+    """Moves the weights by v before the step's first training forward, and back after the optimiser's step.
+
+    "awp" (Wu et al. 2020, arXiv 2004.05884, Algorithm 1 as released): with ``g_l = ∇_{w_l} L(x', y)`` of the whole batch,
+    ``v_l = γ·‖w_l‖·g_l/‖g_l‖`` for each weight matrix or kernel l. "mlcat" (Yu et al. 2022, arXiv 2206.08675, MLCAT_WP as
+    released): ten times, the gradient at w + v of small-loss samples alone is added to G, and ``v = γ·‖w‖·G/‖G‖`` with the
+    norms of all weights together: only what is learnt already is made harder. Biases and BatchNorm's parameters stay.
+
+    L is the objective's loss on the inputs that the forward gets. The optimiser steps from w + v, as released. BatchNorm's
+    running statistics don't move. It keeps nothing from one step to the next, so that a run needs no state of it.
+    """
+
+    def __init__(self, kind: str, gamma: float) -> None:
+        self.kind, self.gamma = kind, gamma
+        self._moved: list[tuple[Tensor, Tensor]] = []  # weights, v
+        self.applied = False
+
+    def apply(self, step: Step, x: Tensor) -> None:
+        """Finds v for the batch [N, ...] that is about to be trained on, and adds it to the weights."""
+        self.applied = True
+        weights = [p for name, p in step.model.named_parameters() if p.dim() > 1 and "weight" in name and p.requires_grad]
+        if self.kind == "awp":
+            gradients = self._gradients(step, x, weights)
+            self._moved = [(w, self._scaled(w.norm(), g.norm(), g)) for w, g in zip(weights, gradients, strict=True)]
+            self._add(1)
+            return
+        size = _norm(weights)
+        gathered = [torch.zeros_like(w) for w in weights]
+        for _ in range(_MLCAT_STEPS):
+            for total, g in zip(gathered, self._gradients(step, x, weights), strict=True):
+                total += g
+            self.restore()
+            length = _norm(gathered)
+            self._moved = [(w, self._scaled(size, length, g)) for w, g in zip(weights, gathered, strict=True)]
+            self._add(1)
+        self.applied = True
+
+    def restore(self) -> None:
+        """Takes v away again; does nothing where none was added."""
+        self._add(-1)
+        self._moved, self.applied = [], False
+
+    def _gradients(self, step: Step, x: Tensor, weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        from ro_fast.methods.step import running_statistics_held
+
+        with running_statistics_held(step.model), torch.enable_grad():
+            step.count_training(len(x) * step.objective.forwards)
+            logits = step.model(x)
+            natural = step.model(step.x) if step.objective.forwards > 1 else None
+            weight = None if self.kind == "awp" else step.small(logits)[1].to(torch.promote_types(logits.dtype, torch.float32))
+            return torch.autograd.grad(step.objective.loss(logits, natural, step.target, weight), weights)
+
+    @torch.no_grad()
+    def _scaled(self, size: Tensor, length: Tensor, direction: Tensor) -> Tensor:
+        return self.gamma * size / (length + _TINY) * direction
+
+    @torch.no_grad()
+    def _add(self, sign: int) -> None:
+        for w, v in self._moved:
+            w.add_(v, alpha=sign)
+
+
+def _norm(tensors: Sequence[Tensor]) -> Tensor:
+    with torch.no_grad():
+        return torch.stack([t.norm() for t in tensors]).norm()
+
+
+def build_weight_perturbation(options: Mapping[str, Any]) -> WeightPerturbation | None:
+    """The perturbation that a method's options name, or None.
+
+    Raises:
+        InputError: on an unknown name.
+    """
+    kind = options.get("weight_perturbation")
+    if kind is None:
+        return None
+    if kind not in _KINDS:
+        raise InputError(f"method.weight_perturbation '{kind}' is unknown; there are: {', '.join(_KINDS)}")
+    gamma = options.get("gamma")
+    return WeightPerturbation(kind, _KINDS[kind] if gamma is None else float(gamma))

@@ -1,0 +1,60 @@
+"""What mitigations gain against what they cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ro_fast.ranking import FIRST, HARMS, HELPS, OPEN
+from ro_fast.report.curves import Curves
+from ro_fast.report.style import GREY, PALETTE, WIDE, new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Verdicts by colour and by the dot's filling, so that they are told apart without colours too.
+_LOOKS = {
+    FIRST: (PALETTE[2], "*", PALETTE[2], 13),
+    HELPS: (PALETTE[0], "D", PALETTE[0], 6),
+    OPEN: (GREY, "o", "white", 6),
+    HARMS: (PALETTE[1], "X", PALETTE[1], 7),
+}
+
+
+def draw_gain_cost(part: Mapping[str, Any], curves: Curves, width: float) -> Figure:
+    """A row a mitigation, best first: left its gain with the 95 % interval, right its training work and time as multiples."""
+    entries = part["ranking"]
+    wide = width >= WIDE
+    figure = new_figure(width, 0.3 * len(entries) + 1.4)
+    gain, cost = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2) if wide else (1, 1))
+    for row, entry in enumerate(entries):
+        colour, marker, face, size = _LOOKS[entry["verdict"]]
+        if entry["gain"]["ci95"] is not None:
+            gain.plot([100 * bound for bound in entry["gain"]["ci95"]], [row, row], color=colour, lw=3, alpha=0.5)
+        gain.plot(100 * entry["gain"]["difference"], row, marker, color=colour, mfc=face, ms=size, zorder=3)
+        work, seconds = (entry["cost"][name]["mean"] for name in ("gflop", "train_seconds"))
+        cost.plot([1, work], [row, row], color=colour, lw=1.2)
+        cost.plot(work, row, "D", color=colour, ms=5, zorder=3)
+        cost.plot(seconds, row, "|", color=colour, ms=9, mew=2, zorder=3)
+    gain.axvline(0, color="#222222", lw=1)
+    cost.axvline(1, color="#222222", lw=1)
+    names = [entry["name"].replace("_", " ") for entry in entries]
+    gain.set_yticks(range(len(entries)), names, fontsize=10 if wide else 8)
+    gain.set_ylim(len(entries) - 0.4, -0.6)
+    gain.tick_params(axis="y", length=0)
+    cost.tick_params(axis="y", length=0)
+    gain.set_xlabel("gain in last robust\naccuracy, points")
+    cost.set_xlabel("training work (diamond) and\ntime (bar), × plain")
+    figure.legend(handles=_keys(entries), loc="outside upper center", ncols=4 if wide else 2)
+    return figure
+
+
+def _keys(entries: list[Mapping[str, Any]]) -> list[Any]:
+    from matplotlib.lines import Line2D
+
+    there = {entry["verdict"] for entry in entries}
+    return [
+        Line2D([], [], color=colour, marker=marker, mfc=face, ms=size, ls="none", label=verdict)
+        for verdict, (colour, marker, face, size) in _LOOKS.items()
+        if verdict in there
+    ]

@@ -1,0 +1,50 @@
+"""What a run's configuration must hold before anything is trained."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+
+from ro_fast.attacks import PGD
+from ro_fast.config import AttackConfig, TrainConfig
+from ro_fast.early_stop import KINDS
+from ro_fast.errors import InputError
+from ro_fast.logging_backends import check_logs
+from ro_fast.methods import build_method
+
+
+def check(config: TrainConfig) -> None:
+    """Raises InputError, naming the key, where a value can't be trained with."""
+    t = config.trainer
+    for key, value, least in (
+        ("trainer.epochs", t.epochs, 1),
+        ("trainer.batch_size", t.batch_size, 1),
+        ("trainer.eval_batch_size", t.eval_batch_size, 1),
+        ("trainer.eval_steps", 1 if t.eval_steps is None else t.eval_steps, 1),
+    ):
+        if value < least:
+            raise InputError(f"{key} = {value} should be at least {least}")
+    if not t.lr > 0:
+        raise InputError(f"trainer.lr = {t.lr:g} should be above 0")
+    if config.precision not in ("fp32", "bf16"):
+        raise InputError(f"precision '{config.precision}' is unknown; there are: fp32, bf16")
+    if config.small_loss.unit not in ("loss", "ln_c", "quantile"):
+        raise InputError(f"small_loss.unit '{config.small_loss.unit}' is unknown; there are: loss, ln_c, quantile")
+    if config.small_loss.unit == "quantile" and not 0 <= config.small_loss.value <= 1:
+        raise InputError(f"small_loss.value = {config.small_loss.value:g} should lie in [0, 1] where the unit is quantile")
+    if t.early_stop not in KINDS:
+        raise InputError(f"trainer.early_stop '{t.early_stop}' is unknown; there are: {', '.join(KINDS)}")
+    check_logs(t.log)
+    build_method(config.method)
+    build_attack(config.attack, config.data.eps)
+
+
+def build_attack(config: AttackConfig, data_eps: float, generator: torch.Generator | None = None) -> PGD:
+    """Returns the training attack; the radius falls back to the data's own and the step to a quarter of the radius."""
+    eps = data_eps if config.eps is None else config.eps
+    values = dataclasses.asdict(config) | {"eps": eps, "alpha": eps / 4 if config.alpha is None else config.alpha}
+    try:
+        return PGD(**values, generator=generator)
+    except ValueError as error:
+        raise InputError(f"attack: {error}") from error

@@ -1,0 +1,73 @@
+"""How much memory a training step takes, of tensors alone, so that methods can be compared whatever ran before them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import torch
+
+from ro_fast.methods.step import Work
+
+if TYPE_CHECKING:
+    from ro_fast.trainer import Run
+
+
+def step_memory_mb(run: Run) -> float:
+    """The most that tensors of one training step take at once, with model, average and optimiser, in 2²⁰ bytes.
+
+    The second of two steps on the first samples is watched: in the first, what later ones find is still being made. The
+    run's state moves, so it is to be given up afterwards. A process's peak, which metrics hold, knows no run's bounds.
+    """
+    run.model.train()
+    if run.averaging is not None:
+        run.averaging.begin(run.model, run.epoch)
+    index = torch.arange(min(run.config.trainer.batch_size, len(run.data.y_train)), device=run.device)
+    standing = _standing_bytes(run)
+    _one_step(run, index)
+    if run.device.type == "cuda":
+        torch.cuda.synchronize(run.device)
+        torch.cuda.reset_peak_memory_stats(run.device)
+        before = torch.cuda.memory_allocated(run.device)
+        _one_step(run, index)
+        return (standing + torch.cuda.max_memory_allocated(run.device) - before) / 2**20
+    from torch.profiler import ProfilerActivity, profile
+
+    with _without_stderr(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
+        _one_step(run, index)
+    events = [e for e in watched.profiler.kineto_results.events() if e.name() == "[memory]"]
+    now = most = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        now += event.nbytes()
+        most = max(most, now)
+    return (standing + most) / 2**20
+
+
+@contextlib.contextmanager
+def _without_stderr() -> Iterator[None]:
+    """The profiler's library announces itself there, whatever its log level, which would tear the progress display."""
+    kept = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def _one_step(run: Run, index: torch.Tensor) -> None:
+    run.train_step(run.step(index, Work()), run.config.trainer.lr)
+
+
+def _standing_bytes(run: Run) -> int:
+    """Of what a run keeps from step to step besides the data."""
+    models = [run.model, *run.kept.teachers.values()]
+    if run.averaging is not None and run.averaging.model is not None:
+        models.append(run.averaging.model)
+    tensors = [t for model in models for t in (*model.parameters(), *model.buffers())]
+    tensors += [t for state in run.optimizer.state.values() for t in state.values() if isinstance(t, torch.Tensor)]
+    tensors += list(run.kept.state.values())
+    return sum(t.numel() * t.element_size() for t in tensors)

@@ -1,0 +1,80 @@
+"""Teachers: networks trained beforehand on the run's own data, for methods that ask for their answers and for pseudo-labels."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+from torch import Tensor, nn
+
+from ro_fast import checkpoint
+from ro_fast.config import TrainConfig, changed
+from ro_fast.data import ImageData
+from ro_fast.environment import environment
+from ro_fast.methods import teachers_of
+
+_BEST = ("robust",)  # the others have no robust accuracy to choose their best state by, so that their last one serves
+Cost = dict[str, float]  # "gflop", "train_seconds"
+
+
+@dataclass(frozen=True)
+class Helped:
+    """What is there before a run begins."""
+
+    data: ImageData  # with pseudo-labels for the images that had no label
+    teachers: dict[str, nn.Module]
+    costs: dict[str, Cost]  # teacher -> what its training came to
+
+
+def gather(config: TrainConfig, data: ImageData, device: torch.device) -> Helped:
+    """Trains the teachers that a run's method and data ask for, or finds them trained, and labels the extra images.
+
+    Extra images without labels get the classes that a network trained on the labelled ones alone, without attack, gives
+    them (Carmon et al. 2019, arXiv 1905.13736), and become training images like the others.
+    """
+    labelled = dataclasses.replace(data, x_extra=None, y_extra=None)
+    teachers, costs = {}, {}
+    for name, method in teachers_of(config.method).items():
+        teachers[name], costs[name] = teacher(config, name, method, labelled, device)
+    if data.x_extra is None:
+        return Helped(data, teachers, costs)
+    y = data.y_extra
+    if y is None:
+        model, costs["pseudo_labels"] = teacher(config, "pseudo_labels", {"name": "natural"}, labelled, device)
+        y = _answers(model, data, data.x_extra, config.trainer.eval_batch_size, device)
+    x_train, y_train = torch.cat([data.x_train, data.x_extra]), torch.cat([data.y_train, y])
+    return Helped(dataclasses.replace(labelled, x_train=x_train, y_train=y_train, redrawn=None), teachers, costs)
+
+
+def teacher(
+    config: TrainConfig, name: str, method: dict[str, Any], data: ImageData, device: torch.device
+) -> tuple[nn.Module, Cost]:
+    """A network of the run's kind in eval mode, trained by another method with all else the same, and its cost.
+
+    It lies in ``config.teachers`` under a name made of all that it depends on: runs that ask for the same one share it, and
+    processes that want it at once wait for each other. Its cost is told in full to each, as if it were for that run alone.
+    """
+    from ro_fast.trainer import Run, train  # a teacher is a run like any other
+
+    changes = {"method": method, "features.every": 0, "trainer.stop_after": None}
+    own = changed(config, {**changes, "out": "", "teachers": "", "data.extra": None})
+    folder = Path(config.teachers) / checkpoint.digest(checkpoint.flat(own), data.fingerprint(), environment(device))
+    own = changed(config, {**changes, "out": str(folder)})
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Global random numbers belong to the run that asks, which goes on as if it had found the teacher trained.
+    with FileLock(f"{folder}.lock"), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        history = train(own, data=data)
+        run = Run(own, data.to(device), device)
+    run.model.load_state_dict(checkpoint.load(folder / ("best.pt" if name in _BEST else "last.pt"))["model"])
+    for p in run.model.parameters():
+        p.requires_grad_(False)
+    return run.model.eval(), {key: sum(line[key] for line in history) for key in ("gflop", "train_seconds")}
+
+
+@torch.no_grad()
+def _answers(model: nn.Module, data: ImageData, x: Tensor, batch_size: int, device: torch.device) -> Tensor:
+    return torch.cat([model(data.images(part.to(device))).argmax(1) for part in x.split(batch_size)]).to(data.y_train.device)
