@@ -12,6 +12,13 @@ def compute_dtype(t: torch.Tensor) -> tl.dtype:
     return tl.float64 if t.dtype == torch.float64 else tl.float32
 
 
+def rows_grid(op: str, rows: int) -> int:
+    """A program a row; raises ValueError where that is more programs than a launch takes."""
+    if rows >= 2**31:
+        raise ValueError(f"{op}: {rows} samples need as many programs, and a launch takes {2**31 - 1}; split the batch")
+    return rows
+
+
 @triton.jit
 def sample_of(start, D, B: tl.constexpr):
     """The samples [B] in which B values from the flat offset ``start`` on lie; one 64-bit division for the block."""

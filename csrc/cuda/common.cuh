@@ -52,6 +52,22 @@ constexpr int kWidest = 16 / int(sizeof(T));
 
 inline bool aligned(const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; }
 
+// Channels of consecutive values, counted on rather than divided for each.
+struct Channel {
+  int64_t c, rest, inner, count;
+
+  __device__ Channel(int64_t i, int64_t inner, int64_t count) : inner(inner), count(count) {
+    const int64_t outer = i / inner;
+    rest = i - outer * inner;
+    c = outer % count;
+  }
+  __device__ void next() {
+    if (++rest < inner) return;
+    rest = 0;
+    c = c + 1 < count ? c + 1 : 0;
+  }
+};
+
 // Calls f with a value of the C++ type of t's elements.
 template <class F>
 auto dispatch(const char* op, const Tensor& t, const F& f) {
