@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ._block import clamp, compute_dtype, per_sample, row_norm, rows_grid, sample_of, step_linf
+from ._block import check_count, clamp, compute_dtype, per_sample, row_norm, rows_grid, sample_of, step_linf
 
 
 @triton.jit
@@ -147,8 +147,7 @@ def _launch(
     if size == 0:
         return
     d, block = size // len(x), 1024
-    if d >= 2**31 - block:
-        raise ValueError(f"pgd_step: a sample of {d} values is more than the Triton kernel counts; backend native takes it")
+    check_count("pgd_step", "a sample", d)
     kernel, grid = (_linf, triton.cdiv(size, block)) if norm == "linf" else (_l2, rows_grid("pgd_step", len(x)))
     last = x.dim() > 1 and x.stride(1) == 1
     with torch.cuda.device_of(x):

@@ -402,6 +402,28 @@ def test_a_named_backend_that_cannot_run_is_an_error(monkeypatch: pytest.MonkeyP
         backends.use_backend("metal").__enter__()
 
 
+@pytest.mark.parametrize("shape", [(2**31, 1), (1, 2**31)])
+def test_what_triton_can_not_count_is_refused_in_words(shape: tuple[int, int]) -> None:
+    if reason := backends_for("pgd_init")["triton"]:
+        pytest.skip(reason)
+    kernels = pytest.importorskip("ro_fast.kernels")
+    x = torch.zeros(1, 1).expand(shape)
+    with pytest.raises(ValueError, match=f"pgd_init: .*{2**31}.* (split the batch|another backend)"):
+        kernels.pgd_init(x, x, x, 0.5, None, "l2", 0.0, 1.0)
+
+
+@pytest.mark.parametrize("name", ["reference", "native", "triton"])
+def test_a_class_to_go_to_that_is_none_is_no_silent_result(name: str) -> None:
+    if reason := backends_for("dlr_loss")[name]:
+        pytest.skip(reason)
+    with backends.use_backend(name):
+        try:
+            loss = dlr_loss(torch.rand(2, 5), torch.tensor([0, 1]), torch.tensor([2, 7]), reduction="none")
+        except (RuntimeError, IndexError):
+            return
+    assert loss[0].isfinite() and loss[1].isnan()
+
+
 def test_use_backend_goes_before_the_environment_and_is_undone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RO_FAST_BACKEND", "reference")
     assert backends.running("pgd_step", "cpu") == "reference"
