@@ -9,9 +9,18 @@ STABLE_TORCH_LIBRARY_IMPL(ro_fast_native, CUDA, m) {
   m.impl("affine_relu", TORCH_BOX(&ro_fast::cuda::affine_relu));
   m.impl("affine_relu_backward", TORCH_BOX(&ro_fast::cuda::affine_relu_backward));
   m.impl("pgd_step", TORCH_BOX(&ro_fast::cuda::pgd_step));
+  m.impl("pgd_step_input", TORCH_BOX(&ro_fast::cuda::pgd_step_input));
   m.impl("pgd_init", TORCH_BOX(&ro_fast::cuda::pgd_init));
   m.impl("weighted_cross_entropy", TORCH_BOX(&ro_fast::cuda::weighted_cross_entropy));
   m.impl("weighted_cross_entropy_backward", TORCH_BOX(&ro_fast::cuda::weighted_cross_entropy_backward));
+  m.impl("boosted_cross_entropy", TORCH_BOX(&ro_fast::cuda::boosted_cross_entropy));
+  m.impl("boosted_cross_entropy_backward", TORCH_BOX(&ro_fast::cuda::boosted_cross_entropy_backward));
+  m.impl("margin_loss", TORCH_BOX(&ro_fast::cuda::margin_loss));
+  m.impl("margin_loss_backward", TORCH_BOX(&ro_fast::cuda::margin_loss_backward));
+  m.impl("dlr_loss", TORCH_BOX(&ro_fast::cuda::dlr_loss));
+  m.impl("dlr_loss_backward", TORCH_BOX(&ro_fast::cuda::dlr_loss_backward));
+  m.impl("weighted_kl", TORCH_BOX(&ro_fast::cuda::weighted_kl));
+  m.impl("weighted_kl_backward", TORCH_BOX(&ro_fast::cuda::weighted_kl_backward));
   m.impl("small_loss", TORCH_BOX(&ro_fast::cuda::small_loss));
   m.impl("class_moments", TORCH_BOX(&ro_fast::cuda::class_moments));
 }

@@ -1,4 +1,4 @@
-"""What the kernels share: the dtype computed in, per-sample numbers, a clamp that keeps NaN, the L∞ step, a float64 norm."""
+"""What the kernels share: dtypes, what is too large, per-sample numbers, a clamp that keeps NaN, the L∞ step, a float64 norm."""
 
 from __future__ import annotations
 
@@ -10,6 +10,19 @@ import triton.language as tl
 def compute_dtype(t: torch.Tensor) -> tl.dtype:
     """float64 stays float64; float32 and bfloat16 are computed in float32."""
     return tl.float64 if t.dtype == torch.float64 else tl.float32
+
+
+def rows_grid(op: str, rows: int) -> int:
+    """A program a row; raises ValueError where that is more programs than a launch takes."""
+    if rows >= 2**31:
+        raise ValueError(f"{op}: {rows} samples need as many programs, and a launch takes {2**31 - 1}; split the batch")
+    return rows
+
+
+def check_count(op: str, what: str, count: int) -> None:
+    """Raises ValueError where offsets within something run beyond the 32 bits that a kernel counts them in."""
+    if count >= 2**31 - 4096:
+        raise ValueError(f"{op}: {what} of {count} values is more than the Triton kernel counts in 32 bits; name another backend")
 
 
 @triton.jit

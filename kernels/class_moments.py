@@ -19,6 +19,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ._block import check_count
+
 
 @triton.jit
 def _mean(p_mean, p_features, p_order, p_bounds, D, R: tl.constexpr, B: tl.constexpr):
@@ -72,6 +74,7 @@ def _centred(p_features, p_mean, o_n, m_n, o_d, D):
 
 def class_moments(count: Tensor, mean: Tensor, scatter: Tensor | None, features: Tensor, labels: Tensor) -> None:
     c, d = mean.shape
+    check_count("class_moments", "a class", d if scatter is None else d * d)
     ordered, order = torch.sort(labels, stable=True)
     bounds = torch.searchsorted(ordered, torch.arange(c + 1, device=labels.device))
     own, own_mean = bounds.diff(), torch.zeros_like(mean)

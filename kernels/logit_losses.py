@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ._block import compute_dtype
+from ._block import compute_dtype, rows_grid
 
 _KINDS = {"boosted_cross_entropy": 0, "margin_loss": 1, "dlr_loss": 2}
 
@@ -51,6 +51,9 @@ def _row(
     b_z = tl.load(p_logits + n * C + o_c, m_c, other=0.0).to(DTYPE)  # [B]
     y = tl.load(p_target + n)
     wrong = (tl.sum(tl.where(m_c & (b_z != b_z), 1, 0), 0) > 0) | (y < 0) | (y >= C)
+    if p_target_class is not None:
+        to = tl.load(p_target_class + n)
+        wrong = wrong | (to < 0) | (to >= C)
     b_low = tl.where(m_c, b_z, float("-inf"))
     rival = _first_max(tl.where(o_c == y, float("-inf"), b_low), o_c, B)
     b_y = tl.where(o_c == y, 1.0, 0.0).to(DTYPE)
@@ -71,7 +74,7 @@ def _row(
         b_third = tl.where(o_c == third, 1.0, 0.0).to(DTYPE)
         upper = rival
         if p_target_class is not None:
-            upper = tl.load(p_target_class + n).to(tl.int32)
+            upper = to.to(tl.int32)
             fourth = _first_max(tl.where(o_c == third, float("-inf"), b_left), o_c, B)
             b_third = (b_third + tl.where(o_c == fourth, 1.0, 0.0).to(DTYPE)) / 2
         b_above = tl.where(o_c == upper, 1.0, 0.0).to(DTYPE) - b_y
@@ -123,8 +126,9 @@ def _launch(kernel, kind: int, logits: Tensor, *args: Tensor | None) -> None:
     n, c = logits.shape
     if n == 0:
         return
+    grid = (rows_grid("logit_losses", n),)
     with torch.cuda.device_of(logits):
-        kernel[(n,)](*args, c, KIND=kind, B=triton.next_power_of_2(c), DTYPE=compute_dtype(logits), num_warps=4)
+        kernel[grid](*args, c, KIND=kind, B=triton.next_power_of_2(c), DTYPE=compute_dtype(logits), num_warps=4)
 
 
 def _losses(kind: int, logits: Tensor, target: Tensor, target_class: Tensor | None, weight: Tensor | None) -> Tensor:

@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ._block import clamp, compute_dtype, per_sample, row_norm, sample_of
+from ._block import check_count, clamp, compute_dtype, per_sample, row_norm, rows_grid, sample_of
 
 
 @triton.jit
@@ -56,7 +56,8 @@ def pgd_init(
         return
     d = size // len(x)
     block = 1024
-    kernel, grid = (_linf, triton.cdiv(size, block)) if norm == "linf" else (_l2, len(x))
+    check_count("pgd_init", "a sample", d)
+    kernel, grid = (_linf, triton.cdiv(size, block)) if norm == "linf" else (_l2, rows_grid("pgd_init", len(x)))
     with torch.cuda.device_of(x):
         kernel[(grid,)](
             out, x, noise, eps, eps_n, lo, hi, size, d, B=block, DTYPE=compute_dtype(x), num_warps=4

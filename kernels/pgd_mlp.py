@@ -17,7 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ._block import compute_dtype, per_sample, step_linf
+from ._block import check_count, compute_dtype, per_sample, step_linf
 from .pgd_init import pgd_init
 
 
@@ -170,6 +170,7 @@ def pgd_mlp(
         return x_adv.to(x.dtype)
     classes = len(weights[-1])
     width = max([len(w) for w in weights[:-1]], default=0)  # H
+    check_count("pgd_mlp", "the layers' weights", max(width * d, max(layers - 2, 0) * width**2, classes * max(width, d)))
 
     def padded(layer: int, rows: int, columns: int) -> tuple[Tensor, Tensor]:
         w, b = x_adv.new_zeros(rows, columns), x_adv.new_zeros(rows)

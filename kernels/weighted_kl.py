@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ._block import compute_dtype
+from ._block import compute_dtype, rows_grid
 
 
 @triton.jit
@@ -66,7 +66,7 @@ def _launch(kernel, logits: Tensor, *args: Tensor | None) -> None:
     if n == 0:
         return
     with torch.cuda.device_of(logits):
-        kernel[(n,)](*args, c, B=triton.next_power_of_2(c), DTYPE=compute_dtype(logits), num_warps=4)
+        kernel[(rows_grid("weighted_kl", n),)](*args, c, B=triton.next_power_of_2(c), DTYPE=compute_dtype(logits), num_warps=4)
 
 
 def weighted_kl(logits: Tensor, target_logits: Tensor, weight: Tensor | None) -> Tensor:

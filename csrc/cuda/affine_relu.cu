@@ -8,22 +8,6 @@
 namespace ro_fast::cuda {
 namespace {
 
-// Channels of consecutive values, counted on rather than divided for each.
-struct Channel {
-  int64_t c, rest, inner, count;
-
-  __device__ Channel(int64_t i, int64_t inner, int64_t count) : inner(inner), count(count) {
-    const int64_t outer = i / inner;
-    rest = i - outer * inner;
-    c = outer % count;
-  }
-  __device__ void next() {
-    if (++rest < inner) return;
-    rest = 0;
-    c = c + 1 < count ? c + 1 : 0;
-  }
-};
-
 template <class T, bool kWide>
 __device__ inline Pack<T, 8> read(const T* p, int64_t i, int64_t size) {
   Pack<T, 8> v;

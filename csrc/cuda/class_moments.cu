@@ -137,7 +137,7 @@ void class_moments(Tensor count, Tensor mean, Optional scatter, Tensor features,
   const Tensor batch_mean = new_tensor(features, ScalarType::Double, num_classes, width);
   int64_t *counts = mutable_data<int64_t>(of_batch), *listed = mutable_data<int64_t>(order);
   const int64_t* before = data<int64_t>(count);
-  const auto classes = unsigned(num_classes), tiles = blocks_for(width, kTile);
+  const auto classes = blocks_for(num_classes, 1), tiles = blocks_for(width, kTile);
   launch(count_rows, classes, kThreads, counts, y, rows);
   launch(list_rows, classes, kThreads, listed, static_cast<const int64_t*>(counts), y, rows);
   dispatch(op, features, [&](auto element) {

@@ -19,6 +19,7 @@ namespace ro_fast::cuda {
 
 constexpr int kThreads = 256;
 constexpr int kWarp = 32;
+constexpr int64_t kMostBlocks = 0x7fffffff;  // of a launch
 
 template <class T>
 using Compute = std::conditional_t<std::is_same_v<T, double>, double, float>;
@@ -50,6 +51,22 @@ template <class T>
 constexpr int kWidest = 16 / int(sizeof(T));
 
 inline bool aligned(const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; }
+
+// Channels of consecutive values, counted on rather than divided for each.
+struct Channel {
+  int64_t c, rest, inner, count;
+
+  __device__ Channel(int64_t i, int64_t inner, int64_t count) : inner(inner), count(count) {
+    const int64_t outer = i / inner;
+    rest = i - outer * inner;
+    c = outer % count;
+  }
+  __device__ void next() {
+    if (++rest < inner) return;
+    rest = 0;
+    c = c + 1 < count ? c + 1 : 0;
+  }
+};
 
 // Calls f with a value of the C++ type of t's elements.
 template <class F>
@@ -96,6 +113,9 @@ class Launch {
   template <class... P, class... A>
   void operator()(void (*kernel)(P...), dim3 blocks, dim3 threads, const A&... arguments) const {
     if (blocks.x == 0 || blocks.y == 0 || blocks.z == 0) return;
+    check(
+        blocks.x <= kMostBlocks && blocks.y <= 65535 && blocks.z <= 65535, op_, "a launch takes ", kMostBlocks,
+        " by 65535 by 65535 blocks and this needs more; split the batch");
     kernel<<<blocks, threads, 0, stream_>>>(arguments...);
     const cudaError_t error = cudaGetLastError();
     check(error == cudaSuccess, op_, "the launch failed: ", cudaGetErrorString(error));
@@ -107,7 +127,11 @@ class Launch {
   cudaStream_t stream_;
 };
 
-inline unsigned blocks_for(int64_t work, int64_t per_block) { return unsigned((work + per_block - 1) / per_block); }
+// As many as are needed, or one more than a launch takes, which it refuses.
+inline unsigned blocks_for(int64_t work, int64_t per_block) {
+  const int64_t blocks = (work + per_block - 1) / per_block;
+  return blocks <= kMostBlocks ? unsigned(blocks) : unsigned(kMostBlocks) + 1;
+}
 
 // Σ over a warp, in every lane; a fixed order, so the same each time.
 template <class C>

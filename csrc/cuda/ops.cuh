@@ -19,9 +19,20 @@ void pgd_init(Tensor out, Tensor x, Tensor noise, double eps, Optional eps_n, st
 void pgd_step(
     Tensor out, Tensor x_adv, Tensor x, Tensor grad, double eps, double alpha, Optional eps_n, Optional alpha_n,
     std::string norm, double lo, double hi, Optional active);
+void pgd_step_input(
+    Tensor out, Tensor input, Tensor x_adv, Tensor x, Tensor grad, double eps, double alpha, Optional eps_n, Optional alpha_n,
+    std::string norm, double lo, double hi, Optional active, Tensor mean, Tensor std);
 Tensor weighted_cross_entropy(Tensor logits, Tensor target, Optional weight, double label_smoothing, std::string reduction);
 Tensor weighted_cross_entropy_backward(
     Tensor grad, Tensor logits, Tensor target, Optional weight, double label_smoothing, std::string reduction);
+Tensor boosted_cross_entropy(Tensor logits, Tensor target, Optional target_class, Optional weight);
+Tensor boosted_cross_entropy_backward(Tensor grad, Tensor logits, Tensor target, Optional target_class, Optional weight);
+Tensor margin_loss(Tensor logits, Tensor target, Optional target_class, Optional weight);
+Tensor margin_loss_backward(Tensor grad, Tensor logits, Tensor target, Optional target_class, Optional weight);
+Tensor dlr_loss(Tensor logits, Tensor target, Optional target_class, Optional weight);
+Tensor dlr_loss_backward(Tensor grad, Tensor logits, Tensor target, Optional target_class, Optional weight);
+Tensor weighted_kl(Tensor logits, Tensor target_logits, Optional weight);
+std::tuple<Tensor, Tensor> weighted_kl_backward(Tensor grad, Tensor logits, Tensor target_logits, Optional weight);
 void class_moments(Tensor count, Tensor mean, Optional scatter, Tensor features, Tensor labels);
 std::tuple<Tensor, Tensor> small_loss(Tensor loss, double threshold, Optional threshold_t, int64_t bins, double lo, double hi);
 

@@ -60,7 +60,7 @@ void pgd_init(Tensor out, Tensor x, Tensor noise, double eps, Optional eps_n, st
     const T *p_x = data<T>(x), *p_noise = data<T>(noise);
     const C* p_eps = eps_n ? data<C>(*eps_n) : nullptr;
     if (l2) {
-      launch(start_l2<T>, unsigned(rows), kThreads, p_out, p_x, p_noise, width, C(eps), p_eps, C(lo), C(hi));
+      launch(start_l2<T>, blocks_for(rows, 1), kThreads, p_out, p_x, p_noise, width, C(eps), p_eps, C(lo), C(hi));
       return;
     }
     constexpr int V = kWidest<T>;

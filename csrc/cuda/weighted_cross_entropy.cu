@@ -3,13 +3,11 @@
 // A warp a row. Sums over rows are made by one block in a fixed order. A hard label outside [0, C) makes its loss and gradient
 // NaN: an error would wait for the device.
 // I/O: forward read logits, target, weight; write loss. Backward read grad, logits, target, weight; write grad_logits.
-#include "common.cuh"
 #include "ops.cuh"
+#include "rows.cuh"
 
 namespace ro_fast::cuda {
 namespace {
-
-constexpr int kRows = kThreads / kWarp;  // of a block
 
 template <class T>
 struct Rows {
@@ -22,33 +20,19 @@ struct Rows {
   C smoothing;
 };
 
-__device__ inline float exponential(float v) { return expf(v); }
-__device__ inline double exponential(double v) { return exp(v); }
-__device__ inline float logarithm(float v) { return logf(v); }
-__device__ inline double logarithm(double v) { return log(v); }
-
-// max z, Σ exp(z − max) and Σt of one row, in every lane of its warp.
+// softmax of one row and Σt, in every lane of its warp.
 template <class T>
-struct Sums {
-  Compute<T> top, sum, mass;
+struct Sums : Softmax<T> {
+  Compute<T> mass = 0;
 
-  __device__ Sums(const Rows<T>& rows, int64_t n, int lane) {
+  __device__ Sums(const Rows<T>& rows, const Here& here) : Softmax<T>(rows.logits + here.n * rows.classes, rows.classes, here.lane) {
     using C = Compute<T>;
-    const T* z = rows.logits + n * rows.classes;
-    top = C(-INFINITY);
-    for (int64_t c = lane; c < rows.classes; c += kWarp) {
-      const C v = load(z[c]);
-      top = top < v ? v : top;
+    if (rows.hard) {
+      mass = rows.hard[here.n] >= 0 && rows.hard[here.n] < rows.classes ? C(1) : C(NAN);
+    } else {
+      for (int64_t c = here.lane; c < rows.classes; c += kWarp) mass += rows.soft[here.n * rows.classes + c];
+      mass = warp_sum(mass);
     }
-    top = warp_max(top);
-    sum = mass = 0;
-    for (int64_t c = lane; c < rows.classes; c += kWarp) {
-      sum += exponential(C(load(z[c])) - top);
-      if (rows.soft) mass += rows.soft[n * rows.classes + c];
-    }
-    sum = warp_sum(sum);  // a NaN among the logits shows here
-    mass = warp_sum(mass);
-    if (rows.hard) mass = rows.hard[n] >= 0 && rows.hard[n] < rows.classes ? C(1) : C(NAN);
   }
 };
 
@@ -63,20 +47,18 @@ __device__ inline Compute<T> target(const Rows<T>& rows, int64_t n, int64_t c, C
 template <class T>
 __global__ void forward(Compute<T>* loss, Rows<T> rows) {
   using C = Compute<T>;
-  const int64_t n = int64_t(blockIdx.x) * kRows + threadIdx.x / kWarp;
-  const int lane = threadIdx.x % kWarp;
-  if (n >= rows.count) return;
-  const Sums<T> sums(rows, n, lane);
-  const C log_sum = logarithm(sums.sum);
+  const Here here;
+  if (here.n >= rows.count) return;
+  const Sums<T> sums(rows, here);
   C ce = 0;
-  for (int64_t c = lane; c < rows.classes; c += kWarp) {
-    const C q = target(rows, n, c, sums.mass);
-    if (q != 0) ce += q * (log_sum - (C(load(rows.logits[n * rows.classes + c])) - sums.top));
+  for (int64_t c = here.lane; c < rows.classes; c += kWarp) {
+    const C q = target(rows, here.n, c, sums.mass);
+    if (q != 0) ce -= q * sums.log_p(c);
   }
   ce = warp_sum(ce);
-  if (lane > 0) return;
-  const C w = rows.weights ? rows.weights[n] : C(1);
-  loss[n] = w == 0 ? C(0) : w * ce;
+  if (here.lane > 0) return;
+  const C w = weight_of(rows.weights, here.n);
+  loss[here.n] = w == 0 ? C(0) : w * ce;
 }
 
 // scale = grad·w / denominator; 0 where the weight is, or where all are.
@@ -84,21 +66,19 @@ template <class T>
 __global__ void backward(
     T* out, const Compute<T>* grad, bool per_row, double denominator, const double* total, Rows<T> rows) {
   using C = Compute<T>;
-  const int64_t n = int64_t(blockIdx.x) * kRows + threadIdx.x / kWarp;
-  const int lane = threadIdx.x % kWarp;
-  if (n >= rows.count) return;
+  const Here here;
+  if (here.n >= rows.count) return;
   const double whole = total ? *total : denominator;
-  const C weighted = grad[per_row ? n : 0] * (rows.weights ? rows.weights[n] : C(1));
-  T* row = out + n * rows.classes;
+  const C weighted = grad[per_row ? here.n : 0] * weight_of(rows.weights, here.n);
+  T* row = out + here.n * rows.classes;
   if (weighted == 0 || whole == 0) {
-    for (int64_t c = lane; c < rows.classes; c += kWarp) store(row[c], C(0));
+    for (int64_t c = here.lane; c < rows.classes; c += kWarp) store(row[c], C(0));
     return;
   }
-  const Sums<T> sums(rows, n, lane);
+  const Sums<T> sums(rows, here);
   const C scale = C(weighted / whole), to_p = sums.mass / sums.sum;
-  for (int64_t c = lane; c < rows.classes; c += kWarp) {
-    const C e = exponential(C(load(rows.logits[n * rows.classes + c])) - sums.top);
-    store(row[c], scale * (e * to_p - target(rows, n, c, sums.mass)));
+  for (int64_t c = here.lane; c < rows.classes; c += kWarp) {
+    store(row[c], scale * (exponential(sums.shifted(c)) * to_p - target(rows, here.n, c, sums.mass)));
   }
 }
 
@@ -128,28 +108,26 @@ __global__ void reduce(C* result, const C* loss, int64_t count, double denominat
 template <class T>
 struct Batch {
   using C = Compute<T>;
-  Tensor target, weight;
+  Tensor target;
+  Weights<C> weights;
   Rows<T> rows;
   bool by_weight;
   double denominator;
 
   Batch(const char* op, const Tensor& z, const Tensor& given, const Optional& w, double smoothing, const std::string& reduction)
-      : target(given.dim() == 2 ? cast(given) : given), weight(w ? cast(*w) : given) {
+      : target(given.dim() == 2 ? in_compute<C>(given) : given), weights(op, w, z.size(0), z) {
     const int64_t count = z.size(0), classes = z.size(1);
     check_on(op, "logits", z, kDtype<T>, count * classes, z);
     const bool soft = given.dim() == 2;
     check_on(op, "target", target, soft ? kDtype<C> : ScalarType::Long, soft ? count * classes : count, z);
-    if (w) check_on(op, "weight", weight, kDtype<C>, count, z);
-    rows = {data<T>(z), soft ? nullptr : data<int64_t>(target), soft ? data<C>(target) : nullptr,
-            w ? data<C>(weight) : nullptr, count, classes, C(smoothing)};
+    rows = {data<T>(z), soft ? nullptr : data<int64_t>(target), soft ? data<C>(target) : nullptr, weights.at, count, classes,
+            C(smoothing)};
     by_weight = reduction == "weighted_mean" && w;
     denominator = reduction == "mean" || (reduction == "weighted_mean" && !w) ? double(count) : 1;
     check(
         reduction == "mean" || reduction == "weighted_mean" || reduction == "sum" || reduction == "none", op, "reduction '",
         reduction, "' is unknown");
   }
-
-  static Tensor cast(const Tensor& t) { return t.scalar_type() == kDtype<C> ? t : torch::stable::to(t, kDtype<C>); }
 };
 
 }  // namespace

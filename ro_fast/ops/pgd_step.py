@@ -117,19 +117,35 @@ def pgd_step(
     >>> pgd_step(x, x, torch.tensor([[-3.0, 2.0]]), eps=0.1, alpha=0.2)
     tensor([[0.4000, 1.0000]])
     """
-    _check.check_images("pgd_step", x_adv=x_adv, x=x, grad=grad)
-    _check.check_norm("pgd_step", norm)
-    _check.check_range("pgd_step", lo, hi)
-    eps_all, eps_n = _check.split_budget("pgd_step", "eps", eps, x, norm, lo, hi)
-    alpha_all, alpha_n = _check.split_budget("pgd_step", "alpha", alpha, x, norm, lo, hi)
-    if active is not None:
-        _check.check_per_sample("pgd_step", "active", active, x)
-        if active.dtype != torch.bool:
-            raise TypeError(f"pgd_step: active is {active.dtype}; torch.bool is needed")
-    args = (x_adv, x, grad, eps_all, alpha_all, eps_n, alpha_n, norm, lo, hi, active)
+    args = step_arguments("pgd_step", x_adv, x, grad, eps, alpha, norm, lo, hi, active)
     with torch.no_grad():
         if out is None:
             return torch.ops.ro_fast.pgd_step(*args)
         _check.check_images("pgd_step", x_adv=x_adv, out=out)
         torch.ops.ro_fast.pgd_step_out(out, *args)
         return out
+
+
+def step_arguments(
+    op: str,
+    x_adv: Tensor,
+    x: Tensor,
+    grad: Tensor,
+    eps: float | Tensor,
+    alpha: float | Tensor,
+    norm: str,
+    lo: float,
+    hi: float,
+    active: Tensor | None,
+) -> tuple:
+    """A step's arguments, checked, as the schemas take them."""
+    _check.check_images(op, x_adv=x_adv, x=x, grad=grad)
+    _check.check_norm(op, norm)
+    _check.check_range(op, lo, hi)
+    eps_all, eps_n = _check.split_budget(op, "eps", eps, x, norm, lo, hi)
+    alpha_all, alpha_n = _check.split_budget(op, "alpha", alpha, x, norm, lo, hi)
+    if active is not None:
+        _check.check_per_sample(op, "active", active, x)
+        if active.dtype != torch.bool:
+            raise TypeError(f"{op}: active is {active.dtype}; torch.bool is needed")
+    return x_adv, x, grad, eps_all, alpha_all, eps_n, alpha_n, norm, lo, hi, active

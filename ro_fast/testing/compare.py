@@ -19,7 +19,7 @@ def assert_close(ours: Any, reference: Any, truth: Any, dtype: torch.dtype, what
     Args:
         ours, reference: outputs computed from inputs of ``dtype``; where the reference is not finite both are equal.
         truth: the float64 output.
-        dtype: whose line of TOLERANCE holds, as a share of the largest finite true value.
+        dtype: whose line of TOLERANCE holds, as a share of the largest finite true value; that of an output where it is coarser.
         what: named in the message.
     """
     for ours_, reference_, truth_ in zip(outputs(ours), outputs(reference), outputs(truth), strict=True):
@@ -29,7 +29,8 @@ def assert_close(ours: Any, reference: Any, truth: Any, dtype: torch.dtype, what
         finite = b.isfinite() & t.isfinite()
         same = (a == b) | (a.isnan() & b.isnan())
         scale = t[finite].abs().max().item() if finite.any() else 0.0
-        excess = torch.where(finite, (t - a).abs() - (t - b).abs() - TOLERANCE[dtype] * scale, 0.0)
+        tolerance = max(TOLERANCE[dtype], TOLERANCE.get(ours_.dtype, 0.0))
+        excess = torch.where(finite, (t - a).abs() - (t - b).abs() - tolerance * scale, 0.0)
         wrong = torch.where(finite, ~(excess <= 0), ~same)
         if wrong.any():
             at = tuple(wrong.nonzero()[0].tolist())

@@ -1,0 +1,74 @@
+// Rows of logits on a GPU: a warp a row, its lanes going over the classes side by side. What the losses share.
+#pragma once
+
+#include <optional>
+
+#include "common.cuh"
+
+namespace ro_fast::cuda {
+
+constexpr int kRows = kThreads / kWarp;  // of a block
+
+__device__ inline float exponential(float v) { return expf(v); }
+__device__ inline double exponential(double v) { return exp(v); }
+__device__ inline float logarithm(float v) { return logf(v); }
+__device__ inline double logarithm(double v) { return log(v); }
+
+// The row of this thread's warp, and its lane.
+struct Here {
+  int64_t n;
+  int lane;
+
+  __device__ Here() : n(int64_t(blockIdx.x) * kRows + threadIdx.x / kWarp), lane(int(threadIdx.x % kWarp)) {}
+};
+
+// softmax of a row of logits, over all its classes but one where that is given; the same in every lane. A NaN among the
+// logits shows in the sum.
+template <class T>
+struct Softmax {
+  using C = Compute<T>;
+  const T* z;
+  C top, sum, log_sum;  // max z, Σ exp(z − max) and its logarithm
+
+  __device__ Softmax(const T* z, int64_t classes, int lane, int64_t without = -1) : z(z), top(C(-INFINITY)), sum(0) {
+    for (int64_t c = lane; c < classes; c += kWarp) {
+      const C v = load(z[c]);
+      top = c != without && top < v ? v : top;
+    }
+    top = warp_max(top);
+    for (int64_t c = lane; c < classes; c += kWarp) sum += c == without ? C(0) : exponential(shifted(c));
+    sum = warp_sum(sum);
+    log_sum = logarithm(sum);
+  }
+
+  __device__ C shifted(int64_t c) const { return C(load(z[c])) - top; }
+  __device__ C p(int64_t c) const { return exponential(shifted(c)) / sum; }
+  __device__ C log_p(int64_t c) const { return shifted(c) - log_sum; }
+};
+
+// A tensor in the dtype that is computed in.
+template <class C>
+Tensor in_compute(const Tensor& t) {
+  return t.scalar_type() == kDtype<C> ? t : torch::stable::to(t, kDtype<C>);
+}
+
+// One weight a row, or none.
+template <class C>
+struct Weights {
+  Tensor held;
+  const C* at = nullptr;  // [N] or null for ones
+
+  Weights(const char* op, const std::optional<Tensor>& given, int64_t rows, const Tensor& logits)
+      : held(given ? in_compute<C>(*given) : logits) {
+    if (!given) return;
+    check_on(op, "weight", held, kDtype<C>, rows, logits);
+    at = data<C>(held);
+  }
+};
+
+template <class C>
+__device__ inline C weight_of(const C* weights, int64_t n) {
+  return weights ? weights[n] : C(1);
+}
+
+}  // namespace ro_fast::cuda
