@@ -112,7 +112,9 @@ def pgd_step_input(
     if out is not None and (dtype is not None or memory_format is not None):
         raise ValueError(f"{op}: out tells dtype and memory_format of the input; give either")
     dtype = x.dtype if dtype is None else dtype
-    order = _layout.order_of(x_adv) if memory_format is None else memory_format
+    order = memory_format
+    if order is None:  # below vmap a tensor can't be asked for its order
+        order = torch.contiguous_format if torch._C._are_functorch_transforms_active() else _layout.order_of(x_adv)
     if order not in (torch.contiguous_format, torch.channels_last) or (order == torch.channels_last and x.dim() != 4):
         raise ValueError(f"{op}: memory_format is {order} for {x.dim()} dimensions; contiguous, or channels_last for 4 is needed")
     with torch.no_grad():
