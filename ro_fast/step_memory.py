@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 def step_memory_mb(run: Run) -> float:
     """The most that tensors of one training step take at once, with model, average and optimiser, in 2²⁰ bytes.
 
-    The second of two steps on the first samples is watched: in the first, what later ones find is still being made. The
-    run's state moves, so it is to be given up afterwards. A process's peak, which metrics hold, knows no run's bounds.
+    A step on the first samples is watched after another, in which what later ones find is still being made. The run's state
+    moves, so the run is to be given up afterwards. A process's peak, which metrics hold, knows no run's bounds.
     """
     run.model.train()
     if run.averaging is not None:
@@ -33,16 +33,22 @@ def step_memory_mb(run: Run) -> float:
         before = torch.cuda.memory_allocated(run.device)
         _one_step(run, index)
         return (standing + torch.cuda.max_memory_allocated(run.device) - before) / 2**20
+    # The profiler misses events while it warms up, so the most of a few steps is taken.
+    return (standing + max(_watched_bytes(run, index) for _ in range(4))) / 2**20
+
+
+def _watched_bytes(run: Run, index: torch.Tensor) -> int:
+    """The most that lay in tensors of one step at once, on a CPU, whose allocator keeps no such count."""
     from torch.profiler import ProfilerActivity, profile
 
     with _without_stderr(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
         _one_step(run, index)
-    events = [e for e in watched.profiler.kineto_results.events() if e.name() == "[memory]"]
     now = most = 0
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        now += event.nbytes()
-        most = max(most, now)
-    return (standing + most) / 2**20
+    for event in watched.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            now += event.nbytes()
+            most = max(most, now)
+    return most
 
 
 @contextlib.contextmanager
