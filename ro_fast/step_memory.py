@@ -25,8 +25,8 @@ def step_memory_mb(run: Run) -> float:
     if run.averaging is not None:
         run.averaging.begin(run.model, run.epoch)
     index = torch.arange(min(run.config.trainer.batch_size, len(run.data.y_train)), device=run.device)
-    standing = _standing_bytes(run)
     _one_step(run, index)
+    standing = _standing_bytes(run)
     if run.device.type == "cuda":
         torch.cuda.synchronize(run.device)
         torch.cuda.reset_peak_memory_stats(run.device)
