@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
-import statistics
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -20,50 +18,37 @@ if TYPE_CHECKING:
 def step_memory_mb(run: Run) -> float:
     """The most that tensors of one training step take at once, with model, average and optimiser, in 2²⁰ bytes.
 
-    Steps on the first samples are watched after one that is not: in that, what later ones find is still being made. The
-    run's state moves, so it is to be given up afterwards. A process's peak, which metrics hold, knows no run's bounds.
+    A step on the first samples is watched after another, in which what later ones find is still being made. The run's state
+    moves, so the run is to be given up afterwards. A process's peak, which metrics hold, knows no run's bounds.
     """
     run.model.train()
     if run.averaging is not None:
         run.averaging.begin(run.model, run.epoch)
     index = torch.arange(min(run.config.trainer.batch_size, len(run.data.y_train)), device=run.device)
-    standing = _standing_bytes(run)
     _one_step(run, index)
+    standing = _standing_bytes(run)
     if run.device.type == "cuda":
         torch.cuda.synchronize(run.device)
         torch.cuda.reset_peak_memory_stats(run.device)
         before = torch.cuda.memory_allocated(run.device)
         _one_step(run, index)
         return (standing + torch.cuda.max_memory_allocated(run.device) - before) / 2**20
-    # Which of two tensors that change places is counted first can differ from step to step, so three are watched.
-    return (standing + statistics.median(_most_bytes(run, index) for _ in range(3))) / 2**20
+    # The profiler misses events while it warms up, so the most of a few steps is taken.
+    return (standing + max(_watched_bytes(run, index) for _ in range(4))) / 2**20
 
 
-def _most_bytes(run: Run, index: torch.Tensor) -> int:
-    """The most that the tensors of one step take at once on the CPU, by the profiler's record of what is taken and given back."""
+def _watched_bytes(run: Run, index: torch.Tensor) -> int:
+    """The most that lay in tensors of one step at once, on a CPU, whose allocator keeps no such count."""
     from torch.profiler import ProfilerActivity, profile
 
-    with _no_garbage(), _without_stderr(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
+    with _without_stderr(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
         _one_step(run, index)
-    events = [e for e in watched.profiler.kineto_results.events() if e.name() == "[memory]"]
     now = most = 0
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        now += event.nbytes()
-        most = max(most, now)
+    for event in watched.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            now += event.nbytes()
+            most = max(most, now)
     return most
-
-
-@contextlib.contextmanager
-def _no_garbage() -> Iterator[None]:
-    """Tensors in cycles that others left behind would be freed meanwhile and counted as this step's."""
-    gc.collect()
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collects:
-            gc.enable()
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from ro_fast.data import ImageData
 from ro_fast.environment import environment
 from ro_fast.methods import teachers_of
 
+_log = logging.getLogger("ro_fast")
 _BEST = ("robust",)  # the others have no robust accuracy to choose their best state by, so that their last one serves
 Cost = dict[str, float]  # "gflop", "train_seconds"
 
@@ -67,6 +69,8 @@ def teacher(
     folder.parent.mkdir(parents=True, exist_ok=True)
     # Global random numbers belong to the run that asks, which goes on as if it had found the teacher trained.
     with FileLock(f"{folder}.lock"), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        if not (folder / "last.pt").exists():
+            _log.info("teacher %s: trains for %d epochs, for all runs that ask for it", name, own.trainer.epochs)
         history = train(own, data=data)
         run = Run(own, data.to(device), device)
     run.model.load_state_dict(checkpoint.load(folder / ("best.pt" if name in _BEST else "last.pt"))["model"])

@@ -123,6 +123,8 @@ class Run:
         self.objective = build_objective(config.method)
         self.start_epoch = int(config.method.get("start_epoch", 0))
         weight = weights_of(config.method["from"], data) if config.method["name"] == "reweight" else None
+        if weight is not None:  # the file may change under its name
+            self.identity["sample_weights"] = checkpoint.digest(weight.tolist())
         self.kept = Kept(len(data.y_train), data.num_classes, teachers=teachers or {}, weight=weight)
         self.weights, self.averaging = build_weight_perturbation(config.method), build_averaging(config.method)
         self.attack = build_attack(config.attack, config.data.eps, self.streams["noise"])

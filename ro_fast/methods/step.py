@@ -121,11 +121,13 @@ class Step:
         self._before_training(x)
         return self.model(x)
 
-    def forward_features(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits [N, C] and penultimate features [N, D] to train on."""
-        self._before_training(x)
-        logits, features = FeatureReader(self.model, [PENULTIMATE], detach=False)(x)
-        return logits, features[PENULTIMATE]
+    def decide_with_features(self) -> tuple[Decision, Tensor]:
+        """:meth:`decide` on logits that the step trains on, with the penultimate features [N, D] they are made of."""
+        x_adv = self.x_adv
+        self._before_training(x_adv)
+        with _statistics_moved_twice(self.model) if self._joins else contextlib.nullcontext():
+            logits, features = FeatureReader(self.model, [PENULTIMATE], detach=False)(x_adv)
+        return self._decided(logits), features[PENULTIMATE]
 
     def look(self, x: Tensor) -> Tensor:
         """Penultimate features [N, D] in the mode of training, without a graph; leaves no trace."""
@@ -160,10 +162,9 @@ class Step:
                 logits = self.forward(x_adv)
         else:
             logits = self._looked_at(x_adv, self._joins)
-        return self.decided(logits)
+        return self._decided(logits)
 
-    def decided(self, logits: Tensor) -> Decision:
-        """Keeps logits [N, C] as the model's answer to the plain adversarial batch."""
+    def _decided(self, logits: Tensor) -> Decision:
         loss = weighted_cross_entropy(logits.detach(), self.target, reduction="none")
         self.decision = Decision(logits, loss, small_loss_mask(loss, logits.shape[1], self._small_loss))
         return self.decision

@@ -43,8 +43,8 @@ def draw_gain_cost(part: Mapping[str, Any], curves: Curves, width: float) -> Fig
     gain.set_ylim(len(entries) - 0.4, -0.6)
     gain.tick_params(axis="y", length=0)
     cost.tick_params(axis="y", length=0)
-    gain.set_xlabel("gain in last robust\naccuracy, points")
-    cost.set_xlabel("training work (diamond) and\ntime (bar), × plain")
+    gain.set_xlabel("gain in last robust accuracy, points" if wide else "gain, points")
+    cost.set_xlabel("training work (diamond), time (bar), ×" if wide else "work (diamond),\ntime (bar), ×")
     figure.legend(handles=_keys(entries), loc="outside upper center", ncols=4 if wide else 2)
     return figure
 
