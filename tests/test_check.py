@@ -152,6 +152,10 @@ def test_imbalance_and_a_class_that_the_test_lacks(tmp_path: Path) -> None:
     )
     messages = " ".join(f["message"] for f in result["findings"] if f["kind"] == "imbalance" and f["severity"] == "serious")
     assert "No test image of class 7" in messages and "small are 3" in messages
+    shares = next(f for f in result["findings"] if f["message"].startswith("Class 3 is"))
+    assert "of classes that both parts hold" in shares["message"]
+    y = data["y_test"][rest]
+    assert f"but {100 * (y == 3).mean():.1f} % of test images" in shares["message"]
 
 
 @pytest.mark.parametrize(
@@ -187,6 +191,34 @@ def test_margins_against_two_eps(tmp_path: Path) -> None:
     for eps in (0.05, float(nearest.median()) / 2, 0.2):
         finding = of_kind(run(tmp_path / "out", path=str(path), eps=eps, eps_l2=1e-6), "margin")
         assert finding["count"] == int((nearest <= 2 * eps + 1e-7).sum())
+
+
+def test_pairs_at_exactly_two_eps_count(tmp_path: Path) -> None:
+    y = np.arange(40) % 2
+    x = (np.arange(0, 239, dtype=np.int64) + 16 * y[:, None]).astype(np.uint8)
+    np.savez(tmp_path / "bytes.npz", x_train=x, y_train=y, x_test=x[:20], y_test=y[:20])
+    result = run(tmp_path / "out", path=str(tmp_path / "bytes.npz"), eps=8 / 255, eps_l2=1e-6, val_size=4)
+    assert of_kind(result, "margin")["count"] == result["train_size"] == 36
+
+
+@pytest.mark.parametrize(("colour", "severity"), [(True, "warning"), (False, "info")])
+def test_grey_images_stored_in_colour(tmp_path: Path, colour: bool, severity: str) -> None:
+    data = {name: np.repeat(x, 3, axis=1) if x.ndim == 4 else x for name, x in digits().items()}
+    data["x_train"][:30] = 0.5  # blank, which is told apart from grey
+    if colour:
+        data["x_train"][60:, 0] /= 2
+        data["x_test"][5:, 0] /= 2
+    result = planted(tmp_path, **data)
+    told = "grey in a set of colour" if colour else "All images are grey"
+    grey = next(finding for finding in result["findings"] if told in finding["message"])
+    assert grey["severity"] == severity and grey["share"] == grey["count"] / (result["train_size"] + result["test_size"])
+    train = load_data(DataConfig(**result["config"]["data"])).x_train
+    one_value = train.flatten(1).amax(1) == train.flatten(1).amin(1)
+    equal = (train == train[:, :1]).flatten(1).all(1) & ~one_value
+    if colour:
+        assert grey["train_indices"] == equal.nonzero().flatten().tolist() and grey["test_indices"] == [0, 1, 2, 3, 4]
+    else:
+        assert grey["count"] == int(equal.sum()) + 200
 
 
 def test_exclude_leaves_out_what_was_found_and_nothing_else(noisy: tuple[Path, dict]) -> None:

@@ -35,8 +35,7 @@ def _ratio(train: np.ndarray) -> Finding:
             "Gather more images of the small classes, or weigh them up in the loss. Look at robust accuracy class by class: "
             "the mean hides that small classes are lost first."
         )
-    share = float(train[small].sum() / train.sum())
-    return Finding("imbalance", severity, len(small), share, spread.capitalize() + ".", advice)
+    return Finding("imbalance", severity, len(small), len(small) / len(present), spread.capitalize() + ".", advice)
 
 
 def _missing(train: np.ndarray, test: np.ndarray) -> list[Finding]:
@@ -81,12 +80,16 @@ def _other_shares(train: np.ndarray, test: np.ndarray) -> list[Finding]:
     both = (train > 0) & (test > 0)
     if both.sum() < 2:
         return []
-    difference = np.abs(train[both] / train[both].sum() - test[both] / test[both].sum())
+    ours, theirs = (counts[both] / counts[both].sum() for counts in (train, test))
+    difference = np.abs(ours - theirs)
     p = chi2_contingency(np.stack([train[both], test[both]])).pvalue
     if p >= SHARE_P or difference.max() < SHARE_POINTS:
         return []
-    worst = int(np.flatnonzero(both)[difference.argmax()])
-    a, b = 100 * train[worst] / train.sum(), 100 * test[worst] / test.sum()
-    message = f"Class {worst} is {a:.1f} % of training but {b:.1f} % of test images; other shares differ too or less."
+    worst = difference.argmax()
+    common = "" if both.all() else " of classes that both parts hold"
+    message = (
+        f"Class {np.flatnonzero(both)[worst]} is {100 * ours[worst]:.1f} % of training but {100 * theirs[worst]:.1f} % of test "
+        f"images{common}; no other share differs by more."
+    )
     advice = "Decide which shares the deployed model will meet, and draw the test images so; report accuracy class by class."
     return [Finding("shift", "warning", int(both.sum()), float(difference.max()), message, advice)]

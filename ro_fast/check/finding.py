@@ -74,13 +74,13 @@ def by_share(share: float, *, warning: float, serious: float) -> str:
     return "serious" if share >= serious else "warning" if share >= warning else "info"
 
 
-def some(numbers: Iterable[int], most: int = 8) -> str:
-    """The first few numbers in words.
+def some(things: Iterable[object], most: int = 8) -> str:
+    """The first few things in words.
 
     >>> some(range(4), most=2)
     '0, 1 and 2 more'
     """
-    listed = list(numbers)
+    listed = list(things)
     text = ", ".join(map(str, listed[:most]))
     return f"{text} and {len(listed) - most} more" if len(listed) > most else text
 

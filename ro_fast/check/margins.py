@@ -19,6 +19,7 @@ from ro_fast.check.progress import Ticker
 WORK = 2.5e10  # pixel differences: half a minute on one core
 LEAST, MOST = 100, 5000  # images looked at
 BLOCK = 1 << 23  # values held as floats at a time
+ROUNDING = 2e-7  # of distances in float32: 2ε is often a whole number of grey steps, and pairs lie at exactly that
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def _nearest_of_another_class(view: Images, x: torch.Tensor, rows: Ints, metric:
 def _finding(y: Ints, rows: Ints, distance: Floats, other: Ints, norm: str, radius: float) -> Finding:
     from scipy.stats import binomtest
 
-    near = np.flatnonzero(distance <= 2 * radius)
+    near = np.flatnonzero(distance <= 2 * radius + ROUNDING)
     near = near[np.argsort(distance[near], kind="stable")]
     share = len(near) / len(rows)
     if len(rows) < len(y):

@@ -18,7 +18,7 @@ SHOWN = 12  # examples of a finding
 SIDE = 64  # larger images are shrunk to this many pixels a side
 
 CAPTIONS = {
-    "map": "The training images in the plane, near where they look alike: left by class, right those of findings over all "
+    "map": "The training images in the plane, near where they look alike: first by class, then those of findings over all "
     "others in grey. Directions have no meaning of their own.",
     "margins": "How many training images have an image of another class within a distance; the dashed line is 2ε, within which "
     "no classifier is right on both.",

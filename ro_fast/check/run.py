@@ -104,13 +104,14 @@ def _look(config: CheckConfig, eps: float) -> tuple[dict[str, Any], list[Finding
     step.done[-1]["looked_at"] += f", of {len(wide.rows)} training images"
     far = step("unlike the test images", "distance to the five nearest test images", lambda: unrepresentative(view))
     findings = sorted([*found, *repeated, *labels.findings, *moved, *wide.findings, *far], key=lambda finding: finding.rank)
+    shrunk = f" (sides averaged down to {SIDE} at most)" if view.train.shape[1] < data.x_train[0].numel() else ""
     result = {
         "data": data.name,
         "train_size": len(data.x_train),
         "test_size": len(data.x_test),
         "classes": data.num_classes,
         "image_shape": list(data.image_shape),
-        "compared_as": f"{view.train.shape[1]} values an image (sides averaged down to {SIDE} at most), "
+        "compared_as": f"{view.train.shape[1]} values an image{shrunk}, "
         f"{min(COMPONENTS, view.features[0].shape[1])} principal components",
         "fingerprint": data.fingerprint(),
         "summary": "",

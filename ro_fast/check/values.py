@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ro_fast.check.finding import Example, Finding, images, percent
+from ro_fast.check.finding import Example, Finding, images, percent, some
 from ro_fast.data import ImageData
 from ro_fast.errors import InputError
 
@@ -27,7 +27,8 @@ def values(data: ImageData, eps: float) -> list[Finding]:
     step = _grey_step(data)
     top = float(data.x_train.max()) / data.scale
     kind = "bytes" if data.x_train.dtype == torch.uint8 else "floats"
-    message = f"Stored as {kind}, from {float(data.x_train.min()) / data.scale:.3g} to {top:.3g} after scaling to [0, 1]"
+    bottom = float(data.x_train.min()) / data.scale
+    message = f"Training images are stored as {kind}, from {bottom:.3g} to {top:.3g} after scaling to [0, 1]"
     message += f"; eps = {eps:.4g} is {eps * 255:.3g}/255"
     severity, advice = "info", "Nothing to do."
     if step is not None:
@@ -67,8 +68,8 @@ def _skipped(data: ImageData) -> list[Finding]:
     if not data.skipped:
         return []
     total = len(data.skipped) + sum(map(len, (data.x_train, data.x_val, data.x_test)))
-    message = f"{images(len(data.skipped), 'file')} could not be read and left out: {', '.join(data.skipped[:8])}"
-    message += ", ..." if len(data.skipped) > 8 else "."
+    were = "was" if len(data.skipped) == 1 else "were"
+    message = f"{images(len(data.skipped), 'file')} could not be read and {were} left out: {some(data.skipped)}."
     advice = "Get these files anew, or delete them."
     return [Finding("range", "warning", len(data.skipped), len(data.skipped) / total, message, advice)]
 
@@ -95,22 +96,26 @@ def _grey(data: ImageData) -> list[Finding]:
     """Grey images stored in colour."""
     if len(data.image_shape) != 3 or data.image_shape[0] != 3:
         return []
-    grey = [(x == x[:, :1]).flatten(1).all(1) for x in (data.x_train, data.x_test)]
+    grey, coloured = [], 0
+    for x in (data.x_train, data.x_test):
+        equal = (x == x[:, :1]).flatten(1).all(1)
+        coloured += int((~equal).sum())
+        grey.append(equal & (x.flatten(1).amax(1) > x.flatten(1).amin(1)))  # blank images are told as blank
     count = sum(int(part.sum()) for part in grey)
     total = sum(map(len, grey))
     if not count:
         return []
-    if count == total:
+    if not coloured:
         message = "All images are grey, stored in colour: three equal channels."
         advice = "Save them as grey: a third of the work, and an attack then cannot colour them."
-        return [Finding("range", "info", count, 1.0, message, advice)]
+        return [Finding("range", "info", count, count / total, message, advice)]
     message = f"{images(count)} of {total} {'is' if count == 1 else 'are'} grey in a set of colour images."
     advice = "Make sure that colour does not tell the class or the part: a model will use that, and an attack too."
-    indices = [part.nonzero().flatten().tolist() for part in grey]
+    train, test = (part.nonzero().flatten().tolist() for part in grey)
     share = count / total
     severity = "warning" if share >= 0.01 else "info"
-    examples = [Example((("train", i),), f"label {int(data.y_train[i])}") for i in indices[0]]
-    return [Finding("range", severity, count, share, message, advice, indices[0], indices[1], examples)]
+    examples = [Example((("train", i),), f"label {int(data.y_train[i])}") for i in train]
+    return [Finding("range", severity, count, share, message, advice, train, test, examples)]
 
 
 def _grey_step(data: ImageData) -> float | None:
