@@ -239,6 +239,7 @@ def _have_momentum(model: nn.Module) -> bool:
 
 @contextlib.contextmanager
 def running_statistics_held(model: nn.Module) -> Iterator[None]:
+    """Lets BatchNorm use the batch's statistics, as in training, without moving its running ones."""
     norms = _norms(model)
     for m in norms:
         m.track_running_stats = False

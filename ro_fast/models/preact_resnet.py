@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 
 def conv3x3(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
+    """A 3×3 convolution that keeps the size, without the bias that a BatchNorm behind it would undo."""
     return nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
 
 

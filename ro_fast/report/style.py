@@ -46,6 +46,7 @@ def style() -> Iterator[None]:
 
 
 def new_figure(width: float, height: float) -> Figure:
+    """A figure of so many inches that needs no display, and leaves pyplot's state alone."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -55,6 +56,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def colours(curves: Curves) -> dict[str, str]:
+    """arm -> colour: black for the baseline, the others in their order."""
     arms = [arm for arm in curves if arm != BASELINE]
     return {BASELINE: "#222222", **{arm: PALETTE[index % len(PALETTE)] for index, arm in enumerate(arms)}}
 
@@ -66,6 +68,5 @@ def band(ax: Axes, epoch: NDArray[np.float64], values: NDArray[np.float64], colo
 
 
 def mark_fork(ax: Axes, fork_epoch: int) -> None:
-    ax.axvline(
-        fork_epoch - 0.5, color="#222222", lw=0.9, ls=(0, (2, 2))
-    )  # between the last shared epoch and the first own
+    """A dotted line between the last epoch that arms share and the first of their own."""
+    ax.axvline(fork_epoch - 0.5, color="#222222", lw=0.9, ls=(0, (2, 2)))
