@@ -15,7 +15,7 @@ from ro_fast import backends
 
 _EXTRAS = {
     "triton": ("triton",),
-    "train": ("hydra-core", "rich", "matplotlib", "jinja2", "scikit-learn", "scipy"),
+    "train": ("hydra-core", "rich", "matplotlib", "jinja2", "scikit-learn", "scipy", "kornia"),
     "vision": ("torchvision", "timm"),
     "dev": ("pytest", "pytest-benchmark", "hypothesis", "ruff", "mypy"),
 }

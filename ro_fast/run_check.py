@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 
 import torch
 
@@ -35,6 +36,8 @@ def check(config: TrainConfig) -> None:
         raise InputError(f"small_loss.value = {config.small_loss.value:g} should lie in [0, 1] where the unit is quantile")
     if t.early_stop not in KINDS:
         raise InputError(f"trainer.early_stop '{t.early_stop}' is unknown; there are: {', '.join(KINDS)}")
+    if config.method.get("name") == "augmentation" and importlib.util.find_spec("kornia") is None:
+        raise InputError("method augmentation needs kornia: pip install 'ro_fast[train]'")
     check_logs(t.log)
     build_method(config.method)
     build_attack(config.attack, config.data.eps)

@@ -68,7 +68,7 @@ def _operations() -> list[Callable[[Tensor, Tensor], Tensor]]:
         from kornia.enhance import equalize, posterize, solarize
         from kornia.geometry.transform import rotate, shear, translate
     except ImportError as error:
-        raise InputError("method augmentation needs kornia: pip install 'ro_fast[augment]'") from error
+        raise InputError("method augmentation needs kornia: pip install 'ro_fast[train]'") from error
 
     def along(axis: int, amount: Tensor) -> Tensor:
         both = torch.zeros(len(amount), 2, device=amount.device)
