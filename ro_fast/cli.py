@@ -14,6 +14,7 @@ COMMANDS = {
     "train": "one adversarial training run: data= model= attack= method= trainer= recipe=",
     "ablate": "a suite of arms × seeds, suite=factors by default, then its report",
     "watch": "curve=PATH (.csv, .jsonl, run folder, TensorBoard file): is it robustly overfitting, since when, how sure",
+    "prototype": "check, small runs within budget=10min, one page to decide by: risk, what to do first, what it costs",
     "check": "looks at a data set before any training: labels, duplicates, leakage, shift, margins",
     "evaluate": "checkpoint=PATH: natural, PGD, CW and an AutoAttack-style cascade, with intervals and warnings",
     "export": "checkpoint=PATH: model.safetensors with a model card",
@@ -70,13 +71,13 @@ def _usage() -> str:
 def _train(config: Any) -> None:
     from ro_fast.environment import keep_freed_memory
     from ro_fast.progress import Progress
-    from ro_fast.suite import _epochs_done
+    from ro_fast.suite import epochs_done
     from ro_fast.trainer import train
 
     keep_freed_memory()
     epochs = config.trainer.stop_after or config.trainer.epochs
     with Progress(epochs, "train") as progress:
-        progress.add(min(epochs, _epochs_done(Path(config.out))))
+        progress.add(min(epochs, epochs_done(Path(config.out))))
         history = train(config, progress)
     last = history[-1]
     print(f"robust test accuracy {last['test_robust_acc']:.3f}, natural {last['test_acc']:.3f}; in {config.out}")
@@ -125,6 +126,24 @@ def _check(config: Any) -> None:
         if finding["severity"] != "info":
             print(f"{finding['severity']}: {finding['message']}")
     print(f"{result['summary']} {result['wall_seconds']:.0f} s; the page: {Path(config.out) / 'check.html'}")
+
+
+def _prototype(config: Any) -> None:
+    from ro_fast.environment import keep_freed_memory
+    from ro_fast.progress import Progress, show_notices
+    from ro_fast.prototype import prototype
+
+    keep_freed_memory()
+    show_notices()
+
+    def progress(total: int, done: int, title: str) -> Progress:
+        shown = Progress(total, title)
+        shown.add(done)
+        return shown
+
+    result = prototype(config, progress)
+    print("\n".join(result["sentences"]))
+    print(f"{result['plan']['seconds']:.0f} s; the page: {Path(config.out) / 'report.html'}")
 
 
 def _evaluate(config: Any) -> None:
@@ -191,9 +210,22 @@ def compose(command: str, arguments: list[str]) -> Any:
     _register_schemas()
     try:
         with initialize_config_module("ro_fast.configs", version_base="1.3"):
-            return OmegaConf.to_object(hydra_compose(command, arguments))
+            return OmegaConf.to_object(hydra_compose(command, [_quoted(argument) for argument in arguments]))
     except (HydraException, OmegaConfBaseException) as error:
         raise InputError(_one_line(error)) from error
+
+
+def _quoted(argument: str) -> str:
+    """An override whose value Hydra's grammar would not take bare, as a path with spaces or Japanese characters, quoted.
+
+    >>> _quoted("data.path=my 画像"), _quoted("seeds=[0,1]"), _quoted("out='a b'")
+    ("data.path='my 画像'", 'seeds=[0,1]', "out='a b'")
+    """
+    key, equals, value = argument.partition("=")
+    if not equals or value[:1] in "'\"[{" or (value.isascii() and " " not in value) or argument.startswith("-"):
+        return argument
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"{key}='{escaped}'"
 
 
 def _run_hydra(command: str, arguments: list[str]) -> None:
@@ -205,6 +237,7 @@ def _run_hydra(command: str, arguments: list[str]) -> None:
     _register_schemas()
     does: dict[str, Callable[[Any], None]] = {"train": _train, "ablate": _ablate, "report": _report, "bench": _bench}
     does |= {"watch": _watch, "check": _check, "evaluate": _evaluate, "export": _export}
+    does |= {"prototype": _prototype}
     does |= {"doctor": lambda config: print(_doctor()), "build": lambda config: print(_build())}
     composed: list[Any] = []
 
@@ -213,7 +246,7 @@ def _run_hydra(command: str, arguments: list[str]) -> None:
         composed.append(OmegaConf.to_object(config))
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach run() as exceptions
-    given, sys.argv = sys.argv, [f"ro-fast {command}", *arguments]
+    given, sys.argv = sys.argv, [f"ro-fast {command}", *(_quoted(argument) for argument in arguments)]
     try:
         hydra.main(version_base="1.3", config_path="pkg://ro_fast.configs", config_name=command)(task)()
     except SystemExit as exit:
@@ -233,7 +266,7 @@ def _register_schemas() -> None:
     store = ConfigStore.instance()
     commands: dict[str, type] = {"train": config.TrainConfig, "ablate": config.AblateConfig, "report": config.ReportConfig}
     commands |= {"bench": config.BenchConfig, "watch": config.WatchConfig, "check": config.CheckConfig}
-    commands |= {"evaluate": config.EvaluateConfig, "export": config.ExportConfig}
+    commands |= {"evaluate": config.EvaluateConfig, "export": config.ExportConfig, "prototype": config.PrototypeConfig}
     for name, node in commands.items():
         store.store(name=f"{name}_schema", node=node)
     groups: dict[str, type] = {"data": config.DataConfig, "model": config.ModelConfig, "attack": config.AttackConfig}

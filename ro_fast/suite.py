@@ -45,7 +45,7 @@ def ablate(config: AblateConfig, listener: Listener | None = None) -> dict[str, 
         WorkError: where a run fails.
     """
     start = time.perf_counter()
-    jobs, threads = _jobs_and_threads(config)
+    jobs, threads = jobs_and_threads(config)
     config = dataclasses.replace(config, threads=threads)
     use_threads(threads)
     branches = plan(config)
@@ -62,23 +62,31 @@ def ablate(config: AblateConfig, listener: Listener | None = None) -> dict[str, 
 
 def epochs_to_train(config: AblateConfig) -> tuple[int, int]:
     """Epochs that the suite takes in all, and how many of them are done, on disk."""
-    _, threads = _jobs_and_threads(config)
+    _, threads = jobs_and_threads(config)
     use_threads(threads)
     branches = plan(dataclasses.replace(config, threads=threads))
     prefixes = {branch.prefix.out: branch.fork for branch in branches}
+    needed = {branch.prefix.out for branch in branches if _needs_prefix(branch)}
     total = sum(prefixes.values()) + sum(branch.own_epochs for branch in branches)
-    done = sum(_epochs_done(Path(out)) for out in prefixes)
-    done += sum(max(0, _epochs_done(Path(branch.config.out)) - branch.fork) for branch in branches)
+    done = sum(epochs_done(Path(out)) if out in needed else fork for out, fork in prefixes.items())
+    done += sum(max(0, epochs_done(Path(branch.config.out)) - branch.fork) for branch in branches)
     return total, done
 
 
 # -- the work ----------------------------------------------------------------------------------------------------------
 
 
+def _needs_prefix(branch: Branch) -> bool:
+    """Whether an arm has yet to start from its prefix, or to be compared with it."""
+    out = Path(branch.config.out)
+    compared = not branch.config.features.every or (out / "perturbations.json").exists()
+    return branch.fork > 0 and not ((out / "last.pt").exists() and compared)
+
+
 def _train_prefix(branch: Branch, listener: Listener | None) -> None:
     """Trains the common run, or finds it done; of several processes that want it one trains and the others wait."""
     out = Path(branch.prefix.out)
-    if _epochs_done(out) < branch.fork:
+    if _needs_prefix(branch) and epochs_done(out) < branch.fork:
         out.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{out}.lock"):
             trainer.train(branch.prefix, _named("prefix", listener), data=data_of(branch.prefix))
@@ -100,13 +108,13 @@ def _named(arm: str, listener: Listener | None) -> Listener | None:
     return None if listener is None else lambda event: listener(dataclasses.replace(event, arm=arm, notice=""))
 
 
-def _epochs_done(run: Path) -> int:
+def epochs_done(run: Path) -> int:
     with contextlib.suppress(OSError):
         return sum(1 for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines() if line.endswith("}"))
     return 0
 
 
-def _jobs_and_threads(config: AblateConfig) -> tuple[int, int | None]:
+def jobs_and_threads(config: AblateConfig) -> tuple[int, int | None]:
     """Runs side by side and CPU threads of each: small networks gain more from a process a core than from threads."""
     if config.jobs is not None and config.jobs < 1:
         raise InputError(f"jobs = {config.jobs} should be at least 1")
@@ -126,7 +134,8 @@ def _train_side_by_side(branches: list[Branch], jobs: int, threads: int | None, 
         waiting.setdefault(branch.prefix.out, []).append(branch)
     pool = futures.ProcessPoolExecutor(jobs, context, _start_worker, (news, threads))
     try:
-        running = {pool.submit(_work, _train_prefix, arms[0]): out for out, arms in waiting.items()}
+        first = {out: next((arm for arm in arms if _needs_prefix(arm)), arms[0]) for out, arms in waiting.items()}
+        running = {pool.submit(_work, _train_prefix, branch): out for out, branch in first.items()}
         while running:
             done, _ = futures.wait(running, timeout=0.1, return_when=futures.FIRST_COMPLETED)
             _pass_on(news, listener)

@@ -23,7 +23,7 @@ def ro_fast(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
 
 
-COMMANDS = ("train", "ablate", "evaluate", "watch", "check", "export", "report", "bench", "doctor", "build")
+COMMANDS = ("train", "ablate", "evaluate", "watch", "check", "prototype", "export", "report", "bench", "doctor", "build")
 
 
 def test_commands_are_listed(tmp_path: Path) -> None:
@@ -39,6 +39,11 @@ def test_every_command_is_a_hydra_app(command: str, tmp_path: Path) -> None:
         result = ro_fast(command, *flags, cwd=tmp_path)
         assert (result.returncode, result.stderr) == (0, ""), result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_paths_may_have_spaces_and_any_letters(tmp_path: Path) -> None:
+    result = ro_fast("check", "data=folder", "data.path=写真 1/it's", cwd=tmp_path)
+    assert result.returncode == 2 and "写真 1/it's" in result.stderr, result.stderr
 
 
 def test_ablate_end_to_end(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 
 from ro_fast.check.finding import SEVERITIES, TITLES, Finding, images
 from ro_fast.data import ImageData
+from ro_fast.report.pages import embedded, render
 
 SHOWN = 12  # examples of a finding
 SIDE = 64  # larger images are shrunk to this many pixels a side
@@ -25,22 +25,19 @@ CAPTIONS = {
 }
 
 
-def render(result: Mapping[str, Any], findings: Sequence[Finding], data: ImageData, figures: Mapping[str, Path]) -> str:
+def render_page(result: Mapping[str, Any], findings: Sequence[Finding], data: ImageData, figures: Mapping[str, Path]) -> str:
     """The page as HTML. The same result gives the same bytes."""
-    from jinja2 import Environment, FileSystemLoader
-
-    folders = [Path(__file__).parent, Path(__file__).parents[1] / "report"]
-    page = Environment(loader=FileSystemLoader(folders), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    page.filters.update(value=lambda value: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
     faults = [finding for finding in findings if finding.severity != "info"]
-    return page.get_template("check.html.j2").render(
+    return render(
+        "check.html.j2",
+        Path(__file__).parent,
         result=result,
         found=summary(result, findings),
         first=first(findings),
         faults=[_entry(finding, data) for finding in faults],
         sound=[_entry(finding, data) for finding in findings if finding.severity == "info"],
         captions={name: caption for name, caption in CAPTIONS.items() if name in figures},
-        images={name: base64.b64encode(path.read_bytes()).decode() for name, path in figures.items()},
+        images=embedded(figures),
     )
 
 

@@ -20,7 +20,7 @@ from ro_fast.check.finding import Finding
 from ro_fast.check.images import COMPONENTS, SIDE, Images
 from ro_fast.check.label_errors import label_errors
 from ro_fast.check.margins import customary_l2, margins
-from ro_fast.check.page import render, summary
+from ro_fast.check.page import render_page, summary
 from ro_fast.check.progress import log
 from ro_fast.check.shift import shift
 from ro_fast.check.unrepresentative import unrepresentative
@@ -81,7 +81,7 @@ def check(config: CheckConfig) -> dict[str, Any]:
         try:
             figures = save_figures(pictures, out / "figures")
             write_text(out / "check.json", json.dumps(result, ensure_ascii=False))
-            write_text(out / "check.html", render(result, findings, data, figures))
+            write_text(out / "check.html", render_page(result, findings, data, figures))
         except OSError as error:
             raise InputError(f"out={out} cannot be written ({error.strerror}): give a folder you may write to") from error
     return result

@@ -133,9 +133,15 @@ def _check_combination(options: dict[str, Any]) -> None:
 def baseline_of(options: dict[str, Any]) -> dict[str, Any]:
     """The options of what runs before a method starts: the baseline of the same objective.
 
+    Plain adversarial training has no options, so that it is the same run whether or not its defaults are spelt out.
+
     >>> baseline_of({"name": "perturbation", "masks": "frozen", "objective": "trades", "start_epoch": 3})
     {'name': 'baseline', 'objective': 'trades'}
+    >>> baseline_of({"name": "baseline", "objective": "at", "beta": 6.0})
+    {'name': 'baseline'}
     """
+    if options.get("objective", "at") == "at":
+        return {"name": "baseline"}
     return {"name": "baseline", **{key: options[key] for key in OBJECTIVE if key in options}}
 
 

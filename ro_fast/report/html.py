@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import importlib.util
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 from ro_fast.errors import InputError
 from ro_fast.report.curves import Curves, read_curves, read_results
 from ro_fast.report.gallery import FIGURES, save_figures
+from ro_fast.report.pages import embedded, render
 from ro_fast.verdict import BASELINE, compare_arms, interval, points, write_finding
 
 DEFAULT_FIGURES = ("curves", "gap", "small_loss_share")
@@ -64,7 +63,7 @@ def _part(results: Mapping[str, Any], part: Mapping[str, Any], curves: Curves, f
     drawn = {**part, "all_arms": results["arms"]}
     names = [name for name in part.get("figures") or DEFAULT_FIGURES if _can_draw(name, part)]
     paths = save_figures(drawn, own, folder, names, part["prefix"])
-    images = {name: base64.b64encode(path.read_bytes()).decode() for name, path in paths.items()}
+    images = embedded(paths)
     finding = _finding(results, part)
     return {
         **part,
@@ -95,17 +94,10 @@ def _can_draw(name: str, part: Mapping[str, Any]) -> bool:
 
 
 def _render(results: Mapping[str, Any], parts: list[dict[str, Any]]) -> str:
-    from jinja2 import Environment, FileSystemLoader
-
-    page = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page.filters.update(points=points, interval=interval, value=_value)
     several = bool(results.get("parts"))
-    return page.get_template("template.html.j2").render(
+    return render(
+        "template.html.j2",
+        filters={"points": points, "interval": interval},
         results=results,
         parts=parts,
         several=several,
@@ -113,6 +105,3 @@ def _render(results: Mapping[str, Any], parts: list[dict[str, Any]]) -> str:
         paper=next((part["rules"]["paper"] for part in parts if (part.get("rules") or {}).get("paper")), None),
     )
 
-
-def _value(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,139 @@
+"""What a prototype comes to: the risk, with its evidence, and what to do in which order; codes and numbers, no words.
+
+The rules are ``rules`` of configs/prototype.yaml, fixed before the runs that they judge:
+
+* **high**: the gap's 95 % interval lies above 0 and its mean is at least ``min_gap``;
+* **low**: the whole interval lies below ``min_gap``, the detector rang in no seed, and the check found no serious label errors;
+* **medium**: anything else, and one seed, which has no interval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ro_fast.overfitting import MIN_VALUES, watch
+from ro_fast.ranking import FIRST, HARMS, HELPS, OPEN
+from ro_fast.verdict import BASELINE
+
+LEVELS = ("low", "medium", "high")
+NATURAL, EXCLUDE = "natural", "exclude"
+EARLY, MORE, REPAIR = "early_stopping", "more_data", "repair"
+
+
+def alarms(metrics: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, Any] | None:
+    """What the detector says of the baseline's runs, each a list of lines of metrics; None where they are too short."""
+    if any(len(run) < MIN_VALUES for run in metrics):
+        return None
+    verdicts = [
+        watch(
+            [line["test_robust_acc"] for line in run],
+            test_robust_loss=[line["test_robust_loss"] for line in run],
+            train_robust_acc=[line["train_robust_acc"] for line in run],
+        )
+        for run in metrics
+    ]
+    return {"seeds": len(verdicts), "alarm_epochs": [verdict.alarm_epoch for verdict in verdicts]}
+
+
+def assess_risk(
+    gap: Mapping[str, Any], rung: Mapping[str, Any] | None, findings: Sequence[Mapping[str, Any]], rules: Mapping[str, float]
+) -> dict[str, Any]:
+    """The risk of robust overfitting and its evidence.
+
+    Args:
+        gap: mean_ci95 of the baseline's ro_gap.
+        rung: of :func:`alarms`.
+        findings: of check.json.
+        rules: ``min_gap``.
+
+    Returns:
+        ``{"level", "gap", "alarms", "label_errors"}``; label_errors is the finding, where it is serious.
+    """
+    labels = next((f for f in findings if f["kind"] == "label_error" and f["severity"] == "serious"), None)
+    rang = rung is not None and any(epoch is not None for epoch in rung["alarm_epochs"])
+    level, ci95 = "medium", gap["ci95"]
+    if ci95 is not None and ci95[0] > 0 and gap["mean"] >= rules["min_gap"]:
+        level = "high"
+    elif ci95 is not None and ci95[1] < rules["min_gap"] and not rang and labels is None:
+        level = "low"
+    return {"level": level, "gap": dict(gap), "alarms": rung, "label_errors": labels and _short(labels)}
+
+
+def order_actions(
+    results: Mapping[str, Any],
+    findings: Sequence[Mapping[str, Any]],
+    curve: Mapping[str, Any] | None,
+    rules: Mapping[str, float],
+) -> list[dict[str, Any]]:
+    """What to do, first things first.
+
+    First what spoils every number: serious findings of the check, except suspect labels, whose removal is tried as a
+    mitigation. Then what helps, by the lower bound of its gain over its work: mitigations as ro_fast/ranking.py judges them,
+    keeping the epoch that is best on validation, whose gain is the gap itself, and twice the images, whose gain is
+    extrapolated. Then what is open, and what harms.
+
+    Returns:
+        ``[{"action", "verdict", "gain", "natural", "work", ...}]``; verdict is one of ranking's.
+    """
+    repairs = [
+        {"action": REPAIR, "verdict": FIRST, **_short(finding)}
+        for finding in findings
+        if finding["severity"] == "serious" and finding["kind"] != "label_error"
+    ]
+    baseline = next(arm for arm in results["arms"] if arm["name"] == BASELINE)
+    measured = [_mitigation(entry) for entry in results["ranking"]]
+    gap = {"difference": baseline["ro_gap"]["mean"], "ci95": baseline["ro_gap"]["ci95"]}
+    measured.append(_judged(EARLY, gap, work=1.0, least=0.0))
+    if curve is not None:
+        measured.append(_judged(MORE, curve["gain"], work=2.0, least=rules["min_gain"]))
+    # HELPS before OPEN before HARMS; among equals the surest gain for the least work.
+    by_verdict = (HELPS, OPEN, HARMS).index
+    measured.sort(key=lambda action: (by_verdict(action["verdict"]), -action["score"], -action["gain"]["difference"]))
+    actions = repairs + measured
+    if actions and actions[0]["verdict"] == HELPS:
+        actions[0]["verdict"] = FIRST
+    return actions
+
+
+def worth(arms: Sequence[Mapping[str, Any]], best: str | None) -> dict[str, dict[str, Any]]:
+    """Natural and robust accuracy of training without attack, of plain adversarial training, and with the best mitigation."""
+    by_name = {arm["name"]: arm for arm in arms}
+    baseline, wanted = by_name[BASELINE], [NATURAL, BASELINE, *([] if best is None else [best])]
+    return {
+        name: {
+            "natural": by_name[name]["last_natural_acc"],
+            "robust": by_name[name]["last_robust_acc"],
+            "work": _total(by_name[name], "gflop") / _total(baseline, "gflop"),
+        }
+        for name in wanted
+        if name in by_name
+    }
+
+
+def _total(arm: Mapping[str, Any], what: str) -> float:
+    return float(sum(seed[what] for seed in arm["seeds"]))
+
+
+def _mitigation(entry: Mapping[str, Any]) -> dict[str, Any]:
+    verdict = HELPS if entry["verdict"] == FIRST else entry["verdict"]
+    return {
+        "action": entry["name"],
+        "factor": entry["factor"],
+        "verdict": verdict,
+        "gain": entry["gain"],
+        "natural": entry["natural"],
+        "work": entry["cost"]["gflop"]["mean"],
+        "score": entry["score"] or 0.0,
+    }
+
+
+def _judged(action: str, gain: Mapping[str, Any], work: float, least: float) -> dict[str, Any]:
+    ci95 = gain["ci95"]
+    helps = ci95 is not None and ci95[0] > 0 and gain["difference"] >= least
+    verdict = HELPS if helps else OPEN
+    return {"action": action, "verdict": verdict, "gain": dict(gain), "work": work, "score": ci95[0] / work if ci95 else 0.0}
+
+
+def _short(finding: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: finding[key] for key in ("kind", "severity", "count", "share")}

@@ -1,0 +1,60 @@
+"""Is it data that is missing? What twice the images would bring, from smaller subsets of those at hand."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ro_fast.statistics import mean_ci95
+
+FACTOR = 2  # how far ahead; further is guesswork
+
+
+def learning_curve(arms: Sequence[Mapping[str, Any]], sizes: Mapping[str, int], test_size: int) -> dict[str, Any] | None:
+    """Extrapolates the last robust accuracy to twice the training images.
+
+    The error of each seed is taken to follow ``1 − accuracy = a · n^−b`` (a power law, as Hestness et al. 2017, arXiv 1712.00409,
+    find it for natural accuracy), fitted by least squares of logarithms over the sizes; the gain is the fitted error at n
+    minus that at 2n, for the largest n. An error below half a test image counts as that.
+
+    Args:
+        arms: ``results["arms"]``.
+        sizes: training images of the arms that differ in nothing else.
+        test_size: test images.
+
+    Returns:
+        ``{"points": [{"size", "mean", "ci95"}], "doubled": {"size", "mean", "ci95"}, "gain": {"difference", "ci95"}}``; None with
+        fewer than three sizes.
+    """
+    by_name = {arm["name"]: arm for arm in arms if arm["name"] in sizes}
+    if len(by_name) < 3:
+        return None
+    order = sorted(by_name, key=sizes.__getitem__)
+    accuracy = {name: {seed["seed"]: seed["last_robust_acc"] for seed in by_name[name]["seeds"]} for name in order}
+    ahead = [
+        _ahead([sizes[name] for name in order], [accuracy[name][seed] for name in order], test_size)
+        for seed in accuracy[order[0]]
+    ]
+    gain = mean_ci95([after - now for now, after in ahead])
+    return {
+        "points": [{"size": sizes[name], **mean_ci95(list(accuracy[name].values()))} for name in order],
+        "doubled": {"size": FACTOR * sizes[order[-1]], **mean_ci95([after for _, after in ahead])},
+        "gain": {"difference": gain["mean"], "ci95": gain["ci95"]},
+    }
+
+
+def _ahead(sizes: Sequence[int], accuracy: Sequence[float], test_size: int) -> tuple[float, float]:
+    """Fitted accuracy at the largest size, and at twice that.
+
+    >>> now, after = _ahead([100, 200, 400], [0.2, 0.6, 0.8], 1000)
+    >>> round(now, 3), round(after, 3)
+    (0.8, 0.9)
+    """
+    x = [math.log(size) for size in sizes]
+    y = [math.log(max(1 - value, 0.5 / test_size)) for value in accuracy]
+    middle, height = math.fsum(x) / len(x), math.fsum(y) / len(y)
+    slope = math.fsum((a - middle) * (b - height) for a, b in zip(x, y, strict=True)) / math.fsum((a - middle) ** 2 for a in x)
+    fitted = [height + slope * (math.log(size) - middle) for size in (sizes[-1], FACTOR * sizes[-1])]
+    now, after = (1 - min(1.0, math.exp(value)) for value in fitted)
+    return now, after

@@ -1,0 +1,98 @@
+"""How large a prototype can be: the subset that lets enough seeds fit into the budget, by speeds measured beforehand."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ro_fast.config import ArmConfig
+from ro_fast.errors import InputError
+from ro_fast.prototype.speed import Speed
+
+SEEDS = 3  # that the subset is chosen for; fewer give intervals that say little
+SLACK = 1.2  # runs side by side slow each other down
+PER_CLASS = 8  # images of a class at least
+_UNITS = {"s": 1, "min": 60, "h": 3600}
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Images that are there, or that a prototype takes."""
+
+    train: int
+    val: int
+    test: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One prototype: its images, its length, and what a seed of it takes."""
+
+    sizes: Sizes
+    available: Sizes
+    epochs: int
+    seed_seconds: float
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all images that are there are taken."""
+        return self.sizes == self.available
+
+    @property
+    def parts(self) -> tuple[int, ...]:
+        """Smaller sets that show what images are worth: a quarter and a half."""
+        return self.sizes.train // 4, self.sizes.train // 2
+
+
+def seconds_of(budget: str) -> float:
+    """Seconds of a length of time in words.
+
+    Raises:
+        InputError: on anything else than hours, minutes and seconds.
+
+    >>> seconds_of("10min"), seconds_of("1h30min"), seconds_of("90s")
+    (600.0, 5400.0, 90.0)
+    """
+    found = re.fullmatch(r"(?:([\d.]+)h)? ?(?:([\d.]+)min)? ?(?:([\d.]+)s)?", budget.strip())
+    try:
+        parts = [float(part or 0) for part in found.groups()] if found else []
+    except ValueError:
+        parts = []
+    seconds = sum(part * unit for part, unit in zip(reversed(parts), _UNITS.values(), strict=False))
+    if not seconds > 0:
+        raise InputError(f"budget={budget} is no length of time; write 90s, 10min or 1h30min")
+    return seconds
+
+
+def sizes_for(train: int, available: Sizes) -> Sizes:
+    """Validation and test images beside so many training images: a fifth, and as many but at least 500, if there are."""
+    if train >= available.train:
+        return available
+    return Sizes(train, min(available.val, max(train // 5, 1)), min(available.test, max(train, 500)))
+
+
+def seed_seconds(sizes: Sizes, epochs: int, arms: Sequence[ArmConfig], fork: float, steps: int, speed: Speed) -> float:
+    """Seconds that one seed of all arms takes when ``speed.jobs`` of them run side by side."""
+    judged = (sizes.val + sizes.test) * speed.judge
+    plain = 3 / (2 * steps + 3)  # forwards of a step without attack and with one
+    work = fork * (sizes.train * speed.train + judged)  # the prefix of those that share it
+    for arm in arms:
+        train = arm.set.get("data.train_size", sizes.train)
+        own = 1 - fork if _shares_prefix(arm) else 1.0
+        work += own * (train * speed.train * (plain if arm.name == "natural" else 1) + judged)
+    return SLACK * epochs * work / speed.jobs
+
+
+def _shares_prefix(arm: ArmConfig) -> bool:
+    return arm.fork is None and not any(key.startswith("data.") for key in arm.set)
+
+
+def epochs_for(train: int, epochs: int, min_steps: int, batch_size: int) -> int:
+    """Epochs of a run: as configured, and more where a small set would give fewer than ``min_steps`` gradient steps.
+
+    >>> epochs_for(1000, 24, 200, 64), epochs_for(100, 24, 200, 64)
+    (24, 100)
+    """
+    return max(epochs, math.ceil(min_steps / math.ceil(train / batch_size)))

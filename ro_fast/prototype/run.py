@@ -1,0 +1,302 @@
+"""The prototype as a whole: check, measure speed, plan, train seed by seed while the budget lasts, decide, write the page."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib.util
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from ro_fast import checkpoint
+from ro_fast.check import check
+from ro_fast.config import AblateConfig, ArmConfig, CheckConfig, DataConfig, PrototypeConfig
+from ro_fast.data import ImageData, load_data
+from ro_fast.data.check_file import EXCLUDED_KINDS, EXCLUDED_SEVERITIES
+from ro_fast.environment import choose_device
+from ro_fast.errors import InputError
+from ro_fast.plan import fork_epoch, seed_list
+from ro_fast.progress import Listener
+from ro_fast.prototype.decision import EXCLUDE, alarms, assess_risk, order_actions, worth
+from ro_fast.prototype.learning_curve import learning_curve
+from ro_fast.prototype.page import LANGUAGES, sentences, write_page
+from ro_fast.prototype.plan import (
+    PER_CLASS,
+    SEEDS,
+    Plan,
+    Sizes,
+    epochs_for,
+    seconds_of,
+    seed_seconds,
+    sizes_for,
+)
+from ro_fast.prototype.speed import Speed, measure_speed
+from ro_fast.run_check import check as check_run
+from ro_fast.suite import ablate, epochs_to_train, jobs_and_threads
+from ro_fast.verdict import BASELINE
+
+log = logging.getLogger("ro_fast")
+Progress = Callable[[int, int, str], AbstractContextManager[Listener]]  # epochs in all, done already, title
+_ELSEWHERE = ("out", "report", "jobs", "threads", "prefixes", "teachers")  # no part of what a prototype is
+
+
+def prototype(config: PrototypeConfig, progress: Progress | None = None) -> dict[str, Any]:
+    """Checks the data, trains small runs within ``config.budget`` seconds and says what to do; into ``config.out``.
+
+    The training subset is the largest, class-balanced, that lets three seeds of all arms fit into what the check leaves of the
+    budget, by speeds measured on this machine; seeds are added while another fits. The same command continues an
+    interrupted prototype with the same subset, and rewrites the page, in another language too.
+
+    Args:
+        config: data, model and attack as for training; budget, rules, and the suite of arms.
+        progress: makes what shows one seed's progress.
+
+    Returns:
+        What prototype.json holds: plan, risk, actions in order, learning curve, what plain training gives, the check's findings.
+
+    Raises:
+        InputError: on bad data or values, on a budget that is too short for one seed, and where config.out holds another
+            prototype; nothing is trained then.
+        WorkError: where a run fails.
+    """
+    if config.report.language not in LANGUAGES:
+        raise InputError(f"report.language={config.report.language} is unknown; there are: {', '.join(LANGUAGES)}")
+    for module in ("matplotlib", "jinja2", "yaml", "sklearn"):
+        if importlib.util.find_spec(module) is None:
+            raise InputError(f"the prototype needs {module}: pip install 'ro_fast[train]'")
+    if config.data.exclude is not None:
+        raise InputError("the prototype tries itself what leaving suspects out brings: leave data.exclude out")
+    check_run(config)
+    clock = _Clock(config)
+    data = load_data(config.data)
+    checked = _checked(config, config.data, data, "check")
+    plan = clock.plan or _plan(config, data, checked, clock)
+    clock.keep(plan)
+    small = config.data if plan.is_whole else _subset(config.data, plan.sizes)
+    arms = [*config.suite.arms, *_parts(plan), *_without_suspects(config, small, plan, checked)]
+    results = _train(config, small, plan, arms, clock, progress)
+    result = _decide(config, data, checked, plan, results)
+    clock.keep(plan)
+    result["plan"]["seconds"] = clock.spent
+    result["sentences"] = sentences(result, config.report.language)
+    out = Path(config.out)
+    checkpoint.write_text(out / "prototype.json", json.dumps(result, indent=1, ensure_ascii=False))
+    write_page(result, out, config.report.language)
+    return result
+
+
+# -- the budget --------------------------------------------------------------------------------------------------------
+
+
+class _Clock:
+    """The budget and the plan, kept in plan.json so that a prototype that goes on keeps its subset and counts all its time."""
+
+    def __init__(self, config: PrototypeConfig) -> None:
+        self.budget = seconds_of(config.budget)
+        self.plan: Plan | None = None
+        self._before, self._start = 0.0, time.monotonic()
+        self._path = Path(config.out) / "plan.json"
+        self._of = checkpoint.digest({k: v for k, v in checkpoint.flat(config).items() if k.split(".")[0] not in _ELSEWHERE})
+        if self._path.exists():
+            self._read()
+
+    def _read(self) -> None:
+        try:
+            kept = json.loads(self._path.read_text(encoding="utf-8"))
+            sizes, available = Sizes(**kept["sizes"]), Sizes(**kept["available"])
+            self.plan = Plan(sizes, available, int(kept["epochs"]), float(kept["seed_seconds"]))
+            self._before, of = float(kept["spent"]), kept["of"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{self._path} is not a prototype's plan; give another out=") from error
+        if of != self._of:
+            raise InputError(f"{self._path.parent} holds a prototype of another configuration; give another out=")
+
+    @property
+    def spent(self) -> float:
+        """Seconds, with those of earlier attempts."""
+        return self._before + time.monotonic() - self._start
+
+    @property
+    def left(self) -> float:
+        """Seconds of the budget."""
+        return self.budget - self.spent
+
+    def keep(self, plan: Plan) -> None:
+        """Writes down the plan and the time spent so far."""
+        self.plan = plan
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            kept = {"of": self._of, **dataclasses.asdict(plan), "spent": self.spent}
+            checkpoint.write_text(self._path, json.dumps(kept, indent=1))
+        except OSError as error:
+            raise InputError(
+                f"out={self._path.parent} cannot be written ({error.strerror}): give a folder you may write to"
+            ) from error
+
+
+def _plan(config: PrototypeConfig, data: ImageData, checked: Mapping[str, Any], clock: _Clock) -> Plan:
+    jobs, threads = jobs_and_threads(config)
+    log.info("prototype: measuring how fast %s trains here", config.model.name)
+    speed = measure_speed(config, data, choose_device(config.device), jobs, threads)
+    available = Sizes(len(data.x_train), len(data.x_val), len(data.x_test))
+    extra = [ArmConfig(name=EXCLUDE, set={"data.exclude": ""})] if _suspects(checked) else []
+    smallest = min(PER_CLASS * data.num_classes, available.train)
+    size = available.train
+    while True:
+        plan = _planned(config, size, available, extra, speed)
+        if SEEDS * plan.seed_seconds <= clock.left or size <= smallest:
+            break
+        size = max(smallest, min(int(0.95 * size), size - 1))
+    if plan.seed_seconds > clock.left:
+        raise InputError(
+            f"budget={config.budget} is too short: one seed on {size} images takes about {plan.seed_seconds:.0f} s here and "
+            f"{max(clock.left, 0):.0f} s are left after the check; give more, or a smaller model (model.width=16)"
+        )
+    return plan
+
+
+def _planned(config: PrototypeConfig, size: int, available: Sizes, extra: list[ArmConfig], speed: Speed) -> Plan:
+    t, sizes = config.trainer, sizes_for(size, available)
+    epochs = epochs_for(size, t.epochs, config.min_steps, t.batch_size)
+    plan = Plan(sizes, available, epochs, 0.0)
+    arms = [*config.suite.arms, *_parts(plan), *extra]
+    fork = fork_epoch(config.suite.fork, epochs) / epochs
+    return dataclasses.replace(plan, seed_seconds=seed_seconds(sizes, epochs, arms, fork, config.attack.steps, speed))
+
+
+# -- the work ----------------------------------------------------------------------------------------------------------
+
+
+def _checked(config: PrototypeConfig, data_config: DataConfig, data: ImageData, folder: str) -> dict[str, Any]:
+    """The check of some data, made or found done."""
+    out = Path(config.out) / folder
+    wanted = CheckConfig(data=data_config, seed=config.seed, threads=config.threads, out=str(out))
+    try:
+        done = json.loads((out / "check.json").read_text(encoding="utf-8"))
+        if (done["fingerprint"], done["config"]) == (data.fingerprint(), dataclasses.asdict(wanted)):
+            return dict(done)
+    except (OSError, ValueError, KeyError):
+        pass
+    return check(wanted)
+
+
+def _subset(data: DataConfig, sizes: Sizes) -> DataConfig:
+    return dataclasses.replace(data, train_size=sizes.train, val_size=sizes.val, test_size=sizes.test)
+
+
+def _parts(plan: Plan) -> list[ArmConfig]:
+    """Arms on smaller subsets; validation and test images stay the same. None where a quarter would be next to nothing."""
+    if plan.parts[0] < 2 * PER_CLASS:
+        return []
+    sizes = {"data.val_size": plan.sizes.val, "data.test_size": plan.sizes.test}
+    return [
+        ArmConfig(name=f"size_{size}", role="level", x=float(size), set={"data.train_size": size, **sizes}) for size in plan.parts
+    ]
+
+
+def _suspects(checked: Mapping[str, Any]) -> int:
+    """Training images that data.exclude would leave out."""
+    out: set[int] = set()
+    for finding in checked["findings"]:
+        if finding["kind"] in EXCLUDED_KINDS and finding["severity"] in EXCLUDED_SEVERITIES:
+            out.update(finding["train_indices"])
+    return len(out)
+
+
+def _without_suspects(config: PrototypeConfig, small: DataConfig, plan: Plan, checked: Mapping[str, Any]) -> list[ArmConfig]:
+    """An arm that leaves out what the check of the very images finds, where the check of all finds something."""
+    if not _suspects(checked):
+        return []
+    folder = "check" if plan.is_whole else "check_subset"
+    of_small = checked if plan.is_whole else _checked(config, small, load_data(small), folder)
+    path = Path(config.out) / folder / "check.json"
+    if not _suspects(of_small):
+        return []
+    about = f"without the {_suspects(of_small)} images that the check suspects"
+    return [ArmConfig(name=EXCLUDE, role="mitigation", factor=about, set={"data.exclude": str(path)})]
+
+
+def _train(
+    config: PrototypeConfig, data: DataConfig, plan: Plan, arms: list[ArmConfig], clock: _Clock, progress: Progress | None
+) -> dict[str, Any]:
+    """One seed of all arms after another, while the budget has room for one more."""
+    common = {field.name: getattr(config, field.name) for field in dataclasses.fields(AblateConfig)}
+    suite = dataclasses.replace(config.suite, arms=arms)
+    trainer = dataclasses.replace(config.trainer, epochs=plan.epochs)
+    common |= {"data": data, "suite": suite, "trainer": trainer, "out": str(Path(config.out) / "suite")}
+    seeds, expected = seed_list(AblateConfig(**common)), plan.seed_seconds
+    results, complete = None, 0
+    for count in range(1, len(seeds) + 1):
+        so_far = AblateConfig(**{**common, "seeds": seeds[:count]})
+        total, done = epochs_to_train(so_far)
+        if done < total:
+            if complete and expected > clock.left:
+                break
+            start = time.monotonic()
+            with _shown(progress, total, done, f"prototype, seed {count} of at most {len(seeds)}") as listener:
+                results = ablate(so_far, listener)
+            expected = time.monotonic() - start
+            clock.keep(plan)
+        complete = count
+    return results or ablate(AblateConfig(**{**common, "seeds": seeds[:complete]}))
+
+
+def _shown(progress: Progress | None, total: int, done: int, title: str) -> AbstractContextManager[Listener | None]:
+    return contextlib.nullcontext() if progress is None else progress(total, done, title)
+
+
+def _decide(
+    config: PrototypeConfig, data: ImageData, checked: Mapping[str, Any], plan: Plan, results: Mapping[str, Any]
+) -> dict[str, Any]:
+    arms = {arm["name"]: arm for arm in results["arms"]}
+    seeds = arms[BASELINE]["seeds"]
+    runs = [_metrics(config, seed["seed"]) for seed in seeds]
+    sizes = {f"size_{size}": size for size in plan.parts} | {BASELINE: plan.sizes.train}
+    curve = learning_curve(results["arms"], sizes, plan.sizes.test)
+    actions = order_actions(results, checked["findings"], curve, config.rules)
+    best = next(
+        (action["action"] for action in actions if action["action"] in arms and action["verdict"] in ("helps", "do first")), None
+    )
+    image_seconds = sum(seed["train_seconds"] for seed in seeds) / (len(seeds) * plan.epochs * plan.sizes.train)
+    return {
+        "data": config.data.name,
+        "sentences": [],
+        "risk": assess_risk(arms[BASELINE]["ro_gap"], alarms(runs), checked["findings"], config.rules),
+        "worth": worth(results["arms"], best),
+        "actions": actions,
+        "learning_curve": curve,
+        "check": [
+            {key: finding[key] for key in ("kind", "severity", "count", "share")}
+            for finding in checked["findings"]
+            if finding["severity"] != "info"
+        ],
+        "plan": {
+            "train": plan.sizes.train,
+            "available": plan.available.train,
+            "test": plan.sizes.test,
+            "classes": data.num_classes,
+            "epochs": plan.epochs,
+            "fork_epoch": results["fork_epoch"],
+            "seeds": len(seeds),
+            "arms": len(results["arms"]),
+            "model": config.model.name,
+            "eps": config.attack.eps or config.data.eps,
+            "norm": config.attack.norm,
+            "attack_steps": config.attack.steps,
+            "budget": seconds_of(config.budget),
+            "seconds": 0.0,
+            "epoch_seconds_of_all": image_seconds * plan.available.train,
+        },
+        "rules": dict(config.rules),
+        "environment": results["environment"],
+    }
+
+
+def _metrics(config: PrototypeConfig, seed: int) -> list[dict[str, Any]]:
+    path = Path(config.out) / "suite" / "runs" / BASELINE / f"seed{seed}" / "metrics.jsonl"
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

@@ -1,0 +1,47 @@
+"""How fast this machine trains and judges the model at hand, measured on a few images."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+import time
+from dataclasses import dataclass
+
+import torch
+
+from ro_fast.config import TrainConfig
+from ro_fast.data import ImageData
+from ro_fast.environment import use_threads
+from ro_fast.trainer import Run
+
+IMAGES = 256
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Seconds an image in one run, and how many runs go side by side."""
+
+    train: float  # attacked and learnt from once
+    judge: float  # judged once, naturally and attacked
+    jobs: int
+
+
+def measure_speed(config: TrainConfig, data: ImageData, device: torch.device, jobs: int, threads: int | None) -> Speed:
+    """Trains an epoch on up to 256 images and judges as many, after one that warms up; leaves nothing behind."""
+    use_threads(threads)
+    count = min(IMAGES, len(data.x_train))
+    chosen = torch.randperm(len(data.x_train), generator=torch.Generator().manual_seed(config.seed))[:count]
+    few = dataclasses.replace(
+        data, x_train=data.x_train[chosen], y_train=data.y_train[chosen], redrawn=None, kept=None, files_train=None
+    ).to(device)
+    with tempfile.TemporaryDirectory() as folder:
+        run = Run(dataclasses.replace(config, out=folder), few, device)
+        seconds: list[tuple[float, float]] = []
+        for _ in range(2):
+            start = time.perf_counter()
+            run.train_epoch()
+            trained = time.perf_counter()
+            run.score(few.x_train, few.y_train)
+            seconds.append((trained - start, time.perf_counter() - trained))
+    train, judge = seconds[-1]
+    return Speed(train / count, judge / count, jobs)

@@ -1,0 +1,29 @@
+"""The templates of all pages: one style, one way to write values."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+_HERE = Path(__file__).parent
+
+
+def render(template: str, folder: Path = _HERE, filters: Mapping[str, Any] | None = None, **values: Any) -> str:
+    """A page as HTML, from a template in a folder that can include what lies beside this file; same values, same bytes."""
+    from jinja2 import Environment, FileSystemLoader
+
+    page = Environment(loader=FileSystemLoader([folder, _HERE]), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    page.filters.update(value=_value, **(filters or {}))
+    return page.get_template(template).render(**values)
+
+
+def embedded(pictures: Mapping[str, Path]) -> dict[str, str]:
+    """PNG files in base64, to stand inside a page."""
+    return {name: base64.b64encode(path.read_bytes()).decode() for name, path in pictures.items()}
+
+
+def _value(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

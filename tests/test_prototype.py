@@ -1,0 +1,183 @@
+"""The prototype: a plan within its budget, a decision by its rules, one page in two languages from the same numbers."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("hydra")
+pytest.importorskip("sklearn")
+pytest.importorskip("jinja2")
+import yaml
+
+from ro_fast.check.finding import KINDS
+from ro_fast.cli import compose
+from ro_fast.config import ArmConfig
+from ro_fast.errors import InputError
+from ro_fast.prototype import prototype
+from ro_fast.prototype.decision import assess_risk, order_actions
+from ro_fast.prototype.learning_curve import learning_curve
+from ro_fast.prototype.plan import Sizes, seconds_of, seed_seconds, sizes_for
+from ro_fast.prototype.speed import Speed
+from ro_fast.ranking import FIRST, HARMS, HELPS, OPEN
+
+TEXTS = Path(__file__).parents[1] / "ro_fast/prototype/texts"
+RULES = {"min_gap": 0.02, "min_gain": 0.01}
+TINY = ["data.train_size=200", "data.test_size=100", "model.width=4", "attack.steps=1", "trainer.epochs=8", "min_steps=0"]
+
+
+def config(out: Path, *changes: str) -> Any:
+    return compose("prototype", [*TINY, "seeds=2", "jobs=1", "threads=1", f"out={out}", f"prefixes={out}/prefixes", *changes])
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
+    out = tmp_path_factory.mktemp("試作 1")
+    return out, prototype(config(out))
+
+
+def test_two_seeds_of_every_arm_and_a_decision(made: tuple[Path, dict]) -> None:
+    out, result = made
+    assert result == json.loads((out / "prototype.json").read_text(encoding="utf-8"))
+    assert result["plan"]["seeds"] == 2 and result["plan"]["train"] == result["plan"]["available"] == 200
+    names = [action["action"] for action in result["actions"]]
+    assert {"label_smoothing", "mixup", "ema", "exclude", "early_stopping", "more_data"} <= set(names)
+    verdicts = [action["verdict"] for action in result["actions"]]
+    assert verdicts == sorted(verdicts, key=(FIRST, HELPS, OPEN, HARMS).index)
+    assert result["worth"]["natural"]["work"] < 0.75  # plain training is cheaper
+    assert [point["size"] for point in result["learning_curve"]["points"]] == [50, 100, 200]
+
+
+def test_the_page_in_both_languages_has_the_same_numbers_and_trains_nothing_anew(made: tuple[Path, dict]) -> None:
+    out, _ = made
+    states = {path: path.stat().st_mtime_ns for path in out.rglob("last.pt")}
+    pages = {}
+    for language in ("ja", "en"):
+        prototype(config(out, f"report.language={language}"))
+        pages[language] = (out / "report.html").read_text(encoding="utf-8")
+    assert states == {path: path.stat().st_mtime_ns for path in out.rglob("last.pt")}
+    told = {language: re.sub(r'"data:image[^"]*"', "", page).split("<body>")[1] for language, page in pages.items()}
+    # Decimals are measured numbers; whole ones also occur in words.
+    numbers = {language: sorted(re.findall(r"[+-]?\d+\.\d+", page)) for language, page in told.items()}
+    seconds = re.compile(r"^\d+\.\d$")
+    assert [n for n in numbers["ja"] if not seconds.match(n)] == [n for n in numbers["en"] if not seconds.match(n)]
+    assert "リスク" in told["ja"] and "Risk" in told["en"] and "{" not in told["ja"] + told["en"]
+
+
+def test_another_configuration_keeps_off(made: tuple[Path, dict]) -> None:
+    with pytest.raises(InputError, match="holds a prototype of another configuration"):
+        prototype(config(made[0], "trainer.epochs=9"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("budget=10", "is no length of time"),
+        ("budget=soon", "is no length of time"),
+        ("budget=1s", "is too short: one seed on"),
+        ("report.language=fr", "there are: en, ja"),
+        ("data.exclude=check.json", "leave data.exclude out"),
+        ("data.eps=8", "eps"),
+    ],
+)
+def test_bad_input_is_told_before_training(change: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=message):
+        prototype(config(tmp_path, change))
+    assert not list(tmp_path.rglob("*.pt"))
+
+
+def test_languages_say_the_same_things() -> None:
+    texts = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in TEXTS.glob("*.yaml")}
+    assert set(texts) == {"en", "ja"}
+    assert _shape(texts["en"]) == _shape(texts["ja"])
+    for text in texts.values():
+        assert set(text["kind"]) == set(KINDS) and set(text["verdict"]) == {FIRST, HELPS, OPEN, HARMS}
+
+
+def _shape(text: Any) -> Any:
+    if isinstance(text, dict):
+        return {key: _shape(value) for key, value in text.items()}
+    return [_shape(item) for item in text] if isinstance(text, list) else sorted(re.findall(r"\{\w+\}", text))
+
+
+LABELS = {"kind": "label_error", "severity": "serious", "count": 10, "share": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("mean", "ci95", "rang", "findings", "level"),
+    [
+        (0.05, [0.01, 0.09], True, [], "high"),
+        (0.01, [0.005, 0.015], False, [], "low"),
+        (0.015, [0.01, 0.03], False, [], "medium"),  # it may matter
+        (0.05, [-0.01, 0.11], True, [], "medium"),  # it may be chance
+        (0.01, [0.005, 0.015], True, [], "medium"),
+        (0.01, [0.005, 0.015], False, [LABELS], "medium"),
+        (0.05, None, True, [], "medium"),  # one seed
+    ],
+)
+def test_risk(mean: float, ci95: list[float] | None, rang: bool, findings: list, level: str) -> None:
+    alarms = {"seeds": 2, "alarm_epochs": [None, 9 if rang else None]}
+    assert assess_risk({"mean": mean, "ci95": ci95}, alarms, findings, RULES)["level"] == level
+
+
+def test_what_spoils_numbers_comes_first_then_the_surest_gain_for_the_least_work() -> None:
+    def entry(name: str, verdict: str, low: float, work: float) -> dict:
+        gain = {"difference": low + 0.01, "ci95": [low, low + 0.02]}
+        cost = {"gflop": {"mean": work, "ci95": None}}
+        return {
+            "name": name,
+            "factor": name,
+            "verdict": verdict,
+            "gain": gain,
+            "natural": gain,
+            "cost": cost,
+            "score": low / work,
+        }
+
+    ranking = [
+        entry("a", FIRST, 0.04, 1.0),
+        entry("b", HELPS, 0.06, 3.0),
+        entry("c", OPEN, -0.01, 1.0),
+        entry("d", HARMS, -0.09, 1.0),
+    ]
+    results = {"ranking": ranking, "arms": [{"name": "baseline", "ro_gap": {"mean": 0.04, "ci95": [0.03, 0.05]}}]}
+    leak = {"kind": "leakage", "severity": "serious", "count": 3, "share": 0.1}
+    curve = {"gain": {"difference": 0.005, "ci95": [0.004, 0.006]}}  # sure, and too little to matter
+    actions = order_actions(results, [LABELS, leak], curve, RULES)
+    assert [action["action"] for action in actions] == ["repair", "a", "early_stopping", "b", "more_data", "c", "d"]
+    assert [action["verdict"] for action in actions] == [FIRST, HELPS, HELPS, HELPS, OPEN, OPEN, HARMS]
+    assert order_actions(results, [], None, RULES)[0]["verdict"] == FIRST
+
+
+def test_a_power_law_is_extrapolated_exactly() -> None:
+    sizes = {"quarter": 100, "half": 200, "whole": 400}
+    error = {seed: {name: (3 + seed) * size**-0.5 for name, size in sizes.items()} for seed in (0, 1)}
+    arms = [
+        {"name": name, "seeds": [{"seed": seed, "last_robust_acc": 1 - error[seed][name]} for seed in (0, 1)]} for name in sizes
+    ]
+    found = learning_curve(arms, sizes, 1000)
+    assert found is not None and found["doubled"]["size"] == 800
+    assert found["doubled"]["mean"] == pytest.approx(1 - 3.5 * 800**-0.5)
+    assert found["gain"]["difference"] == pytest.approx(3.5 * (400**-0.5 - 800**-0.5))
+    assert learning_curve(arms[:2], sizes, 1000) is None
+
+
+def test_a_seed_takes_what_its_arms_take() -> None:
+    speed = Speed(train=0.01, judge=0.002, jobs=2)
+    arms = [ArmConfig(name="baseline"), ArmConfig(name="mixup"), ArmConfig(name="half", set={"data.train_size": 50})]
+    small = seed_seconds(Sizes(100, 20, 100), 10, arms, 0.2, 5, speed)
+    assert seed_seconds(Sizes(200, 40, 200), 10, arms, 0.2, 5, speed) > small
+    alone = 10 * (100 * 0.01 + 120 * 0.002)
+    # Two arms share a fifth; the third has half of the images, and as many to be judged on.
+    shared = 1.8 * alone + 10 * (50 * 0.01 + 120 * 0.002)
+    assert small == pytest.approx(1.2 * shared / 2)
+    assert sizes_for(100, Sizes(1000, 100, 2000)) == Sizes(100, 20, 500)
+    assert sizes_for(1000, Sizes(1000, 100, 2000)) == Sizes(1000, 100, 2000)
+
+
+def test_lengths_of_time() -> None:
+    assert seconds_of("2h") == 7200 and seconds_of("1.5min") == 90 and seconds_of("1h 1min 1s") == 3661
