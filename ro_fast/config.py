@@ -127,6 +127,16 @@ class ArmConfig:
 
 
 @dataclass
+class FinalConfig:
+    """How hard the states of a finished run are attacked: PGD, and on what it leaves the cascade of ``evaluate``, shortened."""
+
+    steps: int = 20  # of PGD
+    apgd_steps: int = 20
+    targets: int = 3  # classes that APGD-T goes for
+    queries: int = 100  # of Square
+
+
+@dataclass
 class SuiteConfig:
     """One question, asked by arms that part from a common state."""
 
@@ -139,7 +149,7 @@ class SuiteConfig:
     figures: list[str] = field(default_factory=lambda: ["curves", "gap", "small_loss_share"])  # ro_fast/report/gallery.py
     rules: dict[str, Any] = field(default_factory=dict)  # the verdict's on factors, fixed beforehand
     claims: list[dict[str, Any]] = field(default_factory=list)  # what the suite tests, fixed beforehand: ro_fast/claims.py
-    final_steps: int | None = None  # PGD steps that best.pt and last.pt are scored with at the end; None: they are not
+    final: FinalConfig | None = None  # how best.pt and last.pt are scored at the end; None: they are not
     ranking: dict[str, Any] = field(default_factory=dict)  # of mitigations by gain and cost: ro_fast/ranking.py
     parts: dict[str, SuiteConfig] = field(default_factory=dict)  # suites that are run as one; arms of one name are one arm
 

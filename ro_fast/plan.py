@@ -10,7 +10,7 @@ import torch
 
 from ro_fast import checkpoint, trainer
 from ro_fast.claims import check_claims
-from ro_fast.config import AblateConfig, ArmConfig, SuiteConfig, TrainConfig, changed
+from ro_fast.config import AblateConfig, ArmConfig, FinalConfig, SuiteConfig, TrainConfig, changed
 from ro_fast.data import ImageData, load_data
 from ro_fast.environment import choose_device, environment
 from ro_fast.errors import InputError
@@ -28,7 +28,7 @@ class Branch:
     fork: int  # epochs of the prefix
     config: TrainConfig  # of the arm's run
     prefix: TrainConfig  # of the common run, its out named by content
-    final_steps: int | None = None  # PGD steps that the finished run is scored with
+    final: FinalConfig | None = None  # how the finished run is scored
 
     @property
     def own_epochs(self) -> int:
@@ -113,16 +113,17 @@ def plan(config: AblateConfig) -> list[Branch]:
             run.out = str(Path(config.out) / "runs" / arm.name / f"seed{seed}")
             trainer.check(run)
             prefix = _prefix_of(run, fork, Path(config.prefixes))
-            branches.append(Branch(arm, seed, fork, run, prefix, _final_steps(config.suite)))
+            branches.append(Branch(arm, seed, fork, run, prefix, _final(config.suite)))
     return branches
 
 
-def _final_steps(suite: SuiteConfig) -> int | None:
+def _final(suite: SuiteConfig) -> FinalConfig | None:
     """What any part asks for; the most of them."""
-    asked = [part.final_steps for part in (suite, *parts_of(suite)) if part.final_steps is not None]
-    if any(steps < 1 for steps in asked):
-        raise InputError(f"suite '{suite.name}': final_steps = {min(asked)} should be at least 1")
-    return max(asked, default=None)
+    asked = [dataclasses.asdict(part.final) for part in (suite, *parts_of(suite)) if part.final is not None]
+    for key, value in [item for scores in asked for item in scores.items()]:
+        if value < 1:
+            raise InputError(f"suite '{suite.name}': final.{key} = {value} should be at least 1")
+    return FinalConfig(**{key: max(scores[key] for scores in asked) for key in asked[0]}) if asked else None
 
 
 def _prefix_of(run: TrainConfig, fork: int, folder: Path) -> TrainConfig:

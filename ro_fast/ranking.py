@@ -93,7 +93,7 @@ def final_means(seeds: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]
     """Means over an arm's seeds, with intervals, of what its runs were scored with: state -> attack -> mean_ci95; {} unscored."""
     if not all("final" in seed for seed in seeds):
         return {}
-    states = {state: scores for state, scores in seeds[0]["final"].items() if isinstance(scores, dict)}
+    states = {state: scores for state, scores in seeds[0]["final"].items() if state in ("best", "last")}
     return {
         state: {kind: mean_ci95([seed["final"][state][kind] for seed in seeds]) for kind in scores}
         for state, scores in states.items()

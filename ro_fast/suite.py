@@ -99,8 +99,8 @@ def _train_arm(branch: Branch, listener: Listener | None) -> None:
     trainer.train(branch.config, _named(branch.arm.name, listener), prefix, data)
     if prefix is not None and branch.config.features.every:
         compare_checkpoints(branch.config, prefix, data)
-    if branch.final_steps is not None:
-        write_final_scores(branch.config, data, branch.final_steps)
+    if branch.final is not None:
+        write_final_scores(branch.config, data, branch.final)
 
 
 def _named(arm: str, listener: Listener | None) -> Listener | None:

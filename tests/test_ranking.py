@@ -9,7 +9,7 @@ import pytest
 from test_suite import small
 
 from ro_fast import suite
-from ro_fast.config import ArmConfig
+from ro_fast.config import ArmConfig, FinalConfig
 from ro_fast.errors import InputError
 from ro_fast.ranking import check_ranking, finding_of_ranking, rank
 from ro_fast.report import build_report
@@ -72,7 +72,7 @@ def test_bad_rules_are_told() -> None:
 
 def test_a_suite_scores_its_runs_and_ranks_them(tmp_path: Path) -> None:
     config = small(tmp_path, teachers=str(tmp_path / "teachers"))
-    config.suite.final_steps = 4
+    config.suite.final = FinalConfig(steps=4, apgd_steps=3, targets=2, queries=5)
     config.suite.rules, config.suite.figures = {}, ["gain_cost"]
     config.suite.ranking = {"gain": "last_robust_acc", "cost": "gflop"}
     averaged = {"method": {"name": "distillation", "averaging": "ema"}}
@@ -86,6 +86,7 @@ def test_a_suite_scores_its_runs_and_ranks_them(tmp_path: Path) -> None:
     assert taught["final"]["last"]["natural"] == lines[-1]["test_acc"]
     assert taught["final"]["best"]["natural"] == lines[taught["best_epoch"]]["test_acc"]
     assert taught["final"]["last"]["pgd"] <= lines[-1]["test_robust_acc"] + 0.02
+    assert 0 < taught["final"]["last"]["cascade"] <= taught["final"]["last"]["pgd"]
     # Two teachers, one of them without attack, cost as much as 4 epochs of 7 and of 3 forwards; each step asks both.
     own, asked, renewed = 4 * 7, 2 * 2, 2 * 1
     assert taught["gflop"] / baseline["gflop"] == pytest.approx((own + asked + renewed + 4 * 7 + 4 * 3) / own)
