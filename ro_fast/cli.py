@@ -148,13 +148,15 @@ def _prototype(config: Any) -> None:
 
 def _evaluate(config: Any) -> None:
     from ro_fast.environment import keep_freed_memory
-    from ro_fast.evaluate_checkpoint import evaluate_checkpoint, table
+    from ro_fast.evaluate_checkpoint import evaluate_checkpoint, folder_of, table
     from ro_fast.progress import Progress
+    from ro_fast.report.evaluation_figure import save_evaluation_figure
 
     keep_freed_memory()
     with Progress(100, "evaluate, % of the work at most") as progress:
         found = evaluate_checkpoint(config, lambda share, what: progress.reach(int(100 * share), what))
     print(table(found))
+    print(f"the picture: {save_evaluation_figure(found, folder_of(config) / 'evaluation.png')}")
 
 
 def _export(config: Any) -> None:

@@ -177,7 +177,7 @@ class PrototypeConfig(AblateConfig):
     """A check and a small suite within a budget of time, and one page to decide by."""
 
     budget: str = "10min"  # wall-clock time: 90s, 10min, 1h30min
-    min_steps: int = 200  # gradient steps of a run at least; a small set is trained for more epochs
+    min_steps: int = 150  # gradient steps of a run at least; a small set is trained for more epochs
     rules: dict[str, float] = field(default_factory=dict)  # of the decision: ro_fast/prototype/decision.py
     report: PageConfig = field(default_factory=PageConfig)
 

@@ -43,7 +43,7 @@ def evaluate_checkpoint(config: EvaluateConfig, tell: Tell | None = None) -> dic
     device = choose_device(config.device)
     settings = _settings(config)
     paths = checkpoints_in(Path(config.checkpoint))
-    out = Path(config.out or Path("outputs") / "evaluate" / default_name(Path(config.checkpoint)))
+    out = folder_of(config)
     found: dict[str, Any] = {}
     for i, path in enumerate(paths):
         trained = load_trained(read(path), device, config.data, config.model)
@@ -54,6 +54,11 @@ def evaluate_checkpoint(config: EvaluateConfig, tell: Tell | None = None) -> dic
         whole = {"checkpoint": config.checkpoint, "data": trained.data.name, "models": found, "environment": environment(device)}
         store.write(functools.partial(checkpoint.write_text, out / "evaluation.json", json.dumps(whole, indent=1) + "\n"))
     return whole
+
+
+def folder_of(config: EvaluateConfig) -> Path:
+    """Where an evaluation is written."""
+    return Path(config.out or Path("outputs") / "evaluate" / default_name(Path(config.checkpoint)))
 
 
 def default_name(path: Path) -> str:

@@ -290,7 +290,8 @@ def test_folder_with_bad_files_and_any_names(tmp_path: Path) -> None:
     assert "train/犬/画像 3.png" in skipped["message"] and skipped["count"] == 2
     copies = of_kind(result, "duplicate")
     assert copies["train_files"] == ["train/犬/画像 5.png"]
-    assert "train/犬/画像 5.png" in (tmp_path / "out" / "check.html").read_text(encoding="utf-8")
+    page = (tmp_path / "out" / "check.html").read_text(encoding="utf-8")
+    assert "train/犬/画像 5.png" in page and "label 犬" in page  # classes by name, not by number
 
 
 def test_ten_images_in_all(tmp_path: Path) -> None:

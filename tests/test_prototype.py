@@ -21,7 +21,7 @@ from ro_fast.errors import InputError
 from ro_fast.prototype import prototype
 from ro_fast.prototype.decision import assess_risk, order_actions
 from ro_fast.prototype.learning_curve import learning_curve
-from ro_fast.prototype.plan import Sizes, seconds_of, seed_seconds, sizes_for
+from ro_fast.prototype.plan import Plan, Sizes, largest_that_fits, seconds_of, seed_seconds, sizes_for
 from ro_fast.prototype.speed import Speed
 from ro_fast.ranking import FIRST, HARMS, HELPS, OPEN
 
@@ -175,8 +175,20 @@ def test_a_seed_takes_what_its_arms_take() -> None:
     # Two arms share a fifth; the third has half of the images, and as many to be judged on.
     shared = 1.8 * alone + 10 * (50 * 0.01 + 120 * 0.002)
     assert small == pytest.approx(1.2 * shared / 2)
-    assert sizes_for(100, Sizes(1000, 100, 2000)) == Sizes(100, 20, 500)
+    assert sizes_for(100, Sizes(1000, 100, 2000)) == Sizes(100, 20, 300)
     assert sizes_for(1000, Sizes(1000, 100, 2000)) == Sizes(1000, 100, 2000)
+
+
+def test_the_largest_subset_that_fits_even_where_a_smaller_one_takes_longer() -> None:
+    plans = [Plan(Sizes(size, 10, 10), Sizes(900, 10, 10), 9, seconds) for size, seconds in ((900, 60), (300, 15), (100, 25))]
+    chosen = {seconds: largest_that_fits(plans, seconds) for seconds in (200, 100, 40, 20, 10)}
+    assert {seconds: plan and plan.sizes.train for seconds, plan in chosen.items()} == {
+        200: 900,
+        100: 300,
+        40: 300,
+        20: 300,
+        10: None,
+    }
 
 
 def test_lengths_of_time() -> None:

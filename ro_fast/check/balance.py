@@ -17,7 +17,7 @@ def balance(view: Images) -> list[Finding]:
     """Findings on class counts; one of them says how they are where nothing is wrong."""
     train = np.bincount(view.y_train, minlength=view.classes)
     test = np.bincount(view.y_test, minlength=view.classes)
-    found = [_ratio(train), *_missing(train, test), *_few(train, test), *_other_shares(train, test)]
+    found = [_ratio(train), *_missing(view, train, test), *_few(view, train, test), *_other_shares(train, test)]
     return [finding for finding in found if finding is not None]
 
 
@@ -38,7 +38,7 @@ def _ratio(train: np.ndarray) -> Finding:
     return Finding("imbalance", severity, len(small), len(small) / len(present), spread.capitalize() + ".", advice)
 
 
-def _missing(train: np.ndarray, test: np.ndarray) -> list[Finding]:
+def _missing(view: Images, train: np.ndarray, test: np.ndarray) -> list[Finding]:
     found = []
     for absent, where, advice in (
         (np.flatnonzero((train == 0) & (test > 0)), "training", "Add images of it to train/, or take it out of test/."),
@@ -49,17 +49,18 @@ def _missing(train: np.ndarray, test: np.ndarray) -> list[Finding]:
         ),
     ):
         if len(absent):
-            message = f"No {where} image of class {some(absent)}."
+            message = f"No {where} image of class {some(view.names(absent))}."
             found.append(Finding("imbalance", "serious", len(absent), len(absent) / len(train), message, advice))
     return found
 
 
-def _few(train: np.ndarray, test: np.ndarray) -> list[Finding]:
+def _few(view: Images, train: np.ndarray, test: np.ndarray) -> list[Finding]:
     found = []
     few = np.flatnonzero((train > 0) & (train < FEW))
     if len(few):
         severity = "serious" if len(few) == np.count_nonzero(train) else "warning"
-        message = f"Fewer than {FEW} training images in class {some(few)}; {images(int(train.sum()), 'training image')} in all."
+        message = f"Fewer than {FEW} training images in class {some(view.names(few))}; "
+        message += f"{images(int(train.sum()), 'training image')} in all."
         advice = "Gather more: other findings on so few images are guesses, and so is any accuracy."
         found.append(
             Finding("imbalance", severity, int(train[few].sum()), float(train[few].sum() / train.sum()), message, advice)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ro_fast.check.finding import Example, Finding, by_share, images, percent
 from ro_fast.check.images import Floats, Images, Ints, components, nearest_others
@@ -19,6 +20,9 @@ from ro_fast.check.images import Floats, Images, Ints, components, nearest_other
 NEAR = 1 / 6  # of the median distance to the REFERENCE-th nearest other image
 REFERENCE = 10
 LEAST = 20  # different images, below which that median means nothing
+
+
+Names = NDArray[np.str_]
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,7 @@ class Groups:
 def duplicates(view: Images) -> tuple[list[Finding], str]:
     """Findings on duplicates and leakage, and the criterion in words."""
     groups = find_groups(view)
-    labels = np.concatenate([view.y_train, view.y_test])
+    labels = np.array(view.names(np.concatenate([view.y_train, view.y_test])))
     found = [
         *_same(groups.exact, labels, len(view.y_train)),
         *_near(groups, labels, len(view.y_train)),
@@ -100,7 +104,7 @@ def _members(group: Ints) -> list[Ints]:
     return sorted((part for part in parts if len(part) > 1), key=lambda part: part[0])
 
 
-def _same(exact: Ints, labels: Ints, train: int) -> list[Finding]:
+def _same(exact: Ints, labels: Names, train: int) -> list[Finding]:
     agree: list[int] = []
     conflict: list[int] = []
     pairs: dict[str, list[Any]] = {"agree": [], "conflict": []}
@@ -140,7 +144,7 @@ def _same(exact: Ints, labels: Ints, train: int) -> list[Finding]:
     return found
 
 
-def _near(groups: Groups, labels: Ints, train: int) -> list[Finding]:
+def _near(groups: Groups, labels: Names, train: int) -> list[Finding]:
     extra, pairs, conflicts = [], [], 0
     for group in _members(groups.near[:train]):
         _, first = np.unique(groups.exact[group], return_index=True)
@@ -160,7 +164,7 @@ def _near(groups: Groups, labels: Ints, train: int) -> list[Finding]:
     return [Finding("near_duplicate", severity, len(extra), share, message, advice, sorted(extra), [], pairs)]
 
 
-def _leakage(groups: Groups, labels: Ints, train: int) -> list[Finding]:
+def _leakage(groups: Groups, labels: Names, train: int) -> list[Finding]:
     found = []
     leaked: set[int] = set()
     for kind, group in (("equal", groups.exact), ("nearly equal", groups.near)):
@@ -184,7 +188,7 @@ def _leakage(groups: Groups, labels: Ints, train: int) -> list[Finding]:
     return found
 
 
-def _pair(group: Ints, labels: Ints, train: int) -> Example:
+def _pair(group: Ints, labels: Names, train: int) -> Example:
     a, b = (int(i) for i in group[:2])
     names = tuple(("train", i) if i < train else ("test", i - train) for i in (a, b))
     caption = f"label {labels[a]}" if labels[a] == labels[b] else f"labels {labels[a]} and {labels[b]}"

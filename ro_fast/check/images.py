@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,6 +31,10 @@ class Images:
         self.y_train: Ints = data.y_train.numpy()
         self.y_test: Ints = data.y_test.numpy()
         self.classes = data.num_classes
+
+    def names(self, labels: Iterable[Any]) -> list[str]:
+        """What labels mean, in words where they are known."""
+        return [self.data.class_name(int(label)) for label in labels]
 
     @cached_property
     def train(self) -> Floats:

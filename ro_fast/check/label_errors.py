@@ -82,7 +82,7 @@ def _of_folds(view: Images) -> NDArray[np.float64]:
 
 
 def _finding(view: Images, p: NDArray[np.float64], suspect: NDArray[np.int64], accuracy: float) -> Finding:
-    y, n = view.y_train, len(view.y_train)
+    y, n, name = view.y_train, len(view.y_train), view.data.class_name
     largest = np.bincount(y).max() / n
     if n < LEAST or accuracy < min(BLIND * largest, (1 + largest) / 2):
         why = f"{images(n, 'training image')}" if n < LEAST else f"classifiers that agree with {percent(accuracy)} of the labels"
@@ -101,5 +101,5 @@ def _finding(view: Images, p: NDArray[np.float64], suspect: NDArray[np.int64], a
             if severity != "info"
             else "Few enough to look at one by one; none is left out by data.exclude."
         )
-    examples = [Example((("train", int(i)),), f"label {y[i]}, looks like {p[i].argmax()}") for i in suspect]
+    examples = [Example((("train", int(i)),), f"label {name(y[i])}, looks like {name(p[i].argmax())}") for i in suspect]
     return Finding("label_error", severity, len(suspect), share, message, advice, suspect.tolist(), [], examples)

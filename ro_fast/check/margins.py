@@ -55,7 +55,7 @@ def margins(view: Images, eps: float, eps_l2: float) -> Margins:
     for metric, (name, radius) in norms.items():
         distance, other = _nearest_of_another_class(view, x, rows, metric)
         distances[metric] = distance
-        findings.append(_finding(y, rows, distance, other, name, radius))
+        findings.append(_finding(view, rows, distance, other, name, radius))
     return Margins(rows, distances["chebyshev"], distances["euclidean"], eps, eps_l2, findings)
 
 
@@ -79,7 +79,8 @@ def _nearest_of_another_class(view: Images, x: torch.Tensor, rows: Ints, metric:
     return distance, other
 
 
-def _finding(y: Ints, rows: Ints, distance: Floats, other: Ints, norm: str, radius: float) -> Finding:
+def _finding(view: Images, rows: Ints, distance: Floats, other: Ints, norm: str, radius: float) -> Finding:
+    y, name = view.y_train, view.data.class_name
     from scipy.stats import binomtest
 
     near = np.flatnonzero(distance <= 2 * radius + ROUNDING)
@@ -106,7 +107,8 @@ def _finding(y: Ints, rows: Ints, distance: Floats, other: Ints, norm: str, radi
         advice = "Few enough to look at: wrong labels often make such pairs."
     examples = [
         Example(
-            (("train", int(rows[i])), ("train", int(other[i]))), f"labels {y[rows[i]]} and {y[other[i]]}, {distance[i]:.3g} apart"
+            (("train", int(rows[i])), ("train", int(other[i]))),
+            f"labels {name(y[rows[i]])} and {name(y[other[i]])}, {distance[i]:.3g} apart",
         )
         for i in near
     ]

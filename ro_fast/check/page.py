@@ -37,6 +37,7 @@ def render_page(result: Mapping[str, Any], findings: Sequence[Finding], data: Im
         faults=[_entry(finding, data) for finding in faults],
         sound=[_entry(finding, data) for finding in findings if finding.severity == "info"],
         captions={name: caption for name, caption in CAPTIONS.items() if name in figures},
+        classes=[f"{number} {name}" for number, name in enumerate(data.class_names)],
         images=embedded(figures),
     )
 

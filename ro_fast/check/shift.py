@@ -102,8 +102,8 @@ def _class_means(view: Images) -> list[Finding]:
     worst = max(moved, key=lambda label: moved[label])
     severity = "serious" if moved[worst] >= VERY_FAR else "warning"
     message = (
-        f"The mean image differs between training and test in {len(moved)} of {view.classes} classes ({some(moved)}); most "
-        f"in class {worst}, by {moved[worst]:.1f} standard deviations."
+        f"The mean image differs between training and test in {len(moved)} of {view.classes} classes "
+        f"({some(view.names(moved))}); most in class {view.data.class_name(worst)}, by {moved[worst]:.1f} standard deviations."
     )
     advice = "Wrong labels do that as well as other cameras or days: settle suspect labels first, then look at these classes in "
     advice += "both parts."

@@ -45,9 +45,9 @@ def unrepresentative(view: Images) -> list[Finding]:
     if p < P and count > 2 * expected:
         severity = "serious" if share >= 0.1 else "warning"
         advice = "Look whether they belong: another object, a broken photograph, a rare kind that the test images lack."
-    indices = sorted(flagged.tolist())
+    indices, name = sorted(flagged.tolist()), view.data.class_name
     examples = [
-        Example((("train", int(i)),), f"label {view.y_train[i]}, {far[i] / np.median(own):.1f} times the usual distance")
+        Example((("train", int(i)),), f"label {name(view.y_train[i])}, {far[i] / np.median(own):.1f} times the usual distance")
         for i in flagged
     ]
     return [Finding("unrepresentative", severity, count, share, message, advice, indices, [], examples)]

@@ -85,8 +85,8 @@ def _blank(data: ImageData) -> list[Finding]:
     if not count:
         return []
     share = count / (len(data.x_train) + len(data.x_test))
-    examples = [Example((("train", i),), f"label {int(data.y_train[i])}") for i in train]
-    examples += [Example((("test", i),), f"label {int(data.y_test[i])}") for i in test]
+    examples = [Example((("train", i),), f"label {data.class_name(int(data.y_train[i]))}") for i in train]
+    examples += [Example((("test", i),), f"label {data.class_name(int(data.y_test[i]))}") for i in test]
     message = f"{images(count)} {'is' if count == 1 else 'are'} blank: every pixel has one value."
     advice = "Remove them, or find out why the camera or the conversion gave none."
     return [Finding("range", "serious" if share >= 0.05 else "warning", count, share, message, advice, train, test, examples)]
@@ -114,7 +114,7 @@ def _grey(data: ImageData) -> list[Finding]:
     train, test = (part.nonzero().flatten().tolist() for part in grey)
     share = count / total
     severity = "warning" if share >= 0.01 else "info"
-    examples = [Example((("train", i),), f"label {int(data.y_train[i])}") for i in train]
+    examples = [Example((("train", i),), f"label {data.class_name(int(data.y_train[i]))}") for i in train]
     return [Finding("range", severity, count, share, message, advice, train, test, examples)]
 
 

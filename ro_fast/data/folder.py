@@ -24,6 +24,7 @@ class FolderPart:
     images: np.ndarray  # [N, C, H, W] uint8
     labels: np.ndarray  # [N] int64, in the order of sorted class names
     files: tuple[str, ...]  # [N] relative to the root
+    class_names: tuple[str, ...]  # by label
 
 
 class _Unreadable(Exception):
@@ -69,15 +70,16 @@ def read_image_folder(root: Path, skip_bad: bool = False) -> tuple[FolderPart, F
         if not images:
             raise InputError(f"{root / part} holds no image")
     _check_sizes([(path, image.shape) for images in found.values() for path, _, image in images])
-    train, test = (_stack(root, images) for images in found.values())
+    train, test = (_stack(root, images, classes) for images in found.values())
     return train, test, tuple(path.relative_to(root).as_posix() for path, _ in bad)
 
 
-def _stack(root: Path, images: list[tuple[Path, int, np.ndarray]]) -> FolderPart:
+def _stack(root: Path, images: list[tuple[Path, int, np.ndarray]], classes: list[str]) -> FolderPart:
     return FolderPart(
         np.stack([image for _, _, image in images]),
         np.array([label for _, label, _ in images]),
         tuple(path.relative_to(root).as_posix() for path, _, _ in images),
+        tuple(classes),
     )
 
 

@@ -30,6 +30,7 @@ class ImageData:
     files_train: tuple[str, ...] | None = None  # where each image has a file of its own
     files_test: tuple[str, ...] | None = None
     skipped: tuple[str, ...] = ()  # files that could not be read and were left out
+    class_names: tuple[str, ...] = ()  # by label, where they are known
     x_extra: Tensor | None = None  # more training images, which have labels of their own or get pseudo-labels
     y_extra: Tensor | None = None
 
@@ -37,6 +38,10 @@ class ImageData:
     def image_shape(self) -> tuple[int, ...]:
         """Shape of one image, (C, H, W) or (D,)."""
         return tuple(self.x_train.shape[1:])
+
+    def class_name(self, label: int) -> str:
+        """What a label means, in words where they are known."""
+        return self.class_names[label] if self.class_names else str(int(label))
 
     def to(self, device: torch.device | str) -> ImageData:
         """Return the same data on another device."""

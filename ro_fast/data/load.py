@@ -63,6 +63,7 @@ def load_data(config: DataConfig) -> ImageData:
         files_train=tuple(source.files[0][i] for i in train) if source.files else None,
         files_test=tuple(source.files[1][i] for i in test) if source.files else None,
         skipped=source.skipped,
+        class_names=source.class_names,
         x_extra=from_numpy(source.x_train[aside]) if len(aside) else None,
     )
     if config.exclude:

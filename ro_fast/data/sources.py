@@ -32,6 +32,7 @@ class Arrays:
     num_classes: int | None = None  # None: as many as there are labels
     files: tuple[tuple[str, ...], tuple[str, ...]] | None = None  # of x_train and x_test, where each image has its own
     skipped: tuple[str, ...] = ()  # files that could not be read and were left out
+    class_names: tuple[str, ...] = ()  # by label, where they are known
 
 
 def digits(config: DataConfig) -> Arrays:
@@ -126,7 +127,8 @@ def folder(config: DataConfig) -> Arrays:
     path = _own_path(config, "a folder with train/ and test/, each with a folder a class")
     train, test, skipped = read_image_folder(path, config.skip_bad)
     files = (train.files, test.files)
-    return Arrays(str(path), train.images, train.labels, test.images, test.labels, files=files, skipped=skipped)
+    parts = (train.images, train.labels, test.images, test.labels)
+    return Arrays(str(path), *parts, files=files, skipped=skipped, class_names=train.class_names)
 
 
 def _own_path(config: DataConfig, what: str) -> Path:

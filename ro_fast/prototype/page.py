@@ -42,8 +42,8 @@ class Words:
 
     def parts(self, value: float, ci95: list[float] | None, sign: bool = False) -> tuple[str, str]:
         """The number and its interval, "" with one seed, which has none."""
-        number = f"{100 * value:{'+' if sign else ''}.1f}"
-        return number, "" if ci95 is None else self("interval", lo=f"{100 * ci95[0]:.1f}", hi=f"{100 * ci95[1]:.1f}")
+        number = _points(value, "+" if sign else "")
+        return number, "" if ci95 is None else self("interval", lo=_points(ci95[0]), hi=_points(ci95[1]))
 
     def action(self, action: Mapping[str, Any], result: Mapping[str, Any]) -> str:
         """What to do, in words; an arm without a text of its own by what it changes."""
@@ -52,12 +52,16 @@ class Words:
             return str(self("action.repair", what=self(f"kind.{action['kind']}")["name"]))
         if name == MORE:
             there = 2 * plan["train"] <= plan["available"]
-            return str(self("action.more_data_there" if there else "action.more_data", size=2 * plan["train"], **_of(plan)))
+            return str(
+                self(
+                    "action.more_data_there" if there else "action.more_data", size=2 * plan["train"], available=plan["available"]
+                )
+            )
         return str(self(f"action.{name}")) if name in self._texts["action"] else str(action.get("factor") or name)
 
 
-def _of(plan: Mapping[str, Any]) -> dict[str, Any]:
-    return {"available": plan["available"]}
+def _points(value: float, sign: str = "") -> str:
+    return f"{round(100 * value, 1) + 0.0:{sign}.1f}"  # + 0.0: no "-0.0"
 
 
 def sentences(result: Mapping[str, Any], language: str) -> list[str]:
@@ -91,6 +95,7 @@ def _render(result: Mapping[str, Any], charts: Mapping[str, Path], language: str
         "page.html.j2",
         Path(__file__).parent,
         t=words,
+        name=Path(result["path"]).name if result["path"] else result["data"],
         result=result,
         plan=plan,
         sentences=sentences(result, language),
@@ -163,5 +168,6 @@ def _commands(result: Mapping[str, Any]) -> list[str]:
         EARLY: "trainer.early_stop=ro",
     }
     best = [options[a["action"]] for a in result["actions"] if a["verdict"] in (FIRST, HELPS) and a["action"] in options][:1]
-    data = f"data={result['data']}"
+    path = f' data.path="{result["path"]}"' if result["path"] else ""
+    data = f"data={result['data']}{path}"
     return [f"ro-fast ablate {data}", " ".join(["ro-fast train", data, *best]), "ro-fast evaluate checkpoint=..."]

@@ -11,7 +11,7 @@ from ro_fast.config import ArmConfig
 from ro_fast.errors import InputError
 from ro_fast.prototype.speed import Speed
 
-SEEDS = 3  # that the subset is chosen for; fewer give intervals that say little
+SEEDS = 3  # that should fit; fewer give intervals that say little
 SLACK = 1.2  # runs side by side slow each other down
 PER_CLASS = 8  # images of a class at least
 _UNITS = {"s": 1, "min": 60, "h": 3600}
@@ -67,10 +67,34 @@ def seconds_of(budget: str) -> float:
 
 
 def sizes_for(train: int, available: Sizes) -> Sizes:
-    """Validation and test images beside so many training images: a fifth, and as many but at least 500, if there are."""
+    """Validation and test images beside so many training images: a fifth, and as many but at least 300, if there are."""
     if train >= available.train:
         return available
-    return Sizes(train, min(available.val, max(train // 5, 1)), min(available.test, max(train, 500)))
+    return Sizes(train, min(available.val, max(train // 5, 1)), min(available.test, max(train, 300)))
+
+
+def sizes_to_try(available: int, classes: int) -> list[int]:
+    """Training subsets from all images down to a few a class, each a twentieth smaller than the one before.
+
+    >>> sizes_to_try(100, 10)[:3], sizes_to_try(100, 10)[-1]
+    ([100, 95, 90], 80)
+    """
+    sizes, least = [available], min(PER_CLASS * classes, available)
+    while sizes[-1] > least:
+        sizes.append(max(least, min(int(0.95 * sizes[-1]), sizes[-1] - 1)))
+    return sizes
+
+
+def largest_that_fits(plans: Sequence[Plan], seconds: float) -> Plan | None:
+    """The largest of which three seeds fit into so many seconds; else two, else one; else None.
+
+    A smaller subset need not be faster, since it is trained for more epochs.
+    """
+    for seeds in range(SEEDS, 0, -1):
+        for plan in sorted(plans, key=lambda plan: -plan.sizes.train):
+            if seeds * plan.seed_seconds <= seconds:
+                return plan
+    return None
 
 
 def seed_seconds(sizes: Sizes, epochs: int, arms: Sequence[ArmConfig], fork: float, steps: int, speed: Speed) -> float:

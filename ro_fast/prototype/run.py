@@ -27,13 +27,14 @@ from ro_fast.prototype.learning_curve import learning_curve
 from ro_fast.prototype.page import LANGUAGES, sentences, write_page
 from ro_fast.prototype.plan import (
     PER_CLASS,
-    SEEDS,
     Plan,
     Sizes,
     epochs_for,
+    largest_that_fits,
     seconds_of,
     seed_seconds,
     sizes_for,
+    sizes_to_try,
 )
 from ro_fast.prototype.speed import Speed, measure_speed
 from ro_fast.run_check import check as check_run
@@ -49,7 +50,7 @@ def prototype(config: PrototypeConfig, progress: Progress | None = None) -> dict
     """Checks the data, trains small runs within ``config.budget`` seconds and says what to do; into ``config.out``.
 
     The training subset is the largest, class-balanced, that lets three seeds of all arms fit into what the check leaves of the
-    budget, by speeds measured on this machine; seeds are added while another fits. The same command continues an
+    budget (else two, else one), by speeds measured on this machine; seeds are added while another fits. The same command continues an
     interrupted prototype with the same subset, and rewrites the page, in another language too.
 
     Args:
@@ -145,17 +146,13 @@ def _plan(config: PrototypeConfig, data: ImageData, checked: Mapping[str, Any], 
     speed = measure_speed(config, data, choose_device(config.device), jobs, threads)
     available = Sizes(len(data.x_train), len(data.x_val), len(data.x_test))
     extra = [ArmConfig(name=EXCLUDE, set={"data.exclude": ""})] if _suspects(checked) else []
-    smallest = min(PER_CLASS * data.num_classes, available.train)
-    size = available.train
-    while True:
-        plan = _planned(config, size, available, extra, speed)
-        if SEEDS * plan.seed_seconds <= clock.left or size <= smallest:
-            break
-        size = max(smallest, min(int(0.95 * size), size - 1))
-    if plan.seed_seconds > clock.left:
+    plans = [_planned(config, size, available, extra, speed) for size in sizes_to_try(available.train, data.num_classes)]
+    plan = largest_that_fits(plans, clock.left)
+    if plan is None:
+        least = min(plans, key=lambda plan: plan.seed_seconds)
         raise InputError(
-            f"budget={config.budget} is too short: one seed on {size} images takes about {plan.seed_seconds:.0f} s here and "
-            f"{max(clock.left, 0):.0f} s are left after the check; give more, or a smaller model (model.width=16)"
+            f"budget={config.budget} is too short: one seed on {least.sizes.train} images takes about {least.seed_seconds:.0f} s "
+            f"here and {max(clock.left, 0):.0f} s are left after the check; give more, or a smaller model (model.width=16)"
         )
     return plan
 
@@ -265,6 +262,7 @@ def _decide(
     image_seconds = sum(seed["train_seconds"] for seed in seeds) / (len(seeds) * plan.epochs * plan.sizes.train)
     return {
         "data": config.data.name,
+        "path": config.data.path,
         "sentences": [],
         "risk": assess_risk(arms[BASELINE]["ro_gap"], alarms(runs), checked["findings"], config.rules),
         "worth": worth(results["arms"], best),
