@@ -42,7 +42,7 @@ def evaluation_rows() -> Iterator[Row]:
 
     def evaluate(eps: float, drop: bool, count: int = len(y)) -> AnyStep:
         attack = PGD(eps, eps / 4, 20)
-        return any_step(run.model, lambda index: run._inputs(x[index]), y[:count], attack, batch_size=128, drop=drop)
+        return any_step(run.model, lambda index: run.inputs(x[index]), y[:count], attack, batch_size=128, drop=drop)
 
     low, high = 0.0, 0.5
     for _ in range(7):
@@ -55,7 +55,7 @@ def evaluation_rows() -> Iterator[Row]:
     name = f"PGD-20 any-step, {share:.0%} survive, {saved:.2f}× fewer forwards"
     ours, theirs = ("active set", lambda: evaluate(eps, True)), ("own full run", lambda: evaluate(eps, False))
     yield paired(name, ours, theirs, seconds=10, at_least=3, target="C8", must=1.6, goal=1.9)
-    yield from attack_rows(run.model.eval(), run._inputs(x), y, eps)
+    yield from attack_rows(run.model.eval(), run.inputs(x), y, eps)
 
 
 def attack_rows(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Iterator[Row]:

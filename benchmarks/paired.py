@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import os
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
+
+os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # torch's profiler, which counts memory here, tells of each start and stop
 
 import torch
 from torch.profiler import ProfilerActivity, profile

@@ -87,7 +87,7 @@ def test_cuda_is_built_where_torch_and_nvcc_are_and_else_says_why_not(monkeypatc
     monkeypatch.setenv("CUDA_HOME", str(tmp_path))
     assert "CUDA_HOME" in str(_build.why_no_cuda())
     (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "nvcc").write_text("#!/bin/sh\necho \"$@\" >> $(dirname $0)/calls; exit 1")
+    (tmp_path / "bin" / "nvcc").write_text('#!/bin/sh\necho "$@" >> $(dirname $0)/calls; exit 1')
     (tmp_path / "bin" / "nvcc").chmod(0o755)
     assert _build.why_no_cuda() is None
     with pytest.raises(_build.BuildError, match="nvcc failed"):

@@ -84,9 +84,7 @@ def test_fused_takes_the_steps_of_eager_and_leaves_the_model_as_it_was(case: tup
     model, x, y = case
     before = copy.deepcopy(model.state_dict())
     noise = torch.empty(2, *x.shape, dtype=DTYPE).uniform_(-1, 1, generator=torch.Generator().manual_seed(0))
-    found = [
-        PGD(0.1, 0.03, 4, norm=norm, restarts=2, engine=engine)(model, x, y, noise=noise) for engine in ("eager", "fused")
-    ]
+    found = [PGD(0.1, 0.03, 4, norm=norm, restarts=2, engine=engine)(model, x, y, noise=noise) for engine in ("eager", "fused")]
     torch.testing.assert_close(*found, rtol=0, atol=1e-10)
     assert model.training and all(p.requires_grad and p.grad is None for p in model.parameters())
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())

@@ -132,6 +132,8 @@ def test_reweighting_by_a_check(tmp_path: Path) -> None:
     assert (weight[scores.argsort()].diff() <= 0).all()
     step = make_step(kept=Kept(200, 3, weight=weight), index=torch.arange(16))
     torch.testing.assert_close(METHODS["reweight"](step, from_=""), (weight[:16] * CE(logits_of(step), step.y)).mean())
+    made = weights_of("auto", data)  # by the check's own scores
+    assert made[~wrong].mean() > made[wrong].mean() + 0.3
     config = small(tmp_path / "run", method={"name": "reweight", "from": str(path)}, trainer__epochs=1)
     assert len(train(config)) == 1
     for content, words in (

@@ -108,9 +108,7 @@ def test_table_shows_means_with_intervals(finished):
     page = (finished / "report.html").read_text(encoding="utf-8")
     for arm in json.loads((finished / "results.json").read_text())["arms"]:
         gap = arm["ro_gap"]
-        assert (
-            f"{100 * gap['mean']:.1f} <small>{100 * gap['ci95'][0]:.1f} to {100 * gap['ci95'][1]:.1f}</small>" in page
-        )
+        assert f"{100 * gap['mean']:.1f} <small>{100 * gap['ci95'][0]:.1f} to {100 * gap['ci95'][1]:.1f}</small>" in page
 
 
 def test_same_folder_gives_the_same_bytes(finished):
@@ -130,9 +128,7 @@ def test_a_suite_without_rules_still_reports(tmp_path):
     path = tmp_path / "results.json"
     results = json.loads(path.read_text())
     path.write_text(
-        json.dumps(
-            {key: results[key] for key in results if key not in ("rules", "finding", "small_loss", "environment")}
-        )
+        json.dumps({key: results[key] for key in results if key not in ("rules", "finding", "small_loss", "environment")})
     )
     assert "without a verdict" in build_report(tmp_path).read_text(encoding="utf-8")
 

@@ -182,9 +182,7 @@ def test_no_overfitting_leaves_nothing_to_explain():
     finding = write_finding(results({**AS_PUBLISHED, "baseline": [0.004, 0.005, 0.006]}), RULES)
     assert finding["overfits"] is False
     assert set(effects(finding).values()) == {"not judged"}
-    assert finding["sentences"][0].startswith(
-        "No robust overfitting to explain: on digits_noisy the baseline loses 0.5 points"
-    )
+    assert finding["sentences"][0].startswith("No robust overfitting to explain: on digits_noisy the baseline loses 0.5 points")
 
 
 def test_a_gap_whose_interval_holds_zero_is_not_settled():

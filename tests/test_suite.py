@@ -15,7 +15,7 @@ import pytest
 
 from ro_fast import suite
 from ro_fast.cli import compose
-from ro_fast.config import AblateConfig, ArmConfig, SuiteConfig, changed
+from ro_fast.config import AblateConfig, ArmConfig, FinalConfig, SuiteConfig, changed
 from ro_fast.errors import InputError
 from ro_fast.report import build_report
 from ro_fast.trainer import train
@@ -211,3 +211,26 @@ def test_every_suite_of_the_paper_runs(tmp_path: Path) -> None:
     assert len(runs_on_disk) == 2 * len(results["arms"])
     forked = [arm for arm in results["arms"] if arm["fork_epoch"] > 0]
     assert all("perturbations" in seed and "feature_gap" in seed for arm in forked for seed in arm["seeds"])
+
+
+@pytest.mark.parametrize("name", ["strength", "datasets", "mitigations"])
+def test_every_other_suite_runs(name: str, tmp_path: Path) -> None:
+    command = [f"suite={name}", "trainer.epochs=4", "seeds=2", "data.train_size=100", "data.test_size=50", "data.val_size=20"]
+    command += ["attack.steps=1", "model.width=4", "trainer.batch_size=50", "jobs=1", "threads=1"]
+    config = compose("ablate", [*command, f"out={tmp_path / 'suite'}", f"prefixes={tmp_path / 'prefixes'}"])
+    config.teachers = str(tmp_path / "teachers")
+    for arm in config.suite.arms:  # few images for arms that set their own number too
+        arm.set |= {
+            key: min(value, 100) // (2 if value == 500 else 1) for key, value in arm.set.items() if key == "data.train_size"
+        }
+        arm.set |= {key: 20 for key in arm.set if key == "data.val_size"}
+    if config.suite.final is not None:
+        config.suite.final = FinalConfig(steps=2, apgd_steps=2, targets=1, queries=2)
+    try:
+        results = suite.ablate(config)
+    except InputError as error:
+        pytest.skip(str(error)) if "fashion-mnist" in str(error) else pytest.fail(str(error))
+    assert [arm["name"] for arm in results["arms"]] == [arm.name for arm in config.suite.arms]
+    assert all(len(arm["seeds"]) == 2 for arm in results["arms"])
+    assert {claim["verdict"] for claim in results["claims"]} <= {"confirmed", "not confirmed", "contradicted"}
+    assert build_report(tmp_path / "suite").exists()

@@ -22,6 +22,7 @@ from ro_fast.environment import choose_device
 from ro_fast.errors import InputError
 from ro_fast.plan import fork_epoch, seed_list
 from ro_fast.progress import Listener
+from ro_fast.prototype.clock import Clock
 from ro_fast.prototype.decision import EXCLUDE, alarms, assess_risk, order_actions, worth
 from ro_fast.prototype.learning_curve import learning_curve
 from ro_fast.prototype.page import LANGUAGES, sentences, write_page
@@ -43,15 +44,14 @@ from ro_fast.verdict import BASELINE
 
 log = logging.getLogger("ro_fast")
 Progress = Callable[[int, int, str], AbstractContextManager[Listener]]  # epochs in all, done already, title
-_ELSEWHERE = ("out", "report", "jobs", "threads", "prefixes", "teachers")  # no part of what a prototype is
 
 
 def prototype(config: PrototypeConfig, progress: Progress | None = None) -> dict[str, Any]:
     """Checks the data, trains small runs within ``config.budget`` seconds and says what to do; into ``config.out``.
 
     The training subset is the largest, class-balanced, that lets three seeds of all arms fit into what the check leaves of the
-    budget (else two, else one), by speeds measured on this machine; seeds are added while another fits. The same command continues an
-    interrupted prototype with the same subset, and rewrites the page, in another language too.
+    budget (else two, else one), by speeds measured on this machine; seeds are added while another fits. The same command
+    continues an interrupted prototype with the same subset, and rewrites the page, in another language too.
 
     Args:
         config: data, model and attack as for training; budget, rules, and the suite of arms.
@@ -73,7 +73,7 @@ def prototype(config: PrototypeConfig, progress: Progress | None = None) -> dict
     if config.data.exclude is not None:
         raise InputError("the prototype tries itself what leaving suspects out brings: leave data.exclude out")
     check_run(config)
-    clock = _Clock(config)
+    clock = Clock(config)
     data = load_data(config.data)
     checked = _checked(config, config.data, data, "check")
     plan = clock.plan or _plan(config, data, checked, clock)
@@ -91,56 +91,7 @@ def prototype(config: PrototypeConfig, progress: Progress | None = None) -> dict
     return result
 
 
-# -- the budget --------------------------------------------------------------------------------------------------------
-
-
-class _Clock:
-    """The budget and the plan, kept in plan.json so that a prototype that goes on keeps its subset and counts all its time."""
-
-    def __init__(self, config: PrototypeConfig) -> None:
-        self.budget = seconds_of(config.budget)
-        self.plan: Plan | None = None
-        self._before, self._start = 0.0, time.monotonic()
-        self._path = Path(config.out) / "plan.json"
-        self._of = checkpoint.digest({k: v for k, v in checkpoint.flat(config).items() if k.split(".")[0] not in _ELSEWHERE})
-        if self._path.exists():
-            self._read()
-
-    def _read(self) -> None:
-        try:
-            kept = json.loads(self._path.read_text(encoding="utf-8"))
-            sizes, available = Sizes(**kept["sizes"]), Sizes(**kept["available"])
-            self.plan = Plan(sizes, available, int(kept["epochs"]), float(kept["seed_seconds"]))
-            self._before, of = float(kept["spent"]), kept["of"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{self._path} is not a prototype's plan; give another out=") from error
-        if of != self._of:
-            raise InputError(f"{self._path.parent} holds a prototype of another configuration; give another out=")
-
-    @property
-    def spent(self) -> float:
-        """Seconds, with those of earlier attempts."""
-        return self._before + time.monotonic() - self._start
-
-    @property
-    def left(self) -> float:
-        """Seconds of the budget."""
-        return self.budget - self.spent
-
-    def keep(self, plan: Plan) -> None:
-        """Writes down the plan and the time spent so far."""
-        self.plan = plan
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            kept = {"of": self._of, **dataclasses.asdict(plan), "spent": self.spent}
-            checkpoint.write_text(self._path, json.dumps(kept, indent=1))
-        except OSError as error:
-            raise InputError(
-                f"out={self._path.parent} cannot be written ({error.strerror}): give a folder you may write to"
-            ) from error
-
-
-def _plan(config: PrototypeConfig, data: ImageData, checked: Mapping[str, Any], clock: _Clock) -> Plan:
+def _plan(config: PrototypeConfig, data: ImageData, checked: Mapping[str, Any], clock: Clock) -> Plan:
     jobs, threads = jobs_and_threads(config)
     log.info("prototype: measuring how fast %s trains here", config.model.name)
     speed = measure_speed(config, data, choose_device(config.device), jobs, threads)
@@ -164,9 +115,6 @@ def _planned(config: PrototypeConfig, size: int, available: Sizes, extra: list[A
     arms = [*config.suite.arms, *_parts(plan), *extra]
     fork = fork_epoch(config.suite.fork, epochs) / epochs
     return dataclasses.replace(plan, seed_seconds=seed_seconds(sizes, epochs, arms, fork, config.attack.steps, speed))
-
-
-# -- the work ----------------------------------------------------------------------------------------------------------
 
 
 def _checked(config: PrototypeConfig, data_config: DataConfig, data: ImageData, folder: str) -> dict[str, Any]:
@@ -214,12 +162,17 @@ def _without_suspects(config: PrototypeConfig, small: DataConfig, plan: Plan, ch
     path = Path(config.out) / folder / "check.json"
     if not _suspects(of_small):
         return []
+    try:
+        load_data(dataclasses.replace(small, exclude=str(path)))
+    except InputError as error:
+        log.info("prototype: leaving suspects out is not tried: %s", error)
+        return []
     about = f"without the {_suspects(of_small)} images that the check suspects"
     return [ArmConfig(name=EXCLUDE, role="mitigation", factor=about, set={"data.exclude": str(path)})]
 
 
 def _train(
-    config: PrototypeConfig, data: DataConfig, plan: Plan, arms: list[ArmConfig], clock: _Clock, progress: Progress | None
+    config: PrototypeConfig, data: DataConfig, plan: Plan, arms: list[ArmConfig], clock: Clock, progress: Progress | None
 ) -> dict[str, Any]:
     """One seed of all arms after another, while the budget has room for one more."""
     common = {field.name: getattr(config, field.name) for field in dataclasses.fields(AblateConfig)}
