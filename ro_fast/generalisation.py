@@ -76,16 +76,25 @@ def class_frechet(
     Returns:
         A float64 scalar, the mean of d over classes with two samples on both sides; NaN where there is none.
     """
-    distances = []
-    for c in range(num_classes):
-        a, b = train[y_train == c].double(), test[y_test == c].double()
-        if len(a) < 2 or len(b) < 2:
-            continue
-        shift = a.mean(0) - b.mean(0)
-        a, b = ((t - t.mean(0)) / (len(t) - 1) ** 0.5 for t in (a, b))
-        overlap = torch.linalg.matrix_norm(a @ b.T, "nuc")
-        distances.append((shift.square().sum() + a.square().sum() + b.square().sum() - 2 * overlap).clamp(min=0).sqrt())
-    return torch.stack(distances).mean() if distances else train.new_tensor(torch.nan, dtype=torch.float64)
+    (a, shift_a, count_a), (b, shift_b, count_b) = (_by_class(*part, num_classes) for part in ((train, y_train), (test, y_test)))
+    shift = shift_a - shift_b
+    overlap = torch.linalg.svdvals(a @ b.mT).sum(1)  # rows of zeros add none
+    squared = shift.square().sum(1) + a.square().sum((1, 2)) + b.square().sum((1, 2)) - 2 * overlap
+    both = (count_a > 1) & (count_b > 1)
+    return squared[both].clamp(min=0).sqrt().mean()
+
+
+def _by_class(x: Tensor, y: Tensor, num_classes: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Centred samples over √(n − 1), a class a slice [C, most, D] filled up with zeros; means [C, D]; counts [C]."""
+    count = torch.bincount(y, minlength=num_classes)
+    order = y.argsort(stable=True)
+    place = torch.arange(len(y), device=y.device) - (count.cumsum(0) - count)[y[order]]
+    slices = torch.zeros(num_classes, max(1, int(count.max())), x.shape[1], dtype=torch.float64, device=x.device)
+    slices[y[order], place] = x[order].double()
+    mean = slices.sum(1) / count.clamp(min=1)[:, None]
+    there = torch.arange(slices.shape[1], device=y.device) < count[:, None]
+    centred = (slices - mean[:, None]) * there[:, :, None] / (count - 1).clamp(min=1).double().sqrt()[:, None, None]
+    return centred, mean, count
 
 
 def probe_gap(
