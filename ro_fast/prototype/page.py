@@ -72,8 +72,15 @@ def sentences(result: Mapping[str, Any], language: str) -> list[str]:
     return [
         words("risk", level=words(f"level.{level}")),
         words(f"found.{level}", gap=words.estimate(gap["mean"], gap["ci95"])),
-        words("first_none") if first is None else words("first", what=words.action(first, result)),
+        words("first_none") if first is None else words("first", what=words.action(first, result), gain=_brings(first, words)),
     ]
+
+
+def _brings(action: Mapping[str, Any], words: Words) -> str:
+    if "gain" not in action:
+        return ""
+    gain = words.estimate(action["gain"]["difference"], action["gain"]["ci95"])
+    return str(words("first_gain", gain=gain, work=f"{action['work']:.2f}"))
 
 
 def write_page(result: Mapping[str, Any], out: Path, language: str) -> Path:
