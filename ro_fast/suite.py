@@ -109,6 +109,7 @@ def _named(arm: str, listener: Listener | None) -> Listener | None:
 
 
 def epochs_done(run: Path) -> int:
+    """Epochs whose metrics are complete in a run's folder; 0 where there is none."""
     with contextlib.suppress(OSError):
         return sum(1 for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines() if line.endswith("}"))
     return 0

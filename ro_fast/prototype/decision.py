@@ -16,7 +16,6 @@ from ro_fast.overfitting import MIN_VALUES, watch
 from ro_fast.ranking import FIRST, HARMS, HELPS, OPEN
 from ro_fast.verdict import BASELINE
 
-LEVELS = ("low", "medium", "high")
 NATURAL, EXCLUDE = "natural", "exclude"
 EARLY, MORE, REPAIR = "early_stopping", "more_data", "repair"
 
