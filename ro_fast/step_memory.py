@@ -33,8 +33,9 @@ def step_memory_mb(run: Run) -> float:
         before = torch.cuda.memory_allocated(run.device)
         _one_step(run, index)
         return (standing + torch.cuda.max_memory_allocated(run.device) - before) / 2**20
-    # The profiler misses events while it warms up, so the most of a few steps is taken.
-    return (standing + max(_watched_bytes(run, index) for _ in range(4))) / 2**20
+    # The profiler records the release only of what it saw allocated: the first step watched, which releases the gradients of
+    # one that wasn't, would count them twice. Of the others the most, since what Python's collector releases may fall in one.
+    return (standing + max([_watched_bytes(run, index) for _ in range(4)][1:])) / 2**20
 
 
 def _watched_bytes(run: Run, index: torch.Tensor) -> int:
@@ -69,11 +70,12 @@ def _one_step(run: Run, index: torch.Tensor) -> None:
 
 
 def _standing_bytes(run: Run) -> int:
-    """Of what a run keeps from step to step besides the data."""
+    """Of what a run keeps from step to step besides the data: weights, gradients, averages, teachers, the optimiser's state."""
     models = [run.model, *run.kept.teachers.values()]
     if run.averaging is not None and run.averaging.model is not None:
         models.append(run.averaging.model)
     tensors = [t for model in models for t in (*model.parameters(), *model.buffers())]
+    tensors += [p.grad for p in run.model.parameters() if p.grad is not None]
     tensors += [t for state in run.optimizer.state.values() for t in state.values() if isinstance(t, torch.Tensor)]
     tensors += list(run.kept.state.values())
     return sum(t.numel() * t.element_size() for t in tensors)

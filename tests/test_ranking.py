@@ -92,7 +92,7 @@ def test_a_suite_scores_its_runs_and_ranks_them(tmp_path: Path) -> None:
     assert taught["gflop"] / baseline["gflop"] == pytest.approx((own + asked + renewed + 4 * 7 + 4 * 3) / own)
     memory = [seed["final"]["step_mb"] for seed in (baseline, mean, taught)]
     weights = sum(p.numel() * p.element_size() for p in _weights(folder)) / 2**20
-    assert memory[1] - memory[0] == pytest.approx(weights, rel=0.1)  # the average; what a process allocates anew is far less
+    assert memory[1] - memory[0] == pytest.approx(weights, rel=0.1)  # the average
     assert memory[2] - memory[1] > 2 * weights  # two teachers, and what their forwards take
     assert results["ranking"][0]["name"] == "taught" and results["ranking"][0]["final"]["best"]["pgd"]["mean"] > 0
     page = build_report(tmp_path / "suite").read_text(encoding="utf-8")
