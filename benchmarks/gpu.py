@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
-import statistics
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,14 +18,13 @@ from ro_fast import backends
 from ro_fast.attacks import PGD
 from ro_fast.attacks.engines import ENGINES
 from ro_fast.environment import environment
-from ro_fast.ops import affine_relu, pgd_init, pgd_step, pgd_step_input
+from ro_fast.ops import affine_relu, class_moments, pgd_init, pgd_step, pgd_step_input, weighted_cross_entropy
 
 from . import baselines
-from .networks import ALPHA, EPS, STEPS, Bench, training_step
+from .gpu_paired import Run, paired
+from .gpu_studies import study_rows
+from .networks import ALPHA, EPS, STEPS, Bench, suite_and_scripts, training_step
 from .paired import Row
-
-Run = Callable[[], object]
-ROUNDS = 15
 
 
 def main(folder: Path) -> None:
@@ -34,7 +32,7 @@ def main(folder: Path) -> None:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     torch.backends.cudnn.benchmark = True
     rows: list[Row] = []
-    for group in (operator_rows, launch_rows, attack_rows, training_rows):
+    for group in (operator_rows, launch_rows, attack_rows, training_rows, study_rows):
         try:
             for row in group():
                 rows.append(row)
@@ -53,56 +51,20 @@ def smi() -> str:
     return subprocess.run(query, capture_output=True, text=True).stdout.strip()
 
 
-# -- timing ------------------------------------------------------------------------------------------------------------
-
-
-def milliseconds(run: Run, flush: Tensor | None) -> float:
-    """One run between two events; ``flush`` is written before, so that nothing is found in the L2 cache."""
-    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    if flush is not None:
-        flush.zero_()
-    begin.record()
-    run()
-    end.record()
-    end.synchronize()
-    return begin.elapsed_time(end)
-
-
-def peak_mb(run: Run) -> float:
-    """What one run takes beyond what is there, in 2²⁰ bytes."""
-    torch.cuda.synchronize()
-    torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_allocated()
-    run()
-    torch.cuda.synchronize()
-    return (torch.cuda.max_memory_allocated() - before) / 2**20
-
-
-def paired(name: str, ours: tuple[str, Run], rival: tuple[str, Run], cold: bool = False, scale: float = 1.0, **target) -> Row:  # type: ignore[no-untyped-def]
-    """Medians of neighbouring runs, in turn; ``scale`` multiplies the ratio where the two move unlike numbers of bytes."""
-    for run in (ours[1], rival[1]) * 3:
-        run()
-    flush = torch.empty(2**28, dtype=torch.uint8, device="cuda") if cold else None
-    pairs = []
-    for i in range(ROUNDS):
-        if i % 2:
-            b, a = milliseconds(rival[1], flush), milliseconds(ours[1], flush)
-        else:
-            a, b = milliseconds(ours[1], flush), milliseconds(rival[1], flush)
-        pairs.append((a, b))
-    ratios = sorted(scale * b / a for a, b in pairs)
-    quantiles = [ratios[round(q * (len(ratios) - 1))] for q in (0.5, 0.2, 0.8)]
-    a_ms, b_ms = (statistics.median(column) for column in zip(*pairs, strict=True))
-    return Row(name, ours[0], rival[0], *quantiles, a_ms, b_ms, len(pairs), peak_mb(ours[1]), peak_mb(rival[1]), 1.0, **target)
-
-
-# -- rows --------------------------------------------------------------------------------------------------------------
-
-
 def operator_rows() -> Iterator[Row]:
     """G5: tensors of 64 MB and more, against a copy of as many bytes and Inductor."""
     for dtype in (torch.float32, torch.bfloat16):
         yield from operator_rows_of(dtype)
+    rows, many = torch.randn(65536, 512, device="cuda"), torch.randint(512, (65536,), device="cuda")
+    back, few, weight = torch.empty_like(rows), many % 10, torch.rand(65536, device="cuda")
+    runs: dict[str, Run] = {
+        "class_moments": lambda: class_moments(rows, few, 10),
+        "weighted_cross_entropy": lambda: weighted_cross_entropy(rows, many, weight=weight),
+    }
+    for backend, (name, run) in itertools.product(("native", "triton"), runs.items()):
+        if there(backend, name):  # what only reads moves half of a copy's bytes
+            label, ours, copy = f"{name} float32 [65536,512]", (backend, on(backend, run)), ("copy", lambda: back.copy_(rows))
+            yield paired(label, ours, copy, cold=True, scale=0.5, target="G5", must=0.85, goal=0.93)
 
 
 def operator_rows_of(dtype: torch.dtype) -> Iterator[Row]:
@@ -120,8 +82,7 @@ def operator_rows_of(dtype: torch.dtype) -> Iterator[Row]:
         "affine_relu": (lambda: affine_relu(x, out=out), 1.0),
     }
     for backend, (name, (run, copies)) in itertools.product(("native", "triton"), runs.items()):
-        if reason := backends.why_not(backend, name, "cuda"):
-            print(f"{name}: {backend} is not timed: {reason}")
+        if not there(backend, name):
             continue
         ours, label = (backend, on(backend, run)), f"{name} {str(dtype)[6:]} [8192,3,32,32]"
         yield paired(label, ours, copy, cold=True, scale=copies, target="G5", must=0.85, goal=0.93)
@@ -131,6 +92,14 @@ def operator_rows_of(dtype: torch.dtype) -> Iterator[Row]:
         if name == "pgd_step_input":
             rival = ("Inductor", lambda: fused_input(x_adv, x, grad, EPS, ALPHA, mean, std, last))
             yield paired(label, ours, rival, cold=True, target="G5", must=1.0, goal=1.1)
+
+
+def there(backend: str, name: str) -> bool:
+    """Whether a backend has an operator; if not, the reason is printed."""
+    reason = backends.why_not(backend, name, "cuda")
+    if reason:
+        print(f"{name}: {backend} is not timed: {reason}")
+    return not reason
 
 
 def on(backend: str, run: Run) -> Run:
@@ -203,7 +172,7 @@ def half(run: Run) -> Run:
 
 
 def training_rows() -> Iterator[Row]:
-    """G4: seconds of 50 000 images, against limits of 6.4 and 3; and against the published step."""
+    """G4: seconds of 50 000 images, against limits of 6.4 and 3; G9 and S1: against the published step and scripts."""
     bench = Bench("cuda", 128)
     published = baselines.rice_training_step(torch.optim.SGD(bench.plain.parameters(), lr=1e-4), [].append)
     theirs = ("Rice step, TF32", lambda: published(bench.plain, bench.x, bench.y, EPS, ALPHA, STEPS))
@@ -214,6 +183,9 @@ def training_rows() -> Iterator[Row]:
     yield replace(row, name=f"50k epoch: {epoch:.2f} s", ratio=6.4 / epoch, **limit)
     less = row.rival_mb / max(row.ours_mb, 1)
     yield replace(row, name="training step, peak memory", ratio=less, target="G9", must=1 / 0.6, goal=2.5)
+    ours, scripts = suite_and_scripts(bench, training_step(bench, "lean", "bf16"), theirs[1])
+    name = "three arms that part half-way, PreActResNet-18"
+    yield paired(name, ("lean, bf16", ours), ("published scripts, TF32", scripts), rounds=5, target="S1", must=8, goal=15)
 
 
 if __name__ == "__main__":
