@@ -262,7 +262,8 @@ def finding_of_study(parts: Sequence[Mapping[str, Any]], data: str) -> dict[str,
     )
     sure = (
         "how sure: rules and conditions stood in the suites' YAML before the runs, p-values are corrected for the number of "
-        "all, and the seeds cover the chance in training on one fixed draw of the data, not new data"
+        f"all{' (the sentence above goes by its own intervals)' if by_rules else ''}, and the seeds cover the chance in training "
+        "on one fixed draw of the data, not new data"
     )
     return {"sentences": [*by_rules[:1], f"{count}; {sure}."]}
 

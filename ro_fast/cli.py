@@ -166,11 +166,18 @@ def _export(config: Any) -> None:
 
 
 def _report(config: Any) -> None:
+    from ro_fast.prototype.page import RESULT, rebuild_page
     from ro_fast.report import build_report
 
     if not config.run:
-        raise InputError("report: run= is not given; the folder of a suite that ran is needed, run=PATH")
-    print(build_report(Path(config.run)))
+        raise InputError("report: run= is not given; the folder of a suite or of a prototype that ran is needed, run=PATH")
+    folder, language = Path(config.run), config.report.language
+    if (folder / RESULT).exists():
+        print(rebuild_page(folder, language))
+        return
+    if language is not None:
+        raise InputError(f"report.language={language}: only the page of a prototype has other languages, and {folder} holds none")
+    print(build_report(folder))
 
 
 def _bench(config: Any) -> None:

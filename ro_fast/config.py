@@ -169,7 +169,7 @@ class AblateConfig(TrainConfig):
 class PageConfig:
     """How a page is written."""
 
-    language: str = "en"  # "en" | "ja"
+    language: str | None = "en"  # "en" | "ja"
 
 
 @dataclass
@@ -232,7 +232,8 @@ class ExportConfig:
 class ReportConfig:
     """Which folder to rebuild a report in."""
 
-    run: str = ""
+    run: str = ""  # of a suite, or of a prototype
+    report: PageConfig = field(default_factory=lambda: PageConfig(None))  # of a prototype's page; None: as it was
 
 
 @dataclass

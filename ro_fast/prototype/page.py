@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ro_fast import checkpoint
+from ro_fast.errors import InputError
 from ro_fast.prototype.charts import save_charts
 from ro_fast.prototype.decision import EARLY, MORE, NATURAL, REPAIR
 from ro_fast.ranking import FIRST, HELPS
@@ -15,6 +18,7 @@ from ro_fast.report.pages import embedded, render
 from ro_fast.verdict import BASELINE
 
 LANGUAGES = ("en", "ja")
+RESULT = "prototype.json"
 
 
 class Words:
@@ -91,6 +95,26 @@ def write_page(result: Mapping[str, Any], out: Path, language: str) -> Path:
     charts = save_charts(result, curves, out / "figures")
     page = out / "report.html"
     page.write_text(_render(result, charts, language), encoding="utf-8")
+    return page
+
+
+def rebuild_page(out: Path, language: str | None = None) -> Path:
+    """Writes the page anew from prototype.json and the runs beside it, in another language where one is given.
+
+    Raises:
+        InputError: on a language that is not there, and on a prototype.json that is not complete.
+    """
+    if language is not None and language not in LANGUAGES:
+        raise InputError(f"report.language={language} is unknown; there are: {', '.join(LANGUAGES)}")
+    path = out / RESULT
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+        language = language or result["language"]
+        result |= {"language": language, "sentences": sentences(result, language)}
+        page = write_page(result, out, language)
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is no complete result ({error!r}): run the prototype again, it resumes") from error
+    checkpoint.write_text(path, json.dumps(result, indent=1, ensure_ascii=False))
     return page
 
 

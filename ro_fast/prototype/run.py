@@ -25,7 +25,7 @@ from ro_fast.progress import Listener
 from ro_fast.prototype.clock import Clock
 from ro_fast.prototype.decision import EXCLUDE, alarms, assess_risk, order_actions, worth
 from ro_fast.prototype.learning_curve import learning_curve
-from ro_fast.prototype.page import LANGUAGES, sentences, write_page
+from ro_fast.prototype.page import LANGUAGES, RESULT, sentences, write_page
 from ro_fast.prototype.plan import (
     PER_CLASS,
     Plan,
@@ -86,7 +86,7 @@ def prototype(config: PrototypeConfig, progress: Progress | None = None) -> dict
     result["plan"]["seconds"] = clock.spent
     result["sentences"] = sentences(result, config.report.language)
     out = Path(config.out)
-    checkpoint.write_text(out / "prototype.json", json.dumps(result, indent=1, ensure_ascii=False))
+    checkpoint.write_text(out / RESULT, json.dumps(result, indent=1, ensure_ascii=False))
     write_page(result, out, config.report.language)
     return result
 
@@ -216,6 +216,7 @@ def _decide(
     return {
         "data": config.data.name,
         "path": config.data.path,
+        "language": config.report.language,
         "sentences": [],
         "risk": assess_risk(arms[BASELINE]["ro_gap"], alarms(runs), checked["findings"], config.rules),
         "worth": worth(results["arms"], best),

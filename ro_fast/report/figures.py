@@ -42,7 +42,7 @@ def draw_curves(part: Mapping[str, Any], curves: Curves, width: float) -> Figure
     spare = list(axes.flat)[len(curves) :]
     for ax in spare:
         ax.set_axis_off()
-    handles = _curve_keys(drops=any(len(_drops(curve)) for curve in curves.values()))
+    handles = _curve_keys(BASELINE in curves, any(len(_drops(curve)) for curve in curves.values()))
     if spare:
         spare[0].legend(handles=handles, loc="center left", borderaxespad=0)
     else:
@@ -128,7 +128,7 @@ def _mark_drops(ax: Axes, curve: Mapping[str, NDArray[np.float64]]) -> None:
         ax.plot([epoch - 0.5], [1.0], marker="v", color=GREY, ms=5, transform=ax.get_xaxis_transform(), clip_on=False)
 
 
-def _curve_keys(drops: bool) -> list[Any]:
+def _curve_keys(baseline: bool, drops: bool) -> list[Any]:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -136,9 +136,10 @@ def _curve_keys(drops: bool) -> list[Any]:
         Line2D([], [], color="#222222", lw=2, label="test"),
         Line2D([], [], color="#222222", lw=1.2, ls="--", label="train"),
         Patch(facecolor="#222222", alpha=0.2, label="lowest to highest seed"),
-        Line2D([], [], color=GREY, lw=1.1, label="test of baseline"),
         Line2D([], [], color="#222222", lw=0.9, ls=(0, (2, 2)), label="arms part"),
     ]
+    if baseline:
+        keys.insert(3, Line2D([], [], color=GREY, lw=1.1, label="test of baseline"))
     if drops:
         keys.append(Line2D([], [], color=GREY, marker="v", ls="none", ms=5, label="learning rate drops"))
     return keys

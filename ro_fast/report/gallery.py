@@ -18,8 +18,8 @@ _BAND = "the mean over seeds, with the band from the lowest seed to the highest"
 FIGURES: dict[str, tuple[Callable[..., Any], str]] = {
     "curves": (
         draw_curves,
-        f"Robust accuracy on training (dashed) and test images (solid) by epoch: {_BAND}; the baseline's test curve in grey, the "
-        "dotted line where the arm parts, triangles where the learning rate drops.",
+        f"Robust accuracy on training (dashed) and test images (solid) by epoch: {_BAND}; in grey the baseline's test curve, "
+        "where there is one, the dotted line where the arm parts, triangles where the learning rate drops.",
     ),
     "gap": (
         draw_gap,
