@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import math
@@ -10,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ro_fast import backends
 from ro_fast.ops import (
@@ -92,36 +94,53 @@ def test_gradcheck(reduction: str, soft: bool, backend: str) -> None:
         assert torch.autograd.gradcheck(loss, (logits, weight.requires_grad_()), nondet_tol=0.0)
 
 
+class Recording(TorchDispatchMode):
+    """Notes which of our operators are called, with what."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.namespace == "ro_fast":
+            self.calls.append((func, args))
+        return func(*args, **(kwargs or {}))
+
+
 @pytest.mark.parametrize("op", OPS)
-def test_opcheck(op: str, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_opcheck(op: str, backend: str) -> None:
     """Schemas, fakes and autograd registrations, called as ``torch.ops.ro_fast`` with the public function's arguments."""
-    calls = []
-    names = [name for name in dir(torch.ops.ro_fast) if name.startswith(op)] or [op]
-    for name in names:
-        packet = getattr(torch.ops.ro_fast, name)
-
-        def record(*args: object, packet: object = packet) -> object:
-            calls.append((packet.default, args))  # type: ignore[attr-defined]
-            return packet(*args)  # type: ignore[operator]
-
-        monkeypatch.setattr(torch.ops.ro_fast, name, record)
-    for sample in itertools.islice(samples(op), 0, None, 4):
-        result = sample.run()
-        if op == "pgd_step":
-            sample.args[0].copy_(outputs(result)[0])
-            OPS[op](*sample.args, **sample.kwargs, out=torch.empty_like(sample.args[0]))
-        if op == "pgd_step_input":
-            options = {k: v for k, v in sample.kwargs.items() if k not in ("dtype", "memory_format")}
-            OPS[op](*sample.args, **options, out=tuple(torch.empty_like(t) for t in result))
-        if op == "class_moments":
-            result.update(*sample.args[:2])
-    monkeypatch.undo()
-    assert calls
+    with Recording() as recording:
+        for sample in itertools.islice(samples(op), 0, None, 4):
+            result = sample.run()
+            if op == "pgd_step":
+                sample.args[0].copy_(outputs(result)[0])
+                OPS[op](*sample.args, **sample.kwargs, out=torch.empty_like(sample.args[0]))
+            if op == "pgd_step_input":
+                options = {k: v for k, v in sample.kwargs.items() if k not in ("dtype", "memory_format")}
+                OPS[op](*sample.args, **options, out=tuple(torch.empty_like(t) for t in result))
+            if op == "class_moments":
+                result.update(*sample.args[:2])
+    assert recording.calls
     with backends.use_backend(backend):
-        for overload, args in calls:
+        for overload, args in recording.calls:
             if op in DIFFERENTIABLE and overload.name() == f"ro_fast::{op}" and len(args[0]):
                 args = (args[0].detach().requires_grad_(), *args[1:])
             torch.library.opcheck(overload, args)
+
+
+@pytest.mark.parametrize("op", DIFFERENTIABLE)
+def test_the_same_digits_whether_or_not_someone_looks(op: str) -> None:
+    """Without a mode the kernel is called beside the dispatcher."""
+    for sample in samples(op):
+        found = []
+        for looked_at in (False, True):
+            logits = sample.args[0].detach().clone().requires_grad_()
+            with Recording() if looked_at else contextlib.nullcontext():
+                loss = OPS[op](logits, *sample.args[1:], **sample.kwargs)
+                found.append((loss.detach(), *torch.autograd.grad(loss.sum(), logits)))
+        for direct, dispatched in zip(*found, strict=True):
+            assert torch.equal(direct, dispatched) or direct.isnan().any()
 
 
 def test_agrees_with_torch_cross_entropy(backend: str) -> None:

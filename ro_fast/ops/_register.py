@@ -19,6 +19,7 @@ from ro_fast import backends
 _PUBLIC = torch.library.Library("ro_fast", "DEF")
 _NATIVE = torch.library.Library("ro_fast_native", "DEF")
 _FUNCTIONS: dict[str, Any] = {}  # differentiable operator -> its autograd.Function
+_DIRECT: dict[str, Any] = {}  # the same on the kernel itself
 
 
 def define_slot(schema: str, reference: Callable[..., Any]) -> None:
@@ -51,14 +52,28 @@ def define_op(
     if backward is not None:
         torch.library.register_autograd(f"ro_fast::{name}", backward, setup_context=setup_context, lib=_PUBLIC)
         _FUNCTIONS[name] = _function(name, backward, setup_context)
+        _DIRECT[name] = _direct(name, kernel, backward, setup_context)
 
 
 def call(name: str, *args: Any) -> Any:
     """Calls a differentiable operator, also below torch.func's transforms, where what register_autograd makes is an error,
-    and forward-mode differentiation, where it would give tangents of 0 without a word."""
+    and forward-mode differentiation, where it would give tangents of 0 without a word.
+
+    Where nobody looks at operators, the kernel is called without the dispatcher, whose two ways through Python, forth and
+    back, take as long as a small loss.
+    """
     if torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0:
         return _FUNCTIONS[name].apply(*args)
+    if _nobody_looks(args):
+        return _DIRECT[name].apply(*args)
     return getattr(torch.ops.ro_fast, name)(*args)
+
+
+def _nobody_looks(args: tuple[Any, ...]) -> bool:
+    """Whether operators are neither traced nor intercepted: no compiler, no mode, and tensors of torch's own class."""
+    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() or torch._C._is_torch_function_mode_enabled():
+        return False
+    return all(type(a) in (Tensor, torch.nn.Parameter) and not a.is_meta for a in args if isinstance(a, Tensor))
 
 
 def _function(name: str, backward: Callable[..., Any], setup_context: Callable[..., None] | None) -> Any:
@@ -69,6 +84,18 @@ def _function(name: str, backward: Callable[..., Any], setup_context: Callable[.
         "generate_vmap_rule": True,
     }
     return type(name, (torch.autograd.Function,), methods)
+
+
+def _direct(
+    name: str, kernel: Callable[..., Any], backward: Callable[..., Any], setup_context: Callable[..., None] | None
+) -> Any:
+    def forward(ctx: Any, *args: Any) -> Any:  # a setup_context of its own would have torch bind the arguments by name
+        output = kernel(*args)
+        if setup_context is not None:
+            setup_context(ctx, args, output)
+        return output
+
+    return type(name, (torch.autograd.Function,), {"forward": staticmethod(forward), "backward": staticmethod(backward)})
 
 
 def differentiable_once(name: str) -> Callable[..., Any]:
