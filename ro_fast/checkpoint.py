@@ -73,9 +73,14 @@ def flat(config: Any) -> dict[str, Any]:
 
 
 def differences(here: dict[str, Any], there: dict[str, Any]) -> str:
-    """Names what two flat configs differ in, "" where they agree."""
+    """Names what two flat configs differ in, "" where they agree; of digests the first digits."""
     keys = [key for key in sorted({*here, *there}) if here.get(key) != there.get(key)]
-    return ", ".join(f"{key}: {there.get(key)} there, {here.get(key)} asked for" for key in keys)
+
+    def told(value: Any) -> str:
+        text = str(value)
+        return f"{text[:8]}…" if len(text) > 50 and text.isalnum() else text
+
+    return ", ".join(f"{key}: {told(there.get(key))} there, {told(here.get(key))} asked for" for key in keys)
 
 
 def digest(*parts: Any) -> str:

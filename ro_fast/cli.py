@@ -53,6 +53,9 @@ def run(argv: list[str]) -> int:
         state = "nothing was written, this starts anew" if command == "check" else "the state is saved, this goes on"
         print(f"interrupted; {state}: ro-fast {' '.join(argv)}", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # who read, as head or less, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except Exception as error:
         if os.environ.get("RO_FAST_DEBUG") == "1":
             raise
@@ -77,7 +80,8 @@ def _train(config: Any) -> None:
     keep_freed_memory()
     epochs = config.trainer.stop_after or config.trainer.epochs
     with Progress(epochs, "train") as progress:
-        progress.add(min(epochs, epochs_done(Path(config.out))))
+        if (Path(config.out) / "last.pt").exists():  # without it the run starts anew
+            progress.add(min(epochs, epochs_done(Path(config.out))))
         history = train(config, progress)
     last = history[-1]
     print(f"robust test accuracy {last['test_robust_acc']:.3f}, natural {last['test_acc']:.3f}; in {config.out}")
@@ -111,9 +115,11 @@ def _watch(config: Any) -> None:
     verdict = watch_curve(curve)
     print("\n".join(verdict.lines()))
     if config.out is not None:
+        from ro_fast.folder import writing
         from ro_fast.report.watch_figure import save_watch_figure
 
-        print(save_watch_figure(curve, verdict, Path(config.out)))
+        with writing(Path(config.out)):
+            print(save_watch_figure(curve, verdict, Path(config.out)))
 
 
 def _check(config: Any) -> None:
@@ -254,6 +260,8 @@ def _run_hydra(command: str, arguments: list[str]) -> None:
         # The work is done after Hydra has returned: it reports an exception in lines of its own before passing it on.
         composed.append(OmegaConf.to_object(config))
 
+    if not {"-h", "--help"}.isdisjoint(arguments):
+        arguments = [*arguments, _with_help(command)]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach run() as exceptions
     given, sys.argv = sys.argv, [f"ro-fast {command}", *(_quoted(argument) for argument in arguments)]
     try:
@@ -267,16 +275,33 @@ def _run_hydra(command: str, arguments: list[str]) -> None:
         does[command](config)
 
 
+def _schemas() -> dict[str, type]:
+    """The dataclass of each command that has keys."""
+    from ro_fast import config
+
+    commands: dict[str, type] = {"train": config.TrainConfig, "ablate": config.AblateConfig, "report": config.ReportConfig}
+    commands |= {"bench": config.BenchConfig, "watch": config.WatchConfig, "check": config.CheckConfig}
+    return commands | {"evaluate": config.EvaluateConfig, "export": config.ExportConfig, "prototype": config.PrototypeConfig}
+
+
+def _with_help(command: str) -> str:
+    """The override that puts our own words into the command's --help."""
+    from hydra.core.config_store import ConfigStore
+
+    from ro_fast.help import help_text
+
+    text = help_text(command, COMMANDS[command], _schemas().get(command))
+    ConfigStore.instance().store(group="hydra/help", name="ro_fast", node={"app_name": command, "template": text})
+    return "hydra/help=ro_fast"
+
+
 def _register_schemas() -> None:
     from hydra.core.config_store import ConfigStore
 
     from ro_fast import config
 
     store = ConfigStore.instance()
-    commands: dict[str, type] = {"train": config.TrainConfig, "ablate": config.AblateConfig, "report": config.ReportConfig}
-    commands |= {"bench": config.BenchConfig, "watch": config.WatchConfig, "check": config.CheckConfig}
-    commands |= {"evaluate": config.EvaluateConfig, "export": config.ExportConfig, "prototype": config.PrototypeConfig}
-    for name, node in commands.items():
+    for name, node in _schemas().items():
         store.store(name=f"{name}_schema", node=node)
     groups: dict[str, type] = {"data": config.DataConfig, "model": config.ModelConfig, "attack": config.AttackConfig}
     groups |= {"trainer": config.TrainerConfig, "suite": config.SuiteConfig}

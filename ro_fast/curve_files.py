@@ -94,6 +94,9 @@ Table = list[dict[str, float]]  # a row an epoch; a column that was not measured
 def _csv(path: Path) -> Table:
     with open(path, newline="", encoding="utf-8-sig") as file:
         rows = csv.DictReader(file, skipinitialspace=True)
+        names = rows.fieldnames or []
+        if len(names) == 1 and ";" in names[0]:
+            raise InputError(f"curve={path} separates values by semicolons; commas, and points in numbers, are wanted")
         return [_row(row, f"curve={path}, line {line}") for line, row in enumerate(rows, 2)]
 
 

@@ -42,7 +42,7 @@ def saving(folder: Path, epoch: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Turns a folder that can't be written into one line that says so; nothing was begun."""
+    """Turns a folder or file that can't be written into one line that says so; nothing was begun."""
     try:
         yield
     except OSError as error:

@@ -38,6 +38,7 @@ def test_every_command_is_a_hydra_app(command: str, tmp_path: Path) -> None:
     for flags in (["--help"], ["--cfg", "job"]):
         result = ro_fast(command, *flags, cwd=tmp_path)
         assert (result.returncode, result.stderr) == (0, ""), result.stderr
+        assert flags != ["--help"] or result.stdout.startswith(f"ro-fast {command}")
     assert list(tmp_path.iterdir()) == []
 
 

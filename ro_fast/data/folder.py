@@ -62,7 +62,8 @@ def read_image_folder(root: Path, skip_bad: bool = False) -> tuple[FolderPart, F
     if bad and not skip_bad:
         raise InputError(_unreadable(bad))
     if bad:
-        log.warning("%d files left out: %s", len(bad), ", ".join(str(path) for path, _ in bad))
+        total = len(bad) + sum(map(len, found.values()))
+        log.warning("left out %d of %d files: %s", len(bad), total, ", ".join(str(path) for path, _ in bad))
     present = {label for _, label, _ in found["train"]}
     if absent := [name for label, name in enumerate(classes) if label not in present]:
         raise InputError(f"{root / 'train' / absent[0]} holds no image; a class needs at least one")
@@ -105,7 +106,7 @@ def _check_sizes(shapes: list[tuple[Path, tuple[int, ...]]]) -> None:
     (a, b) = ("x".join(map(str, shape)) for shape in (common, other))
     raise InputError(
         f"{example[common]} is {a} but {example[other]} is {b} (channels x height x width), and {counts[common]} of "
-        f"{len(shapes)} images are as the first; all images must agree: {advice}"
+        f"{len(shapes)} images are {a}; all images must agree: {advice}"
     )
 
 
