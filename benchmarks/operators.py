@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from ro_fast import backends
 from ro_fast.features import linear_cka
-from ro_fast.ops import class_moments, pgd_step, pgd_step_input, weighted_cross_entropy
+from ro_fast.ops import class_moments, pgd_step, pgd_step_input, weighted_cross_entropy, winograd_conv, winograd_weights
 
 from . import baselines
 from .paired import Row, paired
@@ -26,6 +26,7 @@ def operator_rows() -> Iterator[Row]:
     yield from loss_rows()
     yield from moments_rows()
     yield from cka_rows()
+    yield from convolution_rows()
 
 
 def on(backend: str, run: Callable[[], object]) -> tuple[str, Callable[[], object]]:
@@ -151,3 +152,18 @@ def cka_rows() -> Iterator[Row]:
     less = row.rival_mb / row.ours_mb
     name = "linear_cka [10000,512], peak memory (times less)"
     yield dataclasses.replace(row, name=name, ratio=less, ratio_p20=less, ratio_p80=less, target="C6", must=20, goal=100)
+
+
+def convolution_rows() -> Iterator[Row]:
+    """Convolutions of PreActResNet-18 against oneDNN's with weights packed beforehand, as Inductor calls it."""
+    last = torch.channels_last
+    for channels, side in ((64, 32), (512, 4)):
+        x = torch.randn(16, channels, side, side).contiguous(memory_format=last)
+        weight = (torch.randn(channels, channels, 3, 3) / (3 * channels**0.5)).contiguous(memory_format=last)
+        ours, one = winograd_weights(weight), [1, 1]
+        packed = torch.ops.mkldnn._reorder_convolution_weight(weight, one, one, one, 1, list(x.shape))
+        theirs = lambda: torch.ops.mkldnn._convolution_pointwise(x, packed, None, one, one, one, 1, "none", [], "")  # noqa: B023, E731
+        torch.testing.assert_close(winograd_conv(x, ours), theirs(), rtol=1e-4, atol=1e-4)
+        if backends.why_not("native", "winograd_conv", "cpu") is None:
+            run = on("native", lambda: winograd_conv(x, ours))  # noqa: B023
+            yield paired(f"winograd_conv [16,{channels},{side},{side}] to {channels}", run, ("oneDNN, packed", theirs), seconds=2)

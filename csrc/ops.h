@@ -133,6 +133,14 @@ std::tuple<Tensor, Tensor> weighted_kl_backward(  // gradients of both logits [N
     Tensor target_logits,
     std::optional<Tensor> weight);
 
+void winograd_conv(
+    Tensor out,                      // [N, O, H, W] written, channels last
+    Tensor x,                        // [N, C, H, W], channels last
+    Tensor weights,                  // [16, C, O], or [16, O, C] where transposed; in the compute dtype
+    std::optional<Tensor> bias,      // [O] in the compute dtype
+    bool relu,
+    bool transposed);
+
 void class_moments(                  // adds samples to what is there
     Tensor count,                    // int64 [C]
     Tensor mean,                     // float64 [C, D]

@@ -272,7 +272,7 @@ def test_bad_arrays_are_told_in_one_line(tmp_path, arrays, told):
         ({"val_size": 1200}, "1200"),
         ({"test_size": 598}, "598 exceeds the 597"),
         ({"train_size": 0}, "train_size is 0"),
-        ({"train_size": 9}, "train_size=9 leaves a class of digits without an image; it has 10 classes"),
+        ({"train_size": 9}, "train_size=9 leaves a class without an image; digits has 10 classes"),
         ({"val_size": -1}, "val_size is -1"),
         ({"label_noise": 20.0}, "label_noise is 20"),
         ({"seed": -1}, "seed is -1"),

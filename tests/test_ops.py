@@ -30,6 +30,8 @@ from ro_fast.ops import (
     small_loss,
     weighted_cross_entropy,
     weighted_kl,
+    winograd_conv,
+    winograd_weights,
 )
 from ro_fast.testing import DIFFERENTIABLE, LAYOUTS, Sample, assert_close, backends_for, outputs, samples
 
@@ -209,6 +211,7 @@ def test_native_does_not_depend_on_the_number_of_threads(op: str) -> None:
         "affine_relu": lambda: affine_relu(x - 0.5),
         "affine_relu_backward": lambda: affine_relu_backward(x, noise.byte().flatten()[: x.numel() // 8]),
         "small_loss": lambda: small_loss(x.flatten(), 0.5, bins=7, hi=1.0),
+        "winograd_conv": lambda: winograd_conv(x, winograd_weights(noise[:9, :, :3, :3])),
     }
     try:
         results = []
@@ -253,6 +256,22 @@ def test_affine_relu_and_its_gradient_are_those_of_batch_norm_and_relu(n: int, c
             torch.testing.assert_close(affine_relu_backward(grad, bits, scale, add=add), expected_grad + add)
             in_place = x.clone()
             assert affine_relu(in_place, scale, shift, out=in_place)[0] is in_place and torch.equal(in_place, y)
+
+
+@given(
+    n=st.integers(1, 3), c=st.integers(1, 20), o=st.integers(1, 20), height=st.integers(1, 9), width=st.integers(1, 9),
+    relu=st.booleans(), transposed=st.booleans(), seed=st.integers(0, 99),
+)  # fmt: skip
+def test_winograd_is_the_convolution(
+    n: int, c: int, o: int, height: int, width: int, relu: bool, transposed: bool, seed: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    weight, bias = torch.randn(o, c, 3, 3, generator=generator).double(), torch.randn(c if transposed else o).double()
+    x = torch.randn(n, o if transposed else c, height, width, generator=generator).double()
+    conv = torch.conv_transpose2d if transposed else torch.conv2d
+    expected = conv(x, weight, bias, padding=1)
+    found = winograd_conv(x, winograd_weights(weight), bias, relu=relu, transposed=transposed)
+    torch.testing.assert_close(found, expected.relu() if relu else expected, rtol=0, atol=1e-11)
 
 
 # -- properties --------------------------------------------------------------------------------------------------------
@@ -382,6 +401,10 @@ X, Z, Y, M = torch.rand(2, 3), torch.zeros(2, 4), torch.tensor([0, 1]), torch.on
         (lambda: affine_relu(X, torch.ones(4)), r"scale has shape \[4\].*3 channels"),
         (lambda: affine_relu(torch.rand(2, 3, 2, 2), out=torch.rand(2, 2, 2, 3).permute(0, 3, 1, 2)), "one memory order"),
         (lambda: affine_relu_backward(X, torch.zeros(2, dtype=torch.uint8)), r"one bit a value"),
+        (lambda: winograd_weights(torch.rand(2, 3, 5, 5)), r"\[2, 3, 5, 5\]; \[O, C, 3, 3\]"),
+        (lambda: winograd_conv(torch.rand(2, 3, 4, 4), torch.rand(16, 4, 3)), r"weights \[16, 4, 3\]; .*\[16, C, O\]"),
+        (lambda: winograd_conv(torch.rand(2, 3, 4, 4), torch.rand(16, 3, 4), torch.rand(3)), r"bias has shape \[3\]; \[4\]"),
+        (lambda: winograd_conv(torch.rand(2, 3, 4, 4), torch.rand(16, 3, 4).double()), "weights has torch.float64 .*float32"),
         (lambda: weighted_kl(Z, Z[:, :2]), r"target_logits has shape \[2, 2\], logits has \[2, 4\]"),
         (lambda: weighted_kl(Z, Z, reduction="avg"), "'avg'.*weighted_mean"),
         (lambda: margin_loss(Z[:, :1], Y), r"\[2, 1\]; \[N, C\] with C ≥ 2"),

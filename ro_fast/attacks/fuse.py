@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from ro_fast.attacks.layers import Affine, AffineReLU, Conv, Flatten, Layer, Linear, MeanPool
+from ro_fast.attacks.layers import Affine, AffineReLU, Conv, Flatten, Layer, Linear, MeanPool, WinogradConv, winograd_pays
 
 
 class NotFused(Exception):
@@ -67,13 +67,14 @@ class FusedNetwork:
         self._free = [[i for i, at in last_use.items() if at == here] for here in range(len(self.layers))]
         self._joined = self._convolutions_before_relu()
 
-    def _convolutions_before_relu(self) -> dict[int, Conv]:
+    def _convolutions_before_relu(self) -> dict[int, Conv | WinogradConv]:
         """By the ReLU's place the convolution before it, where only a plain ReLU takes what that gives."""
         uses = collections.Counter(i for _, inputs in self.layers for i in inputs)
-        found = {}
+        found: dict[int, Conv | WinogradConv] = {}
         for at, (layer, inputs) in enumerate(self.layers):
             before = self.layers[inputs[0] - 1][0] if inputs[0] > 0 else None
-            if isinstance(layer, AffineReLU) and layer.plain and isinstance(before, Conv) and uses[inputs[0]] == 1:
+            alone = isinstance(layer, AffineReLU) and layer.plain and uses[inputs[0]] == 1
+            if alone and isinstance(before, (Conv, WinogradConv)):
                 found[at] = before
         return found
 
@@ -152,7 +153,8 @@ def _conv(op: _Op, shape: list[int], dtype: torch.dtype) -> Layer:
         bias = shift if bias is None else bias.double() * scale + shift
         weight = weight * scale.to(weight.dtype).view(-1, 1, 1, 1)
     weight = weight.to(dtype).contiguous(memory_format=torch.channels_last)
-    return Conv(conv, weight, None if bias is None else bias.to(dtype), shape)
+    bias = None if bias is None else bias.to(dtype)
+    return WinogradConv(weight, bias) if winograd_pays(conv, weight, shape) else Conv(conv, weight, bias, shape)
 
 
 def _affine_relu(op: _Op, shape: list[int], dtype: torch.dtype) -> Layer:

@@ -101,7 +101,7 @@ def _split(config: DataConfig, labels: np.ndarray) -> tuple[np.ndarray, np.ndarr
         )
     classes = len(np.unique(labels))
     if train_size < classes:
-        raise InputError(f"data.train_size={train_size} leaves a class of {config.name} without an image; it has {classes} classes")
+        raise InputError(f"data.train_size={train_size} leaves a class without an image; {config.name} has {classes} classes")
     val = balanced_subset(labels, val_size, stream(config.seed, "validation"))
     rest = np.setdiff1d(np.arange(pool), val)
     return rest[balanced_subset(labels[rest], train_size, stream(config.seed, "train"))], val

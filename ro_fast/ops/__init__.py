@@ -12,6 +12,7 @@ from ro_fast.ops.pgd_step_input import pgd_step_input
 from ro_fast.ops.small_loss import small_loss
 from ro_fast.ops.weighted_cross_entropy import weighted_cross_entropy
 from ro_fast.ops.weighted_kl import weighted_kl
+from ro_fast.ops.winograd_conv import winograd_conv, winograd_weights
 
 OPS = {
     f.__name__: f
@@ -29,7 +30,8 @@ OPS = {
         small_loss,
         affine_relu,
         affine_relu_backward,
+        winograd_conv,
     )
 }
 
-__all__ = ["OPS", "ClassMoments", *OPS]
+__all__ = ["OPS", "ClassMoments", "winograd_weights", *OPS]

@@ -1,4 +1,4 @@
-"""Samples of the operators of a network's layers: with and without each argument, sizes that end within a byte."""
+"""Samples of the operators of a network's layers: with and without each argument, sizes that end within a byte or a tile."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import torch
 
+from ro_fast.ops import winograd_weights
 from ro_fast.testing.sample import Draw, Sample
 
 _SHAPES = ((3, 5, 4, 7), (2, 64, 5, 5), (1, 1, 1, 1), (0, 3, 4, 4), (5, 17), (2, 3, 6), (1, 2050, 1, 2))
@@ -32,4 +33,15 @@ def _affine_relu_backward(draw: Draw) -> Iterator[Sample]:
         yield Sample("affine_relu_backward", f"{list(shape)}, no add", (grad, bits, scale))
 
 
-CASES = {"affine_relu": _affine_relu, "affine_relu_backward": _affine_relu_backward}
+def _winograd_conv(draw: Draw) -> Iterator[Sample]:
+    for n, c, o, height, width in ((2, 3, 5, 4, 6), (1, 17, 4, 5, 7), (3, 2, 1, 1, 1), (0, 3, 2, 4, 4), (33, 2, 3, 2, 3)):
+        dtype = torch.promote_types(draw.dtype, torch.float32)
+        weights = winograd_weights(draw.normal(o, c, 3, 3).to(dtype))
+        x, y, bias = draw.normal(n, c, height, width), draw.normal(n, o, height, width), draw.normal(o).to(dtype)
+        name = f"{[n, c, height, width]} to {o}"
+        yield Sample("winograd_conv", name, (x, weights, bias))
+        yield Sample("winograd_conv", f"{name}, ReLU, no bias", (x, weights), {"relu": True})
+        yield Sample("winograd_conv", f"{name}, transposed", (y, weights), {"transposed": True})
+
+
+CASES = {"affine_relu": _affine_relu, "affine_relu_backward": _affine_relu_backward, "winograd_conv": _winograd_conv}
