@@ -7,10 +7,11 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from unittest import mock
 
 import torch
 
-from ro_fast.attacks import PGD
+from ro_fast.attacks import PGD, fuse
 from ro_fast.config import SmallLossConfig
 from ro_fast.environment import keep_freed_memory
 from ro_fast.methods import METHODS, Step
@@ -63,11 +64,13 @@ def steps(bench: Bench) -> dict[str, Callable[[], None]]:
         "+ no weight gradients, no spare forwards": ours(bench, train, channels_last=False),
         "+ BatchNorm in eval mode during the attack": ours(bench, eager, channels_last=False),
         "+ channels last": ours(bench, eager),
-        "+ folded BatchNorm, bits for ReLU, packed weights": ours(bench, fused),
+        "+ folded BatchNorm, bits for ReLU, packed weights": without_winograd(ours(bench, fused)),
+        "+ Winograd's form of 3×3 convolutions": ours(bench, fused),
+        "rival: torch.compile's attack, fp32": compiled(bench, "fp32"),
     }
     if has_bf16():
-        found["+ bf16"] = ours(bench, fused, "bf16")
-        found["rival: torch.compile's attack, bf16"] = compiled(bench)
+        found["bf16 in place of Winograd's form"] = ours(bench, fused, "bf16")
+        found["rival: torch.compile's attack, bf16"] = compiled(bench, "bf16")
     return found
 
 
@@ -90,15 +93,25 @@ def ours(bench: Bench, attack: PGD, precision: str = "fp32", channels_last: bool
     return run
 
 
-def compiled(bench: Bench) -> Callable[[], None]:
-    """A step around the strongest compiled attack, in bf16 and channels last; its training pass is compiled too."""
+def without_winograd(run: Callable[[], None]) -> Callable[[], None]:
+    """The step with oneDNN's convolutions throughout."""
+
+    def without() -> None:
+        with mock.patch.object(fuse, "winograd_pays", return_value=False):
+            run()
+
+    return without
+
+
+def compiled(bench: Bench, precision: str) -> Callable[[], None]:
+    """A step around the strongest compiled attack, channels last; its training pass is compiled too."""
     model = copy.deepcopy(bench.last).train()
     attack = baselines.compiled_attack(model, EPS, ALPHA, STEPS)
     optimizer = torch.optim.SGD(model.parameters(), **SGD, fused=True)
     forward = torch.compile(model, dynamic=False)
 
     def run() -> None:
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
             x_adv = attack(bench.x_last, bench.y)
             loss = torch.nn.functional.cross_entropy(forward(x_adv), bench.y)
         optimizer.zero_grad()
