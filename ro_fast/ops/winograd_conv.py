@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ro_fast import backends
-from ro_fast.ops import _check, _register
+from ro_fast.ops import _check, _layout, _register
 
 _IN = ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1))  # Bᵀ
 _OUT = ((1, 1, 1, 0), (0, 1, -1, -1))  # Aᵀ
@@ -39,7 +39,12 @@ def _reference(
 
 
 def _into(out: Tensor, x: Tensor, weights: Tensor, bias: Tensor | None, relu: bool, transposed: bool) -> None:
-    backends.select("winograd_conv", x.device.type)(out, x, weights, bias, relu, transposed)
+    last = torch.channels_last
+    written = out if out.is_contiguous(memory_format=last) else torch.empty_like(out, memory_format=last)
+    run = backends.select("winograd_conv", x.device.type)
+    run(written, x.contiguous(memory_format=last), *_layout.contiguous(weights, bias), relu, transposed)
+    if written is not out:
+        out.copy_(written)
 
 
 _SCHEMA = "winograd_conv(Tensor(a!) out, Tensor x, Tensor weights, Tensor? bias, bool relu, bool transposed) -> ()"
@@ -62,8 +67,9 @@ def winograd_weights(
         raise ValueError(f"winograd_weights: weight has shape {list(weight.shape)}; [O, C, 3, 3] is needed")
     weight = weight.detach().to(_check.compute_dtype(weight))
     g = weight.new_tensor(_WEIGHTS)
-    both = torch.einsum("ry,sx->rsyx", g, g).reshape(16, 9)
-    return (both @ weight.permute(2, 3, 1, 0).reshape(9, -1)).unflatten(1, (weight.shape[1], weight.shape[0]))
+    with torch.autocast(weight.device.type, enabled=False):
+        both = torch.kron(g, g)  # [16, 9]
+        return (both @ weight.permute(2, 3, 1, 0).reshape(9, -1)).unflatten(1, (weight.shape[1], weight.shape[0]))
 
 
 def winograd_conv(
@@ -88,7 +94,8 @@ def winograd_conv(
             the same weights.
 
     Returns:
-        [N, O, H, W], channels last. No gradient flows by itself.
+        [N, O, H, W], channels last. A value that is not finite makes more of its neighbourhood NaN than the definition would.
+        No gradient flows by itself.
 
     Raises:
         ValueError, TypeError: on shapes, dtypes or devices that don't fit, naming both values.
@@ -113,9 +120,8 @@ def winograd_conv(
     for other, t in (("weights", weights), ("bias", bias)):
         if t is not None and (t.dtype != dtype or t.device != x.device):
             raise TypeError(f"{name}: {other} has {t.dtype} on {t.device}; {dtype} on {x.device} is needed")
-    x = x.detach().contiguous(memory_format=torch.channels_last)
     shape = x.shape[0], outputs, *x.shape[2:]
     out = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
-    rest = weights.detach().contiguous(), None if bias is None else bias.detach().contiguous()
-    torch.ops.ro_fast.winograd_conv(out, x, *rest, relu, transposed)
+    with torch.no_grad():
+        torch.ops.ro_fast.winograd_conv(out, x, weights, bias, relu, transposed)
     return out
