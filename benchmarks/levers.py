@@ -11,6 +11,7 @@ from unittest import mock
 
 import torch
 
+from ro_fast import backends
 from ro_fast.attacks import PGD, fuse
 from ro_fast.config import SmallLossConfig
 from ro_fast.environment import keep_freed_memory
@@ -27,6 +28,8 @@ ROUNDS = 7
 
 def main() -> None:
     """Times every variant in turn, round after round, and draws the medians."""
+    if reason := backends.why_not("native", "affine_relu", "cpu"):
+        raise SystemExit(f"levers: the compiled operators are among them, and there are none: {reason}")
     keep_freed_memory()
     torch.set_num_threads(1)
     torch.manual_seed(0)
