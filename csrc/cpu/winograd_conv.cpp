@@ -80,10 +80,10 @@ RO_FAST_CLONES void transform_out(
 }
 
 // out = a·b, [B, M, K]·[B, K, N], by torch.
-void multiply(const Tensor& out, const Tensor& a, const Tensor& b) {
+void multiply(const char* op, const Tensor& out, const Tensor& a, const Tensor& b) {
   using torch::stable::detail::from;
   std::array<StableIValue, 3> stack{from(a), from(b), from(out)};
-  STABLE_TORCH_ERROR_CODE_CHECK(torch_call_dispatcher("aten::bmm", "out", stack.data(), TORCH_ABI_VERSION));
+  check(torch_call_dispatcher("aten::bmm", "out", stack.data(), TORCH_ABI_VERSION) == 0, op, "torch's matrix product failed");
   torch::stable::detail::to<Tensor>(stack[0]);  // takes over the handle
 }
 
@@ -143,7 +143,7 @@ void winograd_conv(Tensor out, Tensor x, Tensor weights, std::optional<Tensor> b
           });
           transform_in(p_v + t * channels, count * channels, d, channels);
         }
-        multiply(m, v, factors);
+        multiply(op, m, v, factors);
         const C* p_m = data<C>(m);
         for (int64_t t = 0; t < count; ++t) {
           std::array<T*, 4> y;
