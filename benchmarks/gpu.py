@@ -14,11 +14,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ro_fast import backends
 from ro_fast.attacks import PGD
 from ro_fast.attacks.engines import ENGINES
 from ro_fast.environment import environment
-from ro_fast.ops import affine_relu, class_moments, pgd_init, pgd_step, pgd_step_input, weighted_cross_entropy
+from ro_fast.ops import affine_relu, backends, class_moments, pgd_init, pgd_step, pgd_step_input, weighted_cross_entropy
 
 from . import baselines
 from .gpu_paired import Run, paired

@@ -11,12 +11,12 @@ from unittest import mock
 
 import torch
 
-from ro_fast import backends
 from ro_fast.attacks import PGD, fuse
 from ro_fast.config import SmallLossConfig
 from ro_fast.environment import keep_freed_memory
 from ro_fast.methods import METHODS, Step
 from ro_fast.methods.step import Work
+from ro_fast.ops import backends
 
 from . import baselines
 from .machine import has_bf16

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ro_fast import backends
 from ro_fast.features import linear_cka
-from ro_fast.ops import class_moments, pgd_step, pgd_step_input, weighted_cross_entropy, winograd_conv, winograd_weights
+from ro_fast.ops import backends, class_moments, pgd_step, pgd_step_input, weighted_cross_entropy, winograd_conv, winograd_weights
 
 from . import baselines
 from .paired import Row, paired

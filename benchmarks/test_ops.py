@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ro_fast import backends
-from ro_fast.ops import OPS
+from ro_fast.ops import OPS, backends
 from ro_fast.testing import assert_close, backends_for, samples
 
 X, GRAD = torch.rand(128, 3, 32, 32), torch.randn(128, 3, 32, 32)

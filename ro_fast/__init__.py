@@ -19,10 +19,12 @@ _LAZY = {
     "InputError": "ro_fast.errors",
     "WorkError": "ro_fast.errors",
 }
-__all__ = ["__version__", *_LAZY]
+__all__ = ["__version__", "backends", *_LAZY]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "backends":
+        return importlib.import_module("ro_fast.ops.backends")
     if name in _LAZY:
         return getattr(importlib.import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'ro_fast' has no attribute {name!r}")

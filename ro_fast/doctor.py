@@ -11,7 +11,7 @@ import torch
 
 import ro_fast
 import ro_fast.ops  # fills the table of operators
-from ro_fast import backends
+from ro_fast.ops import backends
 
 _EXTRAS = {
     "triton": ("triton",),

@@ -61,7 +61,7 @@ def test_a_source_that_does_not_compile_leaves_the_module_alone(tmp_path: Path) 
 
 
 def test_doctor_says_what_is_missing_and_what_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ro_fast._native.why_missing", lambda device: "ro_fast._C is not built (run: ro-fast build)")
+    monkeypatch.setattr("ro_fast.ops._native.why_missing", lambda device: "ro_fast._C is not built (run: ro-fast build)")
     monkeypatch.setitem(doctor._EXTRAS, "vision", ("a-package-that-is-not-there",))
     text = doctor.report()
     assert "native is missing: ro_fast._C is not built (run: ro-fast build)" in text

@@ -5,11 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ro_fast import backends
 from ro_fast.attacks import PGD
 from ro_fast.config import ModelConfig
 from ro_fast.models import build_model
-from ro_fast.ops import OPS, pgd_step, pgd_step_input
+from ro_fast.ops import OPS, backends, pgd_step, pgd_step_input
 from ro_fast.testing import DIFFERENTIABLE, LAYOUTS, Sample, assert_close, outputs, samples
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU here")

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ro_fast import backends
 from ro_fast.attacks import PGD
-from ro_fast.ops import boosted_cross_entropy, dlr_loss, margin_loss, weighted_kl
+from ro_fast.ops import backends, boosted_cross_entropy, dlr_loss, margin_loss, weighted_kl
 from ro_fast.testing import backends_for
 
 N, C = 9, 6

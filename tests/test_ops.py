@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ro_fast import backends
 from ro_fast.ops import (
     OPS,
     ClassMoments,
     affine_relu,
     affine_relu_backward,
+    backends,
     boosted_cross_entropy,
     class_moments,
     dlr_loss,

@@ -10,12 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from ro_fast import backends
 from ro_fast.attacks import PGD
 from ro_fast.attacks.mlp import NotAnMLP, mlp_layers, why_not_mlp
 from ro_fast.config import ModelConfig
 from ro_fast.models import build_model
-from ro_fast.ops import pgd_mlp
+from ro_fast.ops import backends, pgd_mlp
 from ro_fast.testing import backends_for
 
 RUNNING = [name for name, reason in backends_for("pgd_mlp").items() if reason is None]

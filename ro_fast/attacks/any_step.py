@@ -1,7 +1,7 @@
 """Robustness to every iterate of an attack, at the price of the samples that survive it.
 
 A sample is broken by the first iterate that is misclassified: the natural input, a random start, or any step of any restart. It
-leaves the batch there and then: :mod:`ro_fast.attacks.slots`.
+leaves the batch there and then: :mod:`ro_fast.attacks.active_set`.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from ro_fast.attacks import engines
+from ro_fast.attacks.active_set import Inputs, State, survive
 from ro_fast.attacks.borrow import borrowed
 from ro_fast.attacks.pgd import PGD
-from ro_fast.attacks.slots import Inputs, State, survive
 from ro_fast.ops import pgd_init, pgd_step
 
 

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from ro_fast.attacks import engines
+from ro_fast.attacks.active_set import State, in_one_batch, like_rows
 from ro_fast.attacks.any_step import draw_noise, radii
 from ro_fast.attacks.borrow import borrowed
 from ro_fast.attacks.pgd import PGD
-from ro_fast.attacks.slots import State, in_one_batch, like_rows
 from ro_fast.ops import _check, dlr_loss, margin_loss, pgd_init, pgd_step, weighted_cross_entropy
 
 _log = logging.getLogger("ro_fast")

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ro_fast.attacks.active_set import Inputs, Stepper, survive
 from ro_fast.attacks.any_step import Climb
 from ro_fast.attacks.apgd import APGD, AutoClimb
 from ro_fast.attacks.borrow import borrowed
 from ro_fast.attacks.pgd import PGD
-from ro_fast.attacks.slots import Inputs, Stepper, survive
 from ro_fast.attacks.square import Search, Square
 
 Attack = PGD | APGD | Square

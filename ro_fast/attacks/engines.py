@@ -16,10 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ro_fast import backends
 from ro_fast.attacks.fuse import FusedNetwork, why_not_fused
 from ro_fast.attacks.mlp import mlp_layers, why_not_mlp
-from ro_fast.ops import pgd_init, pgd_mlp, pgd_step
+from ro_fast.ops import backends, pgd_init, pgd_mlp, pgd_step
 
 Model = Callable[[Tensor], Tensor]
 Loss = Callable[[Tensor, Tensor], Tensor]  # logits, y -> the sum over samples

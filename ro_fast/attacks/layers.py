@@ -13,8 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ro_fast import backends
-from ro_fast.ops import affine_relu, affine_relu_backward, winograd_conv, winograd_weights
+from ro_fast.ops import affine_relu, affine_relu_backward, backends, winograd_conv, winograd_weights
 
 
 class Layer:

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from ro_fast.attacks import engines
+from ro_fast.attacks.active_set import State, in_one_batch, like_rows
 from ro_fast.attacks.any_step import radii
 from ro_fast.attacks.borrow import borrowed
 from ro_fast.attacks.pgd import PGD
-from ro_fast.attacks.slots import State, in_one_batch, like_rows
 from ro_fast.ops import _check, margin_loss
 
 # Of 10000 queries, those after which the share of changed pixels is halved.

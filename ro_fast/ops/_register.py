@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree
 
-from ro_fast import backends
+from ro_fast.ops import backends
 
 _PUBLIC = torch.library.Library("ro_fast", "DEF")
 _NATIVE = torch.library.Library("ro_fast_native", "DEF")

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ro_fast import backends
-from ro_fast.ops import _check, _layout, _register
+from ro_fast.ops import _check, _layout, _register, backends
 
 _BYTE = (1, 2, 4, 8, 16, 32, 64, 128)  # value 8j + k of the memory order is bit k of byte j
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ro_fast import backends
-from ro_fast.ops import _check, _register
+from ro_fast.ops import _check, _register, backends
 
 _SCHEMA = "class_moments(Tensor features, Tensor labels, int num_classes, bool covariance) -> (Tensor, Tensor, Tensor)"
 _INTO = "(Tensor(a!) count, Tensor(b!) mean, Tensor(c!)? scatter, Tensor features, Tensor labels) -> ()"

@@ -10,8 +10,7 @@ import functools
 import torch
 from torch import Tensor
 
-from ro_fast import backends
-from ro_fast.ops import _check, _layout, _reduce, _register
+from ro_fast.ops import _check, _layout, _reduce, _register, backends
 
 NAMES = ("boosted_cross_entropy", "margin_loss", "dlr_loss")
 

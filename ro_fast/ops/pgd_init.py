@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ro_fast import backends
-from ro_fast.ops import _check, _layout, _register
+from ro_fast.ops import _check, _layout, _register, backends
 from ro_fast.ops.pgd_step import _row_norm
 
 _ARGS = "Tensor x, Tensor noise, float eps, Tensor? eps_n, str norm, float lo, float hi"

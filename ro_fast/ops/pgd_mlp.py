@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ro_fast import backends
-from ro_fast.ops import _check, _register
+from ro_fast.ops import _check, _register, backends
 from ro_fast.ops.pgd_init import _reference as _init
 from ro_fast.ops.pgd_step import _reference as _step
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ro_fast import backends
-from ro_fast.ops import _check, _layout, _register
+from ro_fast.ops import _check, _layout, _register, backends
 
 _ARGS = (
     "Tensor x_adv, Tensor x, Tensor grad, float eps, float alpha, Tensor? eps_n, Tensor? alpha_n, "

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ro_fast import backends
-from ro_fast.ops import _check, _layout, _register
+from ro_fast.ops import _check, _layout, _register, backends
 from ro_fast.ops.pgd_step import _ARGS as _STEP
 from ro_fast.ops.pgd_step import _reference as _step
 from ro_fast.ops.pgd_step import step_arguments

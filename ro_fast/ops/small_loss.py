@@ -7,8 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from ro_fast import backends
-from ro_fast.ops import _check, _register
+from ro_fast.ops import _check, _register, backends
 
 _SCHEMA = (
     "small_loss(Tensor loss, float threshold, Tensor? threshold_t, int bins, float lo, float hi) -> (Tensor, Tensor)"

@@ -7,8 +7,7 @@ import functools
 import torch
 from torch import Tensor
 
-from ro_fast import backends
-from ro_fast.ops import _check, _layout, _reduce, _register
+from ro_fast.ops import _check, _layout, _reduce, _register, backends
 
 _ARGS = "Tensor logits, Tensor target, Tensor? weight, float label_smoothing, str reduction"
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ro_fast import backends
-from ro_fast.ops import _check, _layout, _reduce, _register
+from ro_fast.ops import _check, _layout, _reduce, _register, backends
 
 _ARGS = "Tensor logits, Tensor target_logits, Tensor? weight"
 

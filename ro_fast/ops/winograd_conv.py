@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ro_fast import backends
-from ro_fast.ops import _check, _layout, _register
+from ro_fast.ops import _check, _layout, _register, backends
 
 _IN = ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1))  # Bᵀ
 _OUT = ((1, 1, 1, 0), (0, 1, -1, -1))  # Aᵀ

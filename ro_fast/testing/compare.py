@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from ro_fast import backends
+from ro_fast.ops import backends
 from ro_fast.testing.sample import outputs
 
 # What a correct kernel may lose beyond the reference, as a share of the largest value: a few roundings of the dtype.

@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ro_fast import backends
-from ro_fast.ops import OPS, ClassMoments
+from ro_fast.ops import OPS, ClassMoments, backends
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from ro_fast import _native
+from ro_fast.ops import _native
 
 BACKENDS = ("reference", "triton", "native")
 # Triton on a CPU is its interpreter, made for tests: it runs only where it is named.
