@@ -11,7 +11,8 @@ from unittest import mock
 
 import torch
 
-from ro_fast.attacks import PGD, fuse
+from ro_fast.attacks import PGD
+from ro_fast.attacks.engines import fused as fuse
 from ro_fast.config import SmallLossConfig
 from ro_fast.environment import keep_freed_memory
 from ro_fast.methods import METHODS, Step

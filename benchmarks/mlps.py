@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ro_fast.attacks import PGD
-from ro_fast.attacks.mlp import mlp_layers
+from ro_fast.attacks.engines.mlp import mlp_layers
 from ro_fast.ops import pgd_mlp
 
 from . import baselines

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ro_fast.attacks import PGD
-from ro_fast.attacks.fuse import FusedNetwork, NotFused
+from ro_fast.attacks.engines.fused import FusedNetwork, NotFused
 from ro_fast.config import ModelConfig
 from ro_fast.models import build_model
 

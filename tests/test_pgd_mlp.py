@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from ro_fast.attacks import PGD
-from ro_fast.attacks.mlp import NotAnMLP, mlp_layers, why_not_mlp
+from ro_fast.attacks.engines.mlp import NotAnMLP, mlp_layers, why_not_mlp
 from ro_fast.config import ModelConfig
 from ro_fast.models import build_model
 from ro_fast.ops import backends, pgd_mlp

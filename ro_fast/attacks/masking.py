@@ -100,7 +100,7 @@ def probabilities(probe: Probe) -> str | None:
 def vanishing(probe: Probe) -> str | None:
     """Is the input gradient of cross-entropy zero?"""
     with borrowed(probe.model, "eval"), torch.no_grad():
-        gradient = engines.Eager().functions(probe.model, probe.x, _cross_entropy)[1]
+        gradient = engines.ENGINES["eager"].functions(probe.model, probe.x, _cross_entropy)[1]
         grad = gradient(probe.x, probe.y).flatten(1)
     share = (~grad.isfinite().all(1) | (grad == 0).all(1)).double().mean().item()
     if share <= VANISHED:

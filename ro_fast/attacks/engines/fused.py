@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from ro_fast.attacks.layers import Affine, AffineReLU, Conv, Flatten, Layer, Linear, MeanPool, WinogradConv, winograd_pays
+from ro_fast.attacks.engines.engine import Climb, Gradient, Loss, Model, Plan, climb_by
+from ro_fast.attacks.engines.layers import Affine, AffineReLU, Conv, Flatten, Layer, Linear, MeanPool, WinogradConv, winograd_pays
 
 
 class NotFused(Exception):
@@ -302,3 +303,28 @@ class _Reader:
         if hasattr(m, "scale_and_shift"):
             return "affine", m
         raise NotFused(f"module '{name}' ({kind.__name__}) is not known")
+
+
+# -- the engine --------------------------------------------------------------------------------------------------------
+
+
+class Fused:
+    """The engine over :class:`FusedNetwork`: BatchNorm folded, ReLUs kept as bits, the input gradient by hand."""
+
+    def why_not(self, model: Model, x: Tensor, plan: Plan) -> str | None:
+        """It takes networks in eval mode whose layers it knows."""
+        if not isinstance(model, nn.Module):
+            return "the model is a function, not an nn.Module"
+        if plan.training:
+            return "a module is in train mode, in which BatchNorm depends on the batch and can't be folded"
+        return why_not_fused(model)
+
+    def functions(self, model: Model, x: Tensor, loss: Loss) -> tuple[Model, Gradient]:
+        """Logits and input gradients with the weights as they are now, folded and packed."""
+        assert isinstance(model, nn.Module)
+        network = FusedNetwork(model, x)
+        return network, lambda x_adv, y: network.gradient(x_adv, lambda logits: loss(logits, y))
+
+    def prepare(self, model: Model, x: Tensor, plan: Plan) -> Climb:
+        """Steps with the weights as they are now."""
+        return climb_by(self.functions(model, x, plan.loss)[1], plan)

@@ -1,14 +1,17 @@
-"""Reads a network as an MLP, for attacks that take all their steps in one call of ``pgd_mlp``."""
+"""All steps of an attack on an MLP in one call of ``pgd_mlp``, for networks that can be read as one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ro_fast.attacks.engines.engine import Climb, Model, Plan, Start
 from ro_fast.models.network import Network
 from ro_fast.models.normalize import Normalize
+from ro_fast.ops import backends, pgd_mlp
 
 
 class NotAnMLP(Exception):
@@ -99,3 +102,36 @@ def _check_linear(name: str, linear: nn.Linear, x: Tensor, flat: bool, rectified
     if linear.weight.dtype != x.dtype or linear.weight.device != x.device:
         held = f"{linear.weight.dtype} on {linear.weight.device}"
         raise NotAnMLP(f"{name} holds {held}, the inputs are {x.dtype} on {x.device}")
+
+
+class Mlp:
+    """All steps on an MLP in one call of pgd_mlp, a block of samples at a time in the cache."""
+
+    def why_not(self, model: Model, x: Tensor, plan: Plan) -> str | None:
+        """It takes ReLU MLPs in eval mode, L∞ and cross-entropy, where a compiled backend is."""
+        if not isinstance(model, nn.Module):
+            return "the model is a function, not an nn.Module"
+        if plan.norm != "linf" or not plan.cross_entropy:
+            return "it takes L∞ and the cross-entropy of hard labels only"
+        if plan.training:
+            return "a module is in train mode"
+        if torch.is_autocast_enabled(x.device.type):
+            return "it computes in the dtype of the weights, and autocast asks for another"
+        if backends.running("pgd_mlp", x.device.type) == "reference":
+            return "no compiled pgd_mlp is here (run: ro-fast build)"
+        return why_not_mlp(model, x)
+
+    def prepare(self, model: Model, x: Tensor, plan: Plan) -> Climb:
+        """Reads the weights as they are now."""
+        assert isinstance(model, nn.Module)
+        weights, biases = mlp_layers(model, x)
+
+        def climb(start: Start) -> Tensor:
+            noise = None if start.noise is None else start.noise.flatten(1)
+            budget: dict[str, Any] = {"eps": start.eps, "alpha": start.alpha, "steps": plan.steps}
+            x_adv = pgd_mlp(start.x.flatten(1), start.y, weights, biases, noise, **budget).view(start.x.shape)
+            if start.active is not None:
+                x_adv = torch.where(start.active.view(-1, *[1] * (x.dim() - 1)), x_adv, start.x)
+            return x_adv
+
+        return climb

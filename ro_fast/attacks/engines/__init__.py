@@ -1,0 +1,8 @@
+"""How PGD climbs: engines that take the same steps at different cost, one a file; :mod:`choose` says which one runs."""
+
+from __future__ import annotations
+
+from ro_fast.attacks.engines.choose import AUTO, ENGINES, choose, explain, stepwise
+from ro_fast.attacks.engines.engine import Climb, Gradient, Loss, Model, Plan, Start, climb_by
+
+__all__ = ["AUTO", "ENGINES", "Climb", "Gradient", "Loss", "Model", "Plan", "Start", "choose", "climb_by", "explain", "stepwise"]

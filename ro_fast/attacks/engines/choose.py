@@ -1,0 +1,53 @@
+"""Which engine attacks a model: the one that is named, or the first of :data:`AUTO` that can take it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from ro_fast.attacks.engines.captured import Captured
+from ro_fast.attacks.engines.compiled import Compiled
+from ro_fast.attacks.engines.eager import Eager
+from ro_fast.attacks.engines.engine import Model, Plan
+from ro_fast.attacks.engines.fused import Fused
+from ro_fast.attacks.engines.mlp import Mlp
+
+
+def stepwise(model: Model, x: Tensor, plan: Plan) -> Any:
+    """The engine whose single gradients can be had: fused where it can, else eager."""
+    return next(ENGINES[name] for name in ("fused", "eager") if ENGINES[name].why_not(model, x, plan) is None)
+
+
+ENGINES: dict[str, Any] = {
+    "eager": Eager(),
+    "mlp": Mlp(),
+    "fused": Fused(),
+    "compiled": Compiled(),
+    "captured": Captured(stepwise),
+}
+AUTO = ("mlp", "fused", "eager")
+
+
+def choose(name: str, model: Model, x: Tensor, plan: Plan) -> Any:
+    """The engine of that name, or for "auto" the first of AUTO that can take the model.
+
+    Raises:
+        ValueError: where the named one can't, with its reason.
+    """
+    if name == "auto":
+        return next(ENGINES[other] for other in AUTO if ENGINES[other].why_not(model, x, plan) is None)
+    reason = ENGINES[name].why_not(model, x, plan)
+    if reason is not None:
+        raise ValueError(f"PGD: engine '{name}' can't attack this model: {reason}; engine 'auto' takes one that can")
+    return ENGINES[name]
+
+
+def explain(name: str, model: Model, x: Tensor, plan: Plan) -> str:
+    """Tells in a few lines which engine runs, and why each other one does or doesn't."""
+    reasons = {other: engine.why_not(model, x, plan) for other, engine in ENGINES.items()}
+    chosen = name if name != "auto" else next(other for other in AUTO if reasons[other] is None)
+    lines = [f"engine: {chosen}" + ("" if name == "auto" else " (named)")]
+    for other, reason in reasons.items():
+        lines.append(f"  {other}: {reason or ('available' if other in AUTO else 'available where it is named')}")
+    return "\n".join(lines)

@@ -1,0 +1,58 @@
+"""Forward, loss and input gradient as one full graph of torch.compile."""
+
+from __future__ import annotations
+
+import logging
+import time
+import weakref
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ro_fast.attacks.engines.eager import input_gradient
+from ro_fast.attacks.engines.engine import Climb, Gradient, Model, Plan, climb_by
+
+_log = logging.getLogger("ro_fast")
+
+
+class Compiled:
+    """Forward, loss and input gradient as one full graph of torch.compile, compiled at the first call for a shape."""
+
+    def __init__(self) -> None:
+        self._graphs: weakref.WeakKeyDictionary[nn.Module, dict[Any, Gradient]] = weakref.WeakKeyDictionary()
+
+    def why_not(self, model: Model, x: Tensor, plan: Plan) -> str | None:
+        """It takes what torch.compile takes, which says itself what it doesn't."""
+        return None if isinstance(model, nn.Module) else "the model is a function, not an nn.Module"
+
+    def prepare(self, model: Model, x: Tensor, plan: Plan) -> Climb:
+        """The graph of this model, which reads its weights anew at each call."""
+        assert isinstance(model, nn.Module)
+        graphs = self._graphs.setdefault(model, {})
+        key = (plan.loss, plan.training, x.shape, x.dtype, torch.is_autocast_enabled(x.device.type))
+        if key not in graphs:
+            there = weakref.ref(model)  # a graph must not keep alive the model that keeps the graph
+
+            def eager(x_adv: Tensor, y: Tensor) -> Tensor:
+                return input_gradient(there(), plan.loss)(x_adv, y)  # type: ignore[arg-type]
+
+            graphs[key] = _told(torch.compile(eager, fullgraph=True, dynamic=False), "compiled: torch.compile took")
+        return climb_by(graphs[key], plan)
+
+
+def _told(compiled: Gradient, what: str) -> Gradient:
+    """Logs what the first call cost."""
+    first = True
+
+    def gradient(x_adv: Tensor, y: Tensor) -> Tensor:
+        nonlocal first
+        start = time.perf_counter()
+        with torch._dynamo.config.patch(trace_autograd_ops=True):
+            grad = compiled(x_adv, y)
+        if first:
+            _log.info("engine %s %.1f s for a batch %s", what, time.perf_counter() - start, list(x_adv.shape))
+            first = False
+        return grad
+
+    return gradient

@@ -1,0 +1,61 @@
+"""What an engine is: something that makes ready for one attack on a model, and the loop of PGD over its input gradients.
+
+An engine says in ``why_not`` what it can't take, and in ``prepare`` makes ready for one attack on the model as it is now: it
+returns the function that climbs from a start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ro_fast.ops import pgd_init, pgd_step
+
+Model = Callable[[Tensor], Tensor]
+Loss = Callable[[Tensor, Tensor], Tensor]  # logits, y -> the sum over samples
+Gradient = Callable[[Tensor, Tensor], Tensor]  # x_adv, y -> ∇ₓ in the dtype of x_adv
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is the same for all restarts of an attack."""
+
+    loss: Loss
+    norm: str
+    steps: int
+    training: bool  # whether any module is in train mode meanwhile
+    cross_entropy: bool  # whether the loss is that of hard labels
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where one climb begins, and how far it may go."""
+
+    x: Tensor  # [N, ...] natural inputs
+    y: Tensor
+    eps: float | Tensor
+    alpha: float | Tensor
+    noise: Tensor | None  # [N, ...]; None starts at x
+    active: Tensor | None  # bool [N]
+
+
+Climb = Callable[[Start], Tensor]
+
+
+def climb_by(gradient: Gradient, plan: Plan) -> Climb:
+    """The loop of PGD over a function that gives input gradients."""
+
+    def climb(start: Start) -> Tensor:
+        x, active = start.x, start.active
+        x_adv = x.clone() if start.noise is None else pgd_init(x, start.eps, start.noise, norm=plan.norm)
+        if active is not None and start.noise is not None:
+            x_adv = torch.where(active.view(-1, *[1] * (x.dim() - 1)), x_adv, x)
+        for _ in range(plan.steps):
+            grad = gradient(x_adv, start.y)
+            pgd_step(x_adv, x, grad, start.eps, start.alpha, norm=plan.norm, active=active, out=x_adv)
+        return x_adv
+
+    return climb
