@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ro_fast.features import linear_cka
+from ro_fast.features.statistics import linear_cka
 from ro_fast.ops import backends, class_moments, pgd_step, pgd_step_input, weighted_cross_entropy, winograd_conv, winograd_weights
 
 from . import baselines

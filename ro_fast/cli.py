@@ -104,7 +104,7 @@ def _ablate(config: Any) -> None:
 
 
 def _watch(config: Any) -> None:
-    from ro_fast.curve_files import read_curve, watch_curve
+    from ro_fast.overfitting.curve_files import read_curve, watch_curve
 
     if not config.curve:
         wanted = "curve=PATH of a .csv, .jsonl, a run's folder or a TensorBoard event file"
@@ -115,8 +115,8 @@ def _watch(config: Any) -> None:
     verdict = watch_curve(curve)
     print("\n".join(verdict.lines()))
     if config.out is not None:
-        from ro_fast.folder import writing
         from ro_fast.report.watch_figure import save_watch_figure
+        from ro_fast.storage.run_folder import writing
 
         with writing(Path(config.out)):
             print(save_watch_figure(curve, verdict, Path(config.out)))

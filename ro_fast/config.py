@@ -82,13 +82,13 @@ class TrainerConfig:
     eval_steps: int | None = None  # PGD steps of validation and test; None: as many as in training
     eval_batch_size: int = 512
     stop_after: int | None = None  # end after this many epochs of the schedule; None: all of them
-    early_stop: str = "none"  # "none" | "ro": end at the alarm of ro_fast/overfitting.py, judged on validation
+    early_stop: str = "none"  # "none" | "ro": end at the alarm of ro_fast/overfitting/detector.py, judged on validation
     log: list[str] = field(default_factory=list)  # "tensorboard", "wandb" (offline): metrics there too, in the run's folder
 
 
 @dataclass
 class FeaturesConfig:
-    """Whether a run measures how well its features generalise while it trains: ro_fast/generalisation.py."""
+    """Whether a run measures how well its features generalise while it trains: ro_fast/features/generalisation.py."""
 
     every: int = 0  # epochs from one measurement to the next, and the last epoch; 0: never
     layers: list[str] | None = None  # besides "penultimate"; None: all that the model has

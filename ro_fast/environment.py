@@ -12,9 +12,9 @@ from typing import Any
 import torch
 
 import ro_fast
-from ro_fast.checkpoint import source_digest
 from ro_fast.errors import InputError
 from ro_fast.ops import backends
+from ro_fast.storage.checkpoint import source_digest
 
 
 def environment(device: torch.device) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ro_fast.attacks import PGD
 from ro_fast.attacks.borrow import borrowed
-from ro_fast.layers import FeatureReader
+from ro_fast.features.reader import FeatureReader
 from ro_fast.ops import weighted_cross_entropy
 
 Features = dict[str, dict[str, Tensor]]  # "natural", "adversarial" -> layer -> [N, D]

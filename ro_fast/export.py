@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 
-from ro_fast import __version__, checkpoint
+from ro_fast import __version__
 from ro_fast.config import ExportConfig
 from ro_fast.errors import InputError
 from ro_fast.evaluate_checkpoint import default_name
+from ro_fast.storage import checkpoint
 from ro_fast.trained import Trained, checkpoints_in, load_trained, read
 
 

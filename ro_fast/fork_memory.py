@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ro_fast import checkpoint
 from ro_fast.attacks import PGD
 from ro_fast.attacks.borrow import borrowed
 from ro_fast.methods.objective import Objective
 from ro_fast.ops import weighted_cross_entropy
+from ro_fast.storage import checkpoint
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ro_fast import checkpoint
 from ro_fast.config import TrainConfig
 from ro_fast.errors import InputError
-from ro_fast.folder import saving, writing
 from ro_fast.progress import EpochDone, Listener
+from ro_fast.storage import checkpoint
+from ro_fast.storage.run_folder import saving, writing
 
 
 def check_logs(names: list[str]) -> None:

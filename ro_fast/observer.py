@@ -12,8 +12,8 @@ from ro_fast.config import FeaturesConfig
 from ro_fast.data import ImageData, matched_subsets
 from ro_fast.errors import InputError
 from ro_fast.evaluate import Features
-from ro_fast.generalisation import measure
-from ro_fast.layers import PENULTIMATE, FeatureReader
+from ro_fast.features.generalisation import measure
+from ro_fast.features.reader import PENULTIMATE, FeatureReader
 
 
 class FeatureObserver:
@@ -54,7 +54,7 @@ class FeatureObserver:
 
         Returns:
             "feature_gap" and "feature_gap_natural", of the penultimate layer on adversarial and natural images (see
-            :func:`ro_fast.generalisation.feature_gap`), and "features": layer -> kind -> statistic -> number.
+            :func:`ro_fast.features.generalisation.feature_gap`), and "features": layer -> kind -> statistic -> number.
         """
         layers = {
             layer: measure(_of(train, layer), self._y_train, _of(test, layer, self.test), self._y_test, self._classes)

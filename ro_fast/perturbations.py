@@ -9,14 +9,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ro_fast import checkpoint
 from ro_fast.attacks import PGD
 from ro_fast.attacks.borrow import borrowed
 from ro_fast.config import TrainConfig
 from ro_fast.data import ImageData
 from ro_fast.environment import choose_device
-from ro_fast.layers import PENULTIMATE, FeatureReader
+from ro_fast.features.reader import PENULTIMATE, FeatureReader
 from ro_fast.ops import class_moments, weighted_cross_entropy
+from ro_fast.storage import checkpoint
 from ro_fast.trainer import Run
 
 

@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ro_fast import checkpoint
 from ro_fast.claims import finding_of_claims, finding_of_study, judge
 from ro_fast.config import AblateConfig, SuiteConfig
 from ro_fast.environment import choose_device, environment
@@ -15,6 +14,7 @@ from ro_fast.plan import Branch, arms_of, data_of, fork_epoch, parts_of
 from ro_fast.ranking import final_means, finding_of_ranking, rank
 from ro_fast.samples import summarise_samples
 from ro_fast.statistics import summarise_arm, summarise_run
+from ro_fast.storage import checkpoint
 from ro_fast.verdict import compare_arms, write_finding
 
 

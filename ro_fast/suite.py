@@ -20,7 +20,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from ro_fast import checkpoint, trainer
+from ro_fast import trainer
 from ro_fast.config import AblateConfig
 from ro_fast.environment import choose_device, keep_freed_memory, use_threads
 from ro_fast.errors import InputError
@@ -29,6 +29,7 @@ from ro_fast.perturbations import compare_checkpoints
 from ro_fast.plan import Branch, data_of, plan
 from ro_fast.progress import EpochDone, Listener, show_notices
 from ro_fast.results import collect
+from ro_fast.storage import checkpoint
 
 
 def ablate(config: AblateConfig, listener: Listener | None = None) -> dict[str, Any]:

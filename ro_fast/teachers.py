@@ -12,11 +12,11 @@ import torch
 from filelock import FileLock
 from torch import Tensor, nn
 
-from ro_fast import checkpoint
 from ro_fast.config import TrainConfig, changed
 from ro_fast.data import ImageData
 from ro_fast.environment import environment
 from ro_fast.methods import teachers_of
+from ro_fast.storage import checkpoint
 
 _log = logging.getLogger("ro_fast")
 _BEST = ("robust",)  # the others have no robust accuracy to choose their best state by, so that their last one serves

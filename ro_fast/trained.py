@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ro_fast import checkpoint
 from ro_fast.config import DataConfig, ModelConfig
 from ro_fast.data import ImageData, load_data
 from ro_fast.errors import InputError
 from ro_fast.models import build_model
+from ro_fast.storage import checkpoint
 
 Weights = dict[str, Tensor]
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ro_fast.features import LinearCKA, effective_rank, linear_cka
+from ro_fast.features.statistics import LinearCKA, effective_rank, linear_cka
 
 
 def by_gram(a: Tensor, b: Tensor) -> float:

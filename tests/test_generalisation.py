@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from ro_fast.attacks import PGD
 from ro_fast.errors import InputError
-from ro_fast.generalisation import class_frechet, feature_gap, measure, probe_gap, spread_ratio
-from ro_fast.layers import FeatureReader
+from ro_fast.features.generalisation import class_frechet, feature_gap, measure, probe_gap, spread_ratio
+from ro_fast.features.reader import FeatureReader
 from ro_fast.models import build_model
 from ro_fast.ops import class_moments
 from ro_fast.perturbations import compare_perturbations

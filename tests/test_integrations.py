@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ro_fast.errors import InputError
 from ro_fast.integrations import RobustOverfittingMonitor
 from ro_fast.integrations.torchattacks import PGD, PGDL2
-from ro_fast.overfitting import watch
+from ro_fast.overfitting.detector import watch
 
 MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.3, 0.25]
 

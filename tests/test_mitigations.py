@@ -13,13 +13,13 @@ from test_methods import gradients, make_step
 from test_trainer import small, without_seconds
 from torch import Tensor, nn
 
-from ro_fast import checkpoint
 from ro_fast.config import changed
 from ro_fast.data import load_data
 from ro_fast.errors import InputError
 from ro_fast.methods import METHODS, Kept, Step, WeightPerturbation, build_method, build_objective
 from ro_fast.methods.feature_centres import centre_loss
 from ro_fast.sample_weights import weights_of
+from ro_fast.storage import checkpoint
 from ro_fast.teachers import gather
 from ro_fast.trainer import Run, train
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ro_fast import InputError, Watch, watch
-from ro_fast.curve_files import LearningCurve, read_curve, watch_curve
+from ro_fast.overfitting.curve_files import LearningCurve, read_curve, watch_curve
 
 REAL = sorted((Path(__file__).parent / "data/curves").glob("*.csv"))
 CURVES = {path.stem: read_curve(path) for path in REAL}

@@ -100,6 +100,6 @@ def test_a_suite_scores_its_runs_and_ranks_them(tmp_path: Path) -> None:
 
 
 def _weights(folder: Path) -> list:
-    from ro_fast import checkpoint
+    from ro_fast.storage import checkpoint
 
     return list(checkpoint.load(folder / "last.pt")["model"].values())

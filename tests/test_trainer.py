@@ -16,12 +16,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ro_fast import checkpoint
 from ro_fast.config import TrainConfig, changed
 from ro_fast.data import load_data
 from ro_fast.errors import InputError, WorkError
 from ro_fast.methods import Step
 from ro_fast.methods.step import Work
+from ro_fast.storage import checkpoint
 from ro_fast.trainer import Run, build_attack, train
 
 

@@ -25,11 +25,11 @@ from ro_fast.check.progress import log
 from ro_fast.check.shift import shift
 from ro_fast.check.unrepresentative import unrepresentative
 from ro_fast.check.values import check_eps, values
-from ro_fast.checkpoint import write_text
 from ro_fast.config import CheckConfig
 from ro_fast.data import load_data
 from ro_fast.environment import environment, use_threads
 from ro_fast.errors import InputError
+from ro_fast.storage.checkpoint import write_text
 
 
 class _Steps:

@@ -11,7 +11,7 @@ import numpy as np
 from ro_fast.config import DataConfig
 from ro_fast.data.fetch import find_or_download
 from ro_fast.data.files import read_bytes, read_idx, read_mat, read_npz, read_pickle
-from ro_fast.data.folder import read_image_folder
+from ro_fast.data.image_folder import read_image_folder
 from ro_fast.data.subsets import balanced_subset, stream
 from ro_fast.errors import InputError
 

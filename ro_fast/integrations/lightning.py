@@ -14,7 +14,7 @@ except ImportError:
 
 from ro_fast.errors import InputError
 from ro_fast.integrations import monitor as plain
-from ro_fast.overfitting import Verdict
+from ro_fast.overfitting.detector import Verdict
 
 
 class RobustOverfittingMonitor(Callback):

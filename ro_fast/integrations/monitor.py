@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from ro_fast.overfitting import Verdict, Watch
+from ro_fast.overfitting.detector import Verdict, Watch
 
 _log = logging.getLogger("ro_fast")
 
@@ -13,7 +13,7 @@ _log = logging.getLogger("ro_fast")
 class RobustOverfittingMonitor:
     """Watches a training loop: one :meth:`update` an epoch, a warning when the alarm rings, :attr:`should_stop` from then on.
 
-    The verdict is :mod:`ro_fast.overfitting`'s and depends on nothing but the epochs seen so far.
+    The verdict is :mod:`ro_fast.overfitting.detector`'s and depends on nothing but the epochs seen so far.
 
     Args:
         warn: log the verdict as a warning of the logger "ro_fast" at each alarm.

@@ -11,7 +11,7 @@ from ro_fast.methods.step import Step
 def feature_centres(step: Step, strength: float = 2.0) -> Tensor:
     """``mean_n ℓ(x'_n) + λ·R`` with R, a smooth form of the training half of the feature generalisation gap.
 
-    :func:`ro_fast.generalisation.feature_gap` asks whether a sample's class has the nearest centre, where its own class's centre
+    :func:`ro_fast.features.feature_gap` asks whether a sample's class has the nearest centre, where its own class's centre
     is made without it. R asks the same of a batch's adversarial features h(x'), with centres of the *natural* features of the
     other samples: ``R = mean_n −log softmax_c(−‖h(x'_n) − m_c^(−n)‖²/τ)_{y_n}``, with τ the mean squared distance of the centres
     from their mean. Centres and τ are constants to the gradient, so that features can't lower R by shrinking.

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ro_fast.attacks import PGD
 from ro_fast.config import SmallLossConfig
-from ro_fast.layers import PENULTIMATE, FeatureReader
+from ro_fast.features.reader import PENULTIMATE, FeatureReader
 from ro_fast.methods.objective import AT, Objective
 from ro_fast.methods.weight_perturbation import WeightPerturbation
 from ro_fast.ops import weighted_cross_entropy

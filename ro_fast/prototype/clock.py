@@ -7,10 +7,10 @@ import json
 import time
 from pathlib import Path
 
-from ro_fast import checkpoint
 from ro_fast.config import PrototypeConfig
 from ro_fast.errors import InputError
 from ro_fast.prototype.plan import Plan, Sizes, seconds_of
+from ro_fast.storage import checkpoint
 
 _ELSEWHERE = ("out", "report", "jobs", "threads", "prefixes", "teachers")  # no part of what a prototype is
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ro_fast.overfitting import MIN_VALUES, watch
+from ro_fast.overfitting.detector import MIN_VALUES, watch
 from ro_fast.ranking import FIRST, HARMS, HELPS, OPEN
 from ro_fast.verdict import BASELINE
 

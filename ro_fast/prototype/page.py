@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ro_fast import checkpoint
 from ro_fast.errors import InputError
 from ro_fast.prototype.charts import save_charts
 from ro_fast.prototype.decision import EARLY, MORE, NATURAL, REPAIR
@@ -15,6 +14,7 @@ from ro_fast.ranking import FIRST, HELPS
 from ro_fast.report import build_report
 from ro_fast.report.curves import read_curves, read_results
 from ro_fast.report.pages import embedded, render
+from ro_fast.storage import checkpoint
 from ro_fast.verdict import BASELINE
 
 LANGUAGES = ("en", "ja")

@@ -13,7 +13,6 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from ro_fast import checkpoint
 from ro_fast.check import check
 from ro_fast.config import AblateConfig, ArmConfig, CheckConfig, DataConfig, PrototypeConfig
 from ro_fast.data import ImageData, load_data
@@ -39,6 +38,7 @@ from ro_fast.prototype.plan import (
 )
 from ro_fast.prototype.speed import Speed, measure_speed
 from ro_fast.run_check import check as check_run
+from ro_fast.storage import checkpoint
 from ro_fast.suite import ablate, epochs_to_train, jobs_and_threads
 from ro_fast.verdict import BASELINE
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ro_fast.curve_files import LearningCurve
-from ro_fast.overfitting import Verdict
+from ro_fast.overfitting.curve_files import LearningCurve
+from ro_fast.overfitting.detector import Verdict
 from ro_fast.report.style import DPI, GREY, PALETTE, WIDE, new_figure, style
 
 

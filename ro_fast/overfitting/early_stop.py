@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ro_fast.overfitting import Watch
+from ro_fast.overfitting.detector import Watch
 
 KINDS = ("none", "ro")
 

@@ -90,7 +90,7 @@ def digest(*parts: Any) -> str:
 
 def source_digest() -> str:
     """A name for the code that is running: the package's Python files and its compiled operators."""
-    package = Path(__file__).parent
+    package = Path(__file__).parents[1]
     sources = [*package.rglob("*.py"), *package.glob("_C*.so")]
     kernels = importlib.util.find_spec("ro_fast.kernels")  # lies beside the package where it is installed editable
     for folder in (kernels.submodule_search_locations if kernels else None) or []:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ro_fast.errors import InputError
-from ro_fast.overfitting import Verdict, watch
+from ro_fast.overfitting.detector import Verdict, watch
 
 EPOCH = ("epoch", "epochs", "step")
 # What a column may be called, the first that is there is taken; compared in lower case, with "/", "-", "." and blanks as "_".

@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from ro_fast.features import effective_rank, linear_cka
+from ro_fast.features.statistics import effective_rank, linear_cka
 from ro_fast.ops import ClassMoments, class_moments
 
 Kinds = dict[str, Tensor]  # "natural", "adversarial" -> [N, D]

@@ -1,0 +1,6 @@
+"""Statistics that compare representations, how features are read from a network, and how well they generalise."""
+
+from ro_fast.features.generalisation import feature_gap
+from ro_fast.features.statistics import LinearCKA, effective_rank, linear_cka
+
+__all__ = ["LinearCKA", "effective_rank", "feature_gap", "linear_cka"]
