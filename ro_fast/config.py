@@ -148,9 +148,9 @@ class SuiteConfig:
     x_label: str | None = None  # the axis of arms that have an x
     figures: list[str] = field(default_factory=lambda: ["curves", "gap", "small_loss_share"])  # ro_fast/report/gallery.py
     rules: dict[str, Any] = field(default_factory=dict)  # the verdict's on factors, fixed beforehand
-    claims: list[dict[str, Any]] = field(default_factory=list)  # what the suite tests, fixed beforehand: ro_fast/claims.py
+    claims: list[dict[str, Any]] = field(default_factory=list)  # what the suite tests, fixed beforehand: findings/claims.py
     final: FinalConfig | None = None  # how best.pt and last.pt are scored at the end; None: they are not
-    ranking: dict[str, Any] = field(default_factory=dict)  # of mitigations by gain and cost: ro_fast/ranking.py
+    ranking: dict[str, Any] = field(default_factory=dict)  # of mitigations by gain and cost: findings/ranking.py
     parts: dict[str, SuiteConfig] = field(default_factory=dict)  # suites that are run as one; arms of one name are one arm
 
 
@@ -178,7 +178,7 @@ class PrototypeConfig(AblateConfig):
 
     budget: str = "10min"  # wall-clock time: 90s, 10min, 1h30min
     min_steps: int = 150  # gradient steps of a run at least; a small set is trained for more epochs
-    rules: dict[str, float] = field(default_factory=dict)  # of the decision: ro_fast/prototype/decision.py
+    rules: dict[str, float] = field(default_factory=dict)  # of the decision: findings/decision.py
     report: PageConfig = field(default_factory=PageConfig)
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import torch
 
 from ro_fast import trainer
-from ro_fast.claims import check_claims
 from ro_fast.config import AblateConfig, ArmConfig, FinalConfig, SuiteConfig, TrainConfig, changed
 from ro_fast.data import ImageData, load_data
 from ro_fast.environment import choose_device, environment
 from ro_fast.errors import InputError
+from ro_fast.findings.claims import check_claims
+from ro_fast.findings.ranking import check_ranking
 from ro_fast.methods import baseline_of
-from ro_fast.ranking import check_ranking
 from ro_fast.report.gallery import FIGURES
 from ro_fast.storage import checkpoint
 

@@ -7,15 +7,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ro_fast.claims import finding_of_claims, finding_of_study, judge
 from ro_fast.config import AblateConfig, SuiteConfig
 from ro_fast.environment import choose_device, environment
+from ro_fast.findings.claims import finding_of_claims, finding_of_study, judge
+from ro_fast.findings.outcomes import summarise_arm, summarise_run
+from ro_fast.findings.ranking import final_means, finding_of_ranking, rank
+from ro_fast.findings.verdict import compare_arms, write_finding
 from ro_fast.plan import Branch, arms_of, data_of, fork_epoch, parts_of
-from ro_fast.ranking import final_means, finding_of_ranking, rank
 from ro_fast.samples import summarise_samples
-from ro_fast.statistics import summarise_arm, summarise_run
 from ro_fast.storage import checkpoint
-from ro_fast.verdict import compare_arms, write_finding
 
 
 def collect(config: AblateConfig, branches: list[Branch], wall_seconds: float) -> dict[str, Any]:

@@ -9,9 +9,9 @@ import pytest
 import yaml
 from scipy import stats
 
-from ro_fast.claims import check_claims, finding_of_claims, judge
 from ro_fast.errors import InputError
-from ro_fast.statistics import corrected, peak, rank_correlation, rise_lead, t_interval, trend
+from ro_fast.findings.claims import check_claims, finding_of_claims, judge
+from ro_fast.findings.statistics import corrected, peak, rank_correlation, rise_lead, t_interval, trend
 
 NOISE = [-0.01, 0.0, 0.01, 0.005, -0.005]
 

@@ -18,13 +18,13 @@ from ro_fast.check.finding import KINDS
 from ro_fast.cli import compose
 from ro_fast.config import ArmConfig
 from ro_fast.errors import InputError
+from ro_fast.findings.decision import assess_risk, order_actions
+from ro_fast.findings.ranking import FIRST, HARMS, HELPS, OPEN
 from ro_fast.prototype import prototype
-from ro_fast.prototype.decision import assess_risk, order_actions
 from ro_fast.prototype.learning_curve import learning_curve
 from ro_fast.prototype.page import rebuild_page
 from ro_fast.prototype.plan import Plan, Sizes, largest_that_fits, seconds_of, seed_seconds, sizes_for
 from ro_fast.prototype.speed import Speed
-from ro_fast.ranking import FIRST, HARMS, HELPS, OPEN
 
 TEXTS = Path(__file__).parents[1] / "ro_fast/prototype/texts"
 RULES = {"min_gap": 0.02, "min_gain": 0.01}

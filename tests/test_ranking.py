@@ -11,7 +11,7 @@ from test_suite import small
 from ro_fast import suite
 from ro_fast.config import ArmConfig, FinalConfig
 from ro_fast.errors import InputError
-from ro_fast.ranking import check_ranking, finding_of_ranking, rank
+from ro_fast.findings.ranking import check_ranking, finding_of_ranking, rank
 from ro_fast.report import build_report
 
 RULES = {"gain": "last_robust_acc", "cost": "gflop", "max_natural_loss": 0.01, "against": {"more": "half"}}

@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from ro_fast.errors import InputError
+from ro_fast.findings.outcomes import summarise_arm, summarise_run
+from ro_fast.findings.verdict import compare_arms, write_finding
 from ro_fast.report import build_report
-from ro_fast.statistics import summarise_arm, summarise_run
-from ro_fast.verdict import compare_arms, write_finding
 
 SUITE = yaml.safe_load((Path(__file__).parent.parent / "configs/suite/factors.yaml").read_text(encoding="utf-8"))
 EPOCHS, FORK = 40, 12

@@ -9,8 +9,9 @@ import yaml
 from scipy import stats
 
 from ro_fast.errors import InputError
-from ro_fast.statistics import mean_ci95, paired_difference, summarise_arm, summarise_run
-from ro_fast.verdict import compare_arms, write_finding
+from ro_fast.findings.outcomes import summarise_arm, summarise_run
+from ro_fast.findings.statistics import mean_ci95, paired_difference
+from ro_fast.findings.verdict import compare_arms, write_finding
 
 SUITE = yaml.safe_load((Path(__file__).parent.parent / "configs/suite/factors.yaml").read_text(encoding="utf-8"))
 RULES = SUITE["rules"]

@@ -12,7 +12,7 @@ import numpy as np
 from ro_fast.check.finding import TITLES, Finding
 from ro_fast.check.images import Floats, Images
 from ro_fast.check.margins import Margins
-from ro_fast.report.style import DPI, NARROW, PALETTE, WIDE, new_figure, style
+from ro_fast.pages.figure_style import DPI, NARROW, PALETTE, WIDE, new_figure, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

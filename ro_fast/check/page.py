@@ -12,7 +12,7 @@ import numpy as np
 
 from ro_fast.check.finding import SEVERITIES, TITLES, Finding, images
 from ro_fast.data import ImageData
-from ro_fast.report.pages import embedded, render
+from ro_fast.pages import embedded, render
 
 SHOWN = 12  # examples of a finding
 SIDE = 64  # larger images are shrunk to this many pixels a side

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ro_fast.statistics import mean_ci95
+from ro_fast.findings.statistics import mean_ci95
 
 FACTOR = 2  # how far ahead; further is guesswork
 

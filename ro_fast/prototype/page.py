@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from ro_fast.errors import InputError
+from ro_fast.findings.decision import EARLY, MORE, NATURAL, REPAIR
+from ro_fast.findings.ranking import FIRST, HELPS
+from ro_fast.findings.study_files import read_curves, read_results
+from ro_fast.findings.verdict import BASELINE
+from ro_fast.pages import embedded, render
 from ro_fast.prototype.charts import save_charts
-from ro_fast.prototype.decision import EARLY, MORE, NATURAL, REPAIR
-from ro_fast.ranking import FIRST, HELPS
 from ro_fast.report import build_report
-from ro_fast.report.curves import read_curves, read_results
-from ro_fast.report.pages import embedded, render
 from ro_fast.storage import checkpoint
-from ro_fast.verdict import BASELINE
 
 LANGUAGES = ("en", "ja")
 RESULT = "prototype.json"

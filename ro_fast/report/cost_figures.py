@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ro_fast.ranking import FIRST, HARMS, HELPS, OPEN
-from ro_fast.report.curves import Curves
-from ro_fast.report.style import GREY, PALETTE, WIDE, new_figure
+from ro_fast.findings.ranking import FIRST, HARMS, HELPS, OPEN
+from ro_fast.findings.study_files import Curves
+from ro_fast.pages.figure_style import GREY, PALETTE, WIDE, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ro_fast.report.style import DPI, GREY, PALETTE, WIDE, new_figure, style
+from ro_fast.pages.figure_style import DPI, GREY, PALETTE, WIDE, new_figure, style
 
 _MARKERS = "oDs^"
 _NAMES = {"apgd_ce": "APGD-CE", "apgd_t": "APGD-T", "square": "Square"}

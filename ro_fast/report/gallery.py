@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ro_fast.findings.study_files import Curves
+from ro_fast.pages.figure_style import DPI, NARROW, WIDE, style
 from ro_fast.report.cost_figures import draw_gain_cost
-from ro_fast.report.curves import Curves
 from ro_fast.report.feature_figures import draw_correlation, draw_features
 from ro_fast.report.figures import draw_curves, draw_gap, draw_small_loss_share
 from ro_fast.report.level_figures import draw_levels
-from ro_fast.report.style import DPI, NARROW, WIDE, style
 
 _BAND = "the mean over seeds, with the band from the lowest seed to the highest"
 # A suite's YAML names the figures that answer its question.

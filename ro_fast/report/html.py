@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ro_fast.errors import InputError
-from ro_fast.report.curves import Curves, read_curves, read_results
+from ro_fast.findings.study_files import Curves, read_curves, read_results
+from ro_fast.findings.verdict import BASELINE, compare_arms, interval, points, write_finding
+from ro_fast.pages import embedded, render
 from ro_fast.report.gallery import FIGURES, save_figures
-from ro_fast.report.pages import embedded, render
-from ro_fast.verdict import BASELINE, compare_arms, interval, points, write_finding
 
 DEFAULT_FIGURES = ("curves", "gap", "small_loss_share")
 _OF_A_PART = ("suite", "question", "fork_epoch", "x_label", "rules", "ranking", "ranking_rules", "claims", "finding", "figures")

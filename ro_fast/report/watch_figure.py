@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ro_fast.overfitting.curve_files import LearningCurve
 from ro_fast.overfitting.detector import Verdict
-from ro_fast.report.style import DPI, GREY, PALETTE, WIDE, new_figure, style
+from ro_fast.pages.figure_style import DPI, GREY, PALETTE, WIDE, new_figure, style
 
 
 def save_watch_figure(curve: LearningCurve, verdict: Verdict, path: Path) -> Path:

@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ro_fast.findings.ranking import FIRST, HARMS, HELPS, OPEN
+from ro_fast.findings.verdict import BASELINE
 from ro_fast.overfitting.detector import MIN_VALUES, watch
-from ro_fast.ranking import FIRST, HARMS, HELPS, OPEN
-from ro_fast.verdict import BASELINE
 
 NATURAL, EXCLUDE = "natural", "exclude"
 EARLY, MORE, REPAIR = "early_stopping", "more_data", "repair"
@@ -68,7 +68,7 @@ def order_actions(
     """What to do, first things first.
 
     First what spoils every number: serious findings of the check, except suspect labels, whose removal is tried as a
-    mitigation. Then what helps, by the lower bound of its gain over its work: mitigations as ro_fast/ranking.py judges them,
+    mitigation. Then what helps, by the lower bound of its gain over its work: mitigations as ``ranking`` judges them,
     keeping the epoch that is best on validation, whose gain is the gap itself, and twice the images, whose gain is
     extrapolated. Then what is open, and what harms.
 

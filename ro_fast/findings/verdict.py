@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ro_fast.errors import InputError
-from ro_fast.statistics import paired_difference
+from ro_fast.findings.statistics import paired_difference
 
 BASELINE = "baseline"
 RULES = ("min_gap", "min_reduction", "max_robust_loss", "irrelevant")

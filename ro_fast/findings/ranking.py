@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ro_fast.errors import InputError
-from ro_fast.statistics import corrected, mean_ci95, paired_difference, t_interval
-from ro_fast.verdict import BASELINE, interval, points
+from ro_fast.findings.statistics import corrected, mean_ci95, paired_difference, t_interval
+from ro_fast.findings.verdict import BASELINE, interval, points
 
 GAINS = ("last_robust_acc", "ro_gap", "last_natural_acc")
 COSTS = ("gflop", "train_seconds", "step_mb")

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from ro_fast.errors import InputError
-from ro_fast.statistics import corrected, peak, rank_correlation, rise_lead, t_interval, trend
-from ro_fast.verdict import interval, points
+from ro_fast.findings.statistics import corrected, peak, rank_correlation, rise_lead, t_interval, trend
+from ro_fast.findings.verdict import interval, points
 
 SIGNIFICANT = 0.05
 CONFIRMED, OPEN, CONTRADICTED = "confirmed", "not confirmed", "contradicted"
