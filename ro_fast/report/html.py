@@ -97,6 +97,7 @@ def _render(results: Mapping[str, Any], parts: list[dict[str, Any]]) -> str:
     several = bool(results.get("parts"))
     return render(
         "template.html.j2",
+        Path(__file__).parent,
         filters={"points": points, "interval": interval},
         results=results,
         parts=parts,
