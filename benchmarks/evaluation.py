@@ -12,7 +12,7 @@ from ro_fast.attacks.cascade import Attack
 from ro_fast.config import TrainConfig, changed
 from ro_fast.data import load_data
 from ro_fast.errors import InputError
-from ro_fast.trainer import Run
+from ro_fast.training.trainer import Run
 
 from .networks import import_torchattacks
 from .paired import Row, paired

@@ -13,10 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ro_fast import plan, suite, trainer
 from ro_fast.attacks import APGD, PGD, any_step, cascade
 from ro_fast.config import AblateConfig, ArmConfig, SuiteConfig, changed
 from ro_fast.data import load_data
+from ro_fast.suite.plan import plan
+from ro_fast.suite.run import ablate
+from ro_fast.training import trainer
 
 from .evaluation import SURVIVING
 from .gpu_paired import Run, paired
@@ -62,16 +64,16 @@ def suite_row(config: AblateConfig) -> Row:
         return changed(config, {"out": f"{config.out}{turn}", "prefixes": f"{config.prefixes}{turn}"})
 
     def singly() -> None:
-        for branch in plan.plan(fresh()):
+        for branch in plan(fresh()):
             trainer.train(branch.config)
 
-    ours, rival = ("one suite", lambda: suite.ablate(fresh())), ("three runs", singly)
+    ours, rival = ("one suite", lambda: ablate(fresh())), ("three runs", singly)
     return paired("three arms, files and scores included", ours, rival, rounds=2, warm_up=1, target="G7", must=1.25, goal=2)
 
 
 def waiting_row(config: AblateConfig) -> Row:
     """G6: how often training of an epoch waits for the device; the ratio is 5 over that."""
-    run_config = plan.plan(config)[0].config
+    run_config = plan(config)[0].config
     device = torch.device(config.device)
     run = trainer.Run(run_config, load_data(run_config.data).to(device), device)
     run.train_epoch()

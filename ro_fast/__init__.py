@@ -10,10 +10,10 @@ __version__ = "0.1.0"
 # Public names and the module each is imported from on first use, so that `import ro_fast` stays light.
 _LAZY = {
     "PGD": "ro_fast.attacks",
-    "train": "ro_fast.trainer",
-    "evaluate_model": "ro_fast.evaluation",
-    "load_model": "ro_fast.trained",
-    "ablate": "ro_fast.suite",
+    "train": "ro_fast.training.trainer",
+    "evaluate_model": "ro_fast.evaluation.evaluate",
+    "load_model": "ro_fast.evaluation.load",
+    "ablate": "ro_fast.suite.run",
     "watch": "ro_fast.overfitting",
     "Watch": "ro_fast.overfitting",
     "InputError": "ro_fast.errors",

@@ -38,7 +38,7 @@ def robust_digits() -> tuple[torch.nn.Module, torch.Tensor, torch.Tensor]:
     """A small network after seconds of adversarial training on digits, robust on two thirds at 0.12; test images and labels."""
     from ro_fast.config import TrainConfig, changed
     from ro_fast.data import load_data
-    from ro_fast.trainer import Run
+    from ro_fast.training.trainer import Run
 
     settings = {"data.name": "digits", "data.eps": 0.1, "model.width": 8, "attack.steps": 3, "attack.alpha": 0.05}
     settings |= {"trainer.epochs": 4, "trainer.lr": 0.2, "trainer.batch_size": 64}

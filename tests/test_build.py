@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ro_fast import _build, doctor
+from ro_fast import _build
+from ro_fast.cli import doctor
 from ro_fast.errors import InputError
 
 ROOT = Path(__file__).parents[1]

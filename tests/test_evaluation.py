@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ro_fast.attacks import masking
 from ro_fast.config import DataConfig, EvaluateConfig, ExportConfig, ModelConfig, TrainConfig, changed
 from ro_fast.errors import InputError
-from ro_fast.evaluation import Evaluation, Hooks, Settings, evaluate_model
+from ro_fast.evaluation.evaluate import Evaluation, Hooks, Settings, evaluate_model
 
 pytest.importorskip("scipy")
 EPS = 0.12
@@ -132,7 +132,7 @@ ATTACKS = {"samples": 60, "steps": 2, "apgd_steps": 3, "targets": 1, "queries": 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from ro_fast.trainer import train
+    from ro_fast.training.trainer import train
 
     folder = tmp_path_factory.mktemp("runs") / "東京 run"
     settings = {"data.name": "digits", "data.train_size": 100, "model.width": 4, "attack.steps": 1, "attack.eps": 0.05}
@@ -141,19 +141,19 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def evaluated(checkpoint: Path, out: Path, **options) -> dict:
-    from ro_fast.evaluate_checkpoint import evaluate_checkpoint
+    from ro_fast.evaluation.checkpoints import evaluate_checkpoint
 
     return evaluate_checkpoint(EvaluateConfig(checkpoint=str(checkpoint), out=str(out), **{**ATTACKS, **options}))
 
 
 def test_a_run_is_evaluated_and_goes_on_where_it_was(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ro_fast import evaluation
+    from ro_fast.evaluation import evaluate
 
     found = evaluated(run, tmp_path / "whole")
     assert list(found["models"]) == ["best", "last"] and found["models"]["last"]["eps"] == 0.05
     assert json.loads((tmp_path / "whole" / "evaluation.json").read_text())["models"] == found["models"]
 
-    attack, calls = evaluation.cascade, []
+    attack, calls = evaluate.cascade, []
 
     def interrupted(*arguments, **options):
         calls.append(list(arguments[3]))
@@ -161,10 +161,10 @@ def test_a_run_is_evaluated_and_goes_on_where_it_was(run: Path, tmp_path: Path, 
             raise KeyboardInterrupt
         return attack(*arguments, **options)
 
-    monkeypatch.setattr(evaluation, "cascade", interrupted)
+    monkeypatch.setattr(evaluate, "cascade", interrupted)
     with pytest.raises(KeyboardInterrupt):
         evaluated(run / "last.pt", tmp_path / "part")
-    monkeypatch.setattr(evaluation, "cascade", lambda *a, **o: calls.append(list(a[3])) or attack(*a, **o))
+    monkeypatch.setattr(evaluate, "cascade", lambda *a, **o: calls.append(list(a[3])) or attack(*a, **o))
     calls.clear()
     resumed = evaluated(run / "last.pt", tmp_path / "part")
     assert calls == [["apgd_t"], ["square"]]
@@ -179,8 +179,8 @@ def accuracies(found: dict) -> list[float]:
 
 def test_export_can_be_loaded_and_evaluated_again(run: Path, tmp_path: Path) -> None:
     pytest.importorskip("safetensors")
-    from ro_fast.export import export
-    from ro_fast.trained import load_model
+    from ro_fast.evaluation.export import export
+    from ro_fast.evaluation.load import load_model
 
     found = evaluated(run, tmp_path / "evaluation")
     file = str(tmp_path / "evaluation" / "evaluation.json")

@@ -18,9 +18,9 @@ from ro_fast.features.generalisation import class_frechet, feature_gap, measure,
 from ro_fast.features.reader import FeatureReader
 from ro_fast.models import build_model
 from ro_fast.ops import class_moments
-from ro_fast.perturbations import compare_perturbations
-from ro_fast.samples import SampleHistory, summarise_samples
-from ro_fast.trainer import train
+from ro_fast.suite.perturbations import compare_perturbations
+from ro_fast.training.sample_history import SampleHistory, summarise_samples
+from ro_fast.training.trainer import train
 
 
 def clusters(n: int, noise: float, seed: int, d: int = 6, classes: int = 4) -> tuple[Tensor, Tensor]:

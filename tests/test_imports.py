@@ -58,7 +58,7 @@ def test_layers(path: Path) -> None:
         if top in WRAPPED and on_import:
             assert relative.startswith("ro_fast/integrations/"), name
         if top in {"hydra", "omegaconf"}:
-            assert relative == "ro_fast/cli.py", name
+            assert relative == "ro_fast/cli/__init__.py", name
         if relative.startswith(LOWER) and top == "ro_fast":
             assert name.split(".")[1:2] == [] or name.split(".")[1] not in UPPER, name
         if relative.startswith("ro_fast/ops/") and top == "ro_fast":

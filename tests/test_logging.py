@@ -11,9 +11,9 @@ import pytest
 
 from ro_fast.config import TrainConfig, changed
 from ro_fast.errors import InputError, WorkError
-from ro_fast.logging_backends import scalars
-from ro_fast.plan import _prefix_of
-from ro_fast.trainer import train
+from ro_fast.suite.plan import _prefix_of
+from ro_fast.training.loggers import scalars
+from ro_fast.training.trainer import train
 
 
 def small(out: Path, **changes: object) -> TrainConfig:
@@ -113,12 +113,12 @@ def test_what_can_not_be_logged_to_is_told_before_anything_is_done(tmp_path: Pat
 
 
 def test_a_full_disk_stops_the_run_with_its_state_kept(log: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ro_fast import logging_backends
+    from ro_fast.training import loggers
 
     def full(*args: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(logging_backends.BACKENDS[log], "write", full)
+    monkeypatch.setattr(loggers.BACKENDS[log], "write", full)
     with pytest.raises(WorkError, match=r"epoch 0 could not be saved \(No space left on device\)"):
         train(small(tmp_path / "run", trainer__log=[log]))
     monkeypatch.undo()

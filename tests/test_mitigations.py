@@ -13,15 +13,15 @@ from test_methods import gradients, make_step
 from test_trainer import small, without_seconds
 from torch import Tensor, nn
 
+from ro_fast.check.sample_weights import weights_of
 from ro_fast.config import changed
 from ro_fast.data import load_data
 from ro_fast.errors import InputError
 from ro_fast.methods import METHODS, Kept, Step, WeightPerturbation, build_method, build_objective
 from ro_fast.methods.feature_centres import centre_loss
-from ro_fast.sample_weights import weights_of
 from ro_fast.storage import checkpoint
-from ro_fast.teachers import gather
-from ro_fast.trainer import Run, train
+from ro_fast.training.teachers import gather
+from ro_fast.training.trainer import Run, train
 
 CE = nn.CrossEntropyLoss(reduction="none")
 
@@ -453,7 +453,7 @@ def test_bad_options_are_told(options: dict, words: str) -> None:
 
 def test_an_average_is_a_copy() -> None:
     """Attacking, training or renewing one leaves the other alone."""
-    from ro_fast.averaging import Averaging
+    from ro_fast.training.averaging import Averaging
 
     model = make_step().model
     before = copy.deepcopy(model.state_dict())

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from test_suite import small
 
-from ro_fast import suite
 from ro_fast.config import ArmConfig, FinalConfig
 from ro_fast.errors import InputError
 from ro_fast.findings.ranking import check_ranking, finding_of_ranking, rank
 from ro_fast.report import build_report
+from ro_fast.suite.run import ablate
 
 RULES = {"gain": "last_robust_acc", "cost": "gflop", "max_natural_loss": 0.01, "against": {"more": "half"}}
 
@@ -78,7 +78,7 @@ def test_a_suite_scores_its_runs_and_ranks_them(tmp_path: Path) -> None:
     averaged = {"method": {"name": "distillation", "averaging": "ema"}}
     config.suite.arms = [ArmConfig("baseline", {}), ArmConfig("taught", averaged, role="mitigation")]
     config.suite.arms.append(ArmConfig("mean", {"method": {"name": "baseline", "averaging": "swa"}}))
-    results = suite.ablate(config)
+    results = ablate(config)
     baseline, taught, mean = (arm["seeds"][0] for arm in results["arms"])
     folder = tmp_path / "suite" / "runs" / "taught" / "seed0"
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

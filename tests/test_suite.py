@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from ro_fast import suite
 from ro_fast.cli import compose
 from ro_fast.config import AblateConfig, ArmConfig, FinalConfig, SuiteConfig, changed
 from ro_fast.errors import InputError
 from ro_fast.report import build_report
-from ro_fast.trainer import train
+from ro_fast.suite.plan import plan
+from ro_fast.suite.run import ablate, epochs_to_train
+from ro_fast.training.trainer import train
 
 RULES = {"min_gap": 0.02, "min_reduction": 0.5, "max_robust_loss": 0.01, "irrelevant": 0.2}
 
@@ -48,8 +49,8 @@ def runs(folder: Path) -> dict[str, list[dict]]:
 
 def test_an_arm_alone_equals_the_arm_in_a_suite(tmp_path: Path) -> None:
     config = small(tmp_path)
-    suite.ablate(config)
-    branches = suite.plan(config)
+    ablate(config)
+    branches = plan(config)
     fork = branches[0].fork
     for branch in branches[:3]:
         alone = changed(branch.config, {"out": str(tmp_path / "alone" / branch.arm.name)})
@@ -80,7 +81,7 @@ def test_parts_share_arms_and_prefixes(tmp_path: Path) -> None:
     config = small(tmp_path)
     what = config.suite
     config.suite = SuiteConfig("both", "What and when?", 0.5, {"trainer.lr": 0.05}, parts={"what": what, "when": when})
-    results = suite.ablate(config)
+    results = ablate(config)
     assert [arm["name"] for arm in results["arms"]] == ["baseline", "perturbation", "attack_strength", "early"]
     assert [arm["fork_epoch"] for arm in results["arms"]] == [2, 2, 2, 1]
     # A prefix of 2 epochs and one of 1, three arms that go on for 2 and one for 3, two seeds.
@@ -91,7 +92,7 @@ def test_parts_share_arms_and_prefixes(tmp_path: Path) -> None:
     assert all(len(part["finding"]["sentences"]) == 2 for part in results["parts"])
     alone = small(tmp_path, "alone")
     alone.suite.set = {"trainer.lr": 0.05}
-    suite.ablate(alone)
+    ablate(alone)
     for run in runs(tmp_path / "alone"):
         assert runs(tmp_path / "alone")[run] == runs(tmp_path / "suite")[run], run
 
@@ -101,13 +102,13 @@ def test_one_name_means_one_arm(tmp_path: Path) -> None:
     other = SuiteConfig("other", "?", 0.5, arms=[ArmConfig("perturbation", {"trainer.lr": 0.2})])
     config.suite = SuiteConfig("both", "?", 0.5, parts={"tiny": config.suite, "other": other})
     with pytest.raises(InputError, match=r"suite 'other', arm 'perturbation'.*a name of its own"):
-        suite.plan(config)
+        plan(config)
 
 
 def test_results_and_report(tmp_path: Path) -> None:
     heard: list = []
-    total, done = suite.epochs_to_train(small(tmp_path))
-    results = suite.ablate(small(tmp_path), heard.append)
+    total, done = epochs_to_train(small(tmp_path))
+    results = ablate(small(tmp_path), heard.append)
     assert (total, done) == (len(heard), 0) == (results["epochs_trained"], 0) == (2 * 2 + 3 * 2 * 2, 0)
     assert results["epochs_without_sharing"] == 24 and results["fork_epoch"] == 2
     assert json.loads((tmp_path / "suite" / "results.json").read_text()) == results
@@ -125,31 +126,31 @@ def test_results_and_report(tmp_path: Path) -> None:
 
 
 def test_a_second_suite_reuses_the_prefix_and_only_then(tmp_path: Path) -> None:
-    suite.ablate(small(tmp_path))
+    ablate(small(tmp_path))
     prefixes = sorted((tmp_path / "prefixes").glob("*/last.pt"))
     stamps = [path.stat().st_mtime_ns for path in prefixes]
-    suite.ablate(small(tmp_path, "again"))
+    ablate(small(tmp_path, "again"))
     assert [path.stat().st_mtime_ns for path in sorted((tmp_path / "prefixes").glob("*/last.pt"))] == stamps
     assert runs(tmp_path / "suite") == runs(tmp_path / "again")
-    names = {branch.prefix.out for branch in suite.plan(small(tmp_path))}
+    names = {branch.prefix.out for branch in plan(small(tmp_path))}
     for change in (
         {"trainer__lr": 0.05}, {"trainer__epochs": 6}, {"data__seed": 1}, {"attack__steps": 3}, {"model__width": 9}, {"seed": 5},
         {"suite__fork": 0.25}, {"precision": "bf16"}, {"small_loss__value": 1.0}, {"data__label_noise": 0.1}, {"threads": 2},
     ):  # fmt: skip
-        assert names.isdisjoint(branch.prefix.out for branch in suite.plan(small(tmp_path, **change))), change
+        assert names.isdisjoint(branch.prefix.out for branch in plan(small(tmp_path, **change))), change
 
 
 def test_side_by_side_gives_the_digits_of_one_by_one(tmp_path: Path) -> None:
     heard: list = []
-    suite.ablate(small(tmp_path / "one"))
-    suite.ablate(small(tmp_path / "two", jobs=2), heard.append)
+    ablate(small(tmp_path / "one"))
+    ablate(small(tmp_path / "two", jobs=2), heard.append)
     assert len(heard) == 16
     assert runs(tmp_path / "one" / "suite") == runs(tmp_path / "two" / "suite")
 
 
 _COMMAND = (
     "import sys; sys.path.insert(0, sys.argv[2]); from test_suite import *; "
-    "suite.ablate(small(Path(sys.argv[1]), **eval(sys.argv[3])))"
+    "ablate(small(Path(sys.argv[1]), **eval(sys.argv[3])))"
 )
 
 
@@ -166,7 +167,7 @@ def test_processes_that_race_for_a_prefix(tmp_path: Path) -> None:
 
 def test_killed_suite_goes_on_to_the_same_digits(tmp_path: Path) -> None:
     long = {"trainer__epochs": 8, "jobs": 2}
-    suite.ablate(small(tmp_path / "whole", **long))
+    ablate(small(tmp_path / "whole", **long))
     process = start(tmp_path / "killed", repr(long))
     folder = tmp_path / "killed" / "suite" / "runs"
     deadline = time.monotonic() + 120
@@ -175,7 +176,7 @@ def test_killed_suite_goes_on_to_the_same_digits(tmp_path: Path) -> None:
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert not (tmp_path / "killed" / "suite" / "results.json").exists()
-    suite.ablate(small(tmp_path / "killed", **long))
+    ablate(small(tmp_path / "killed", **long))
     assert runs(tmp_path / "killed" / "suite") == runs(tmp_path / "whole" / "suite")
 
 
@@ -194,7 +195,7 @@ def test_killed_suite_goes_on_to_the_same_digits(tmp_path: Path) -> None:
 )
 def test_bad_suites_are_told_before_anything_is_trained(tmp_path: Path, changes: dict, words: str) -> None:
     with pytest.raises(InputError, match=words):
-        suite.ablate(small(tmp_path, **changes))
+        ablate(small(tmp_path, **changes))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -203,7 +204,7 @@ def test_every_suite_of_the_paper_runs(tmp_path: Path) -> None:
     command = ["suite=paper", "trainer.epochs=4", "seeds=2", "data.train_size=100", "data.test_size=50", "data.val_size=20"]
     command += ["attack.steps=1", "model.width=4", "features.size=20", "trainer.batch_size=50", "jobs=1", "threads=1"]
     config = compose("ablate", [*command, f"out={tmp_path / 'suite'}", f"prefixes={tmp_path / 'prefixes'}"])
-    results = suite.ablate(config)
+    results = ablate(config)
     assert len(results["parts"]) == 11 and results["epochs_trained"] < results["epochs_without_sharing"]
     assert {claim["verdict"] for claim in results["claims"]} <= {"confirmed", "not confirmed", "contradicted"}
     assert {claim["number"] for claim in results["claims"]} >= {2, 3, 4, 5, 6, 7, 8, 10}
@@ -227,7 +228,7 @@ def test_every_other_suite_runs(name: str, tmp_path: Path) -> None:
     if config.suite.final is not None:
         config.suite.final = FinalConfig(steps=2, apgd_steps=2, targets=1, queries=2)
     try:
-        results = suite.ablate(config)
+        results = ablate(config)
     except InputError as error:
         pytest.skip(str(error)) if "fashion-mnist" in str(error) else pytest.fail(str(error))
     assert [arm["name"] for arm in results["arms"]] == [arm.name for arm in config.suite.arms]

@@ -22,7 +22,7 @@ from ro_fast.errors import InputError, WorkError
 from ro_fast.methods import Step
 from ro_fast.methods.step import Work
 from ro_fast.storage import checkpoint
-from ro_fast.trainer import Run, build_attack, train
+from ro_fast.training.trainer import Run, build_attack, train
 
 
 def small(out: Path, **changes: object) -> TrainConfig:

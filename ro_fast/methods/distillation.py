@@ -14,8 +14,8 @@ def distillation(step: Step, natural_share: float = 0.1, robust_share: float = 0
     ``KD(z, t) = T²·CE(softmax(t/T), softmax(z/T))``. The teachers are of the student's architecture, trained on the same data
     with the same seed: one on natural images alone, whose last state is taken; one by plain adversarial training of the same
     objective, whose best state on validation is. Their training is work of this method and counted: see
-    :mod:`ro_fast.teachers`. Defaults as released with Chen et al., "Robust overfitting may be mitigated by properly learned
-    smoothening".
+    :mod:`ro_fast.training.teachers`. Defaults as released with Chen et al.,
+    "Robust overfitting may be mitigated by properly learned smoothening".
     """
     logits = step.decide(trains=True).logits
     loss = (1 - natural_share - robust_share) * step.loss(step.x_adv, logits=logits)

@@ -9,7 +9,7 @@ from typing import Any
 from ro_fast.errors import InputError
 from ro_fast.methods import inputs, objective, weight_perturbation
 
-AVERAGING = ("averaging", "decay", "average_from")  # ro_fast/averaging.py
+AVERAGING = ("averaging", "decay", "average_from")  # ro_fast/training/averaging.py
 # Options of every method; None is the default of each but the objective.
 COMMON = (*objective.OPTIONS, *inputs.OPTIONS, *AVERAGING, *weight_perturbation.OPTIONS, "l1")
 

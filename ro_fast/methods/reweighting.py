@@ -51,8 +51,8 @@ def mail(step: Step, slope: float = 10.0, bias: float = 0.5) -> Tensor:
 def reweight(step: Step, from_: str = "check.json") -> Tensor:
     """Samples whose label looks wrong weigh less: w is the chance that the label is right, from a data check's scores.
 
-    The weights are made once, before training: :func:`ro_fast.sample_weights.weights_of`. Here they are not scaled to mean 1,
-    so that a batch of suspects moves the model less.
+    The weights are made once, before training: :func:`ro_fast.check.sample_weights.weights_of`. Here they are not scaled to
+    mean 1, so that a batch of suspects moves the model less.
     """
     assert step.kept.weight is not None and step.index is not None, "reweight is given a weight a training image"
     return step.loss(step.x_adv, logits=step.decide(trains=True).logits, weight=step.kept.weight[step.index])

@@ -21,7 +21,6 @@ from ro_fast.environment import choose_device
 from ro_fast.errors import InputError
 from ro_fast.findings.decision import EXCLUDE, alarms, assess_risk, order_actions, worth
 from ro_fast.findings.verdict import BASELINE
-from ro_fast.plan import fork_epoch, seed_list
 from ro_fast.progress import Listener
 from ro_fast.prototype.clock import Clock
 from ro_fast.prototype.learning_curve import learning_curve
@@ -38,9 +37,10 @@ from ro_fast.prototype.plan import (
     sizes_to_try,
 )
 from ro_fast.prototype.speed import Speed, measure_speed
-from ro_fast.run_check import check as check_run
 from ro_fast.storage import checkpoint
-from ro_fast.suite import ablate, epochs_to_train, jobs_and_threads
+from ro_fast.suite.plan import fork_epoch, seed_list
+from ro_fast.suite.run import ablate, epochs_to_train, jobs_and_threads
+from ro_fast.training.validate import check as check_run
 
 log = logging.getLogger("ro_fast")
 Progress = Callable[[int, int, str], AbstractContextManager[Listener]]  # epochs in all, done already, title

@@ -12,7 +12,7 @@ import torch
 from ro_fast.config import TrainConfig
 from ro_fast.data import ImageData
 from ro_fast.environment import use_threads
-from ro_fast.trainer import Run
+from ro_fast.training.trainer import Run
 
 IMAGES = 256
 

@@ -17,7 +17,7 @@ from ro_fast.environment import choose_device
 from ro_fast.features.reader import PENULTIMATE, FeatureReader
 from ro_fast.ops import class_moments, weighted_cross_entropy
 from ro_fast.storage import checkpoint
-from ro_fast.trainer import Run
+from ro_fast.training.trainer import Run
 
 
 def compare_checkpoints(config: TrainConfig, fork: Path, data: ImageData) -> None:

@@ -12,7 +12,7 @@ import torch
 from ro_fast.methods.step import Work
 
 if TYPE_CHECKING:
-    from ro_fast.trainer import Run
+    from ro_fast.training.trainer import Run
 
 
 def step_memory_mb(run: Run) -> float:

@@ -20,16 +20,16 @@ from typing import Any
 
 from filelock import FileLock
 
-from ro_fast import trainer
 from ro_fast.config import AblateConfig
 from ro_fast.environment import choose_device, keep_freed_memory, use_threads
 from ro_fast.errors import InputError
-from ro_fast.final_scores import write_final_scores
-from ro_fast.perturbations import compare_checkpoints
-from ro_fast.plan import Branch, data_of, plan
 from ro_fast.progress import EpochDone, Listener, show_notices
-from ro_fast.results import collect
 from ro_fast.storage import checkpoint
+from ro_fast.suite.final_scores import write_final_scores
+from ro_fast.suite.perturbations import compare_checkpoints
+from ro_fast.suite.plan import Branch, data_of, plan
+from ro_fast.suite.results import collect
+from ro_fast.training import trainer
 
 
 def ablate(config: AblateConfig, listener: Listener | None = None) -> dict[str, Any]:

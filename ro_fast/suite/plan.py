@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 
-from ro_fast import trainer
 from ro_fast.config import AblateConfig, ArmConfig, FinalConfig, SuiteConfig, TrainConfig, changed
 from ro_fast.data import ImageData, load_data
 from ro_fast.environment import choose_device, environment
@@ -18,6 +17,7 @@ from ro_fast.findings.ranking import check_ranking
 from ro_fast.methods import baseline_of
 from ro_fast.report.gallery import FIGURES
 from ro_fast.storage import checkpoint
+from ro_fast.training import trainer
 
 
 @dataclass(frozen=True)

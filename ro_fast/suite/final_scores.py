@@ -13,10 +13,10 @@ from ro_fast.attacks.cascade import cascade, standard_attacks
 from ro_fast.config import FinalConfig, TrainConfig
 from ro_fast.data import ImageData
 from ro_fast.environment import choose_device
-from ro_fast.step_memory import step_memory_mb
 from ro_fast.storage import checkpoint
-from ro_fast.teachers import gather
-from ro_fast.trainer import Run
+from ro_fast.suite.step_memory import step_memory_mb
+from ro_fast.training.teachers import gather
+from ro_fast.training.trainer import Run
 
 STATES = ("best", "last")
 

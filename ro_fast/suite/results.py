@@ -13,9 +13,9 @@ from ro_fast.findings.claims import finding_of_claims, finding_of_study, judge
 from ro_fast.findings.outcomes import summarise_arm, summarise_run
 from ro_fast.findings.ranking import final_means, finding_of_ranking, rank
 from ro_fast.findings.verdict import compare_arms, write_finding
-from ro_fast.plan import Branch, arms_of, data_of, fork_epoch, parts_of
-from ro_fast.samples import summarise_samples
 from ro_fast.storage import checkpoint
+from ro_fast.suite.plan import Branch, arms_of, data_of, fork_epoch, parts_of
+from ro_fast.training.sample_history import summarise_samples
 
 
 def collect(config: AblateConfig, branches: list[Branch], wall_seconds: float) -> dict[str, Any]:

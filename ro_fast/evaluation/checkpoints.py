@@ -16,9 +16,9 @@ from ro_fast.config import EvaluateConfig
 from ro_fast.data.subsets import balanced_subset, stream
 from ro_fast.environment import choose_device, environment, use_threads
 from ro_fast.errors import InputError, WorkError
-from ro_fast.evaluation import Evaluation, Hooks, Settings, evaluate_model
+from ro_fast.evaluation.evaluate import Evaluation, Hooks, Settings, evaluate_model
+from ro_fast.evaluation.load import Trained, checkpoints_in, file_digest, load_trained, read
 from ro_fast.storage import checkpoint
-from ro_fast.trained import Trained, checkpoints_in, file_digest, load_trained, read
 
 Tell = Callable[[float, str], None]  # share of the work at most that is done, and what was done last
 

@@ -10,9 +10,9 @@ import torch
 from ro_fast.attacks import PGD
 from ro_fast.config import AttackConfig, TrainConfig
 from ro_fast.errors import InputError
-from ro_fast.logging_backends import check_logs
 from ro_fast.methods import build_method
 from ro_fast.overfitting.early_stop import KINDS
+from ro_fast.training.loggers import check_logs
 
 
 def check(config: TrainConfig) -> None:

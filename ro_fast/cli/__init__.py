@@ -74,8 +74,8 @@ def _usage() -> str:
 def _train(config: Any) -> None:
     from ro_fast.environment import keep_freed_memory
     from ro_fast.progress import Progress
-    from ro_fast.suite import epochs_done
-    from ro_fast.trainer import train
+    from ro_fast.suite.run import epochs_done
+    from ro_fast.training.trainer import train
 
     keep_freed_memory()
     epochs = config.trainer.stop_after or config.trainer.epochs
@@ -91,7 +91,7 @@ def _ablate(config: Any) -> None:
     from ro_fast.environment import keep_freed_memory
     from ro_fast.progress import Progress
     from ro_fast.report import build_report
-    from ro_fast.suite import ablate, epochs_to_train
+    from ro_fast.suite.run import ablate, epochs_to_train
 
     keep_freed_memory()
     total, done = epochs_to_train(config)
@@ -154,7 +154,7 @@ def _prototype(config: Any) -> None:
 
 def _evaluate(config: Any) -> None:
     from ro_fast.environment import keep_freed_memory
-    from ro_fast.evaluate_checkpoint import evaluate_checkpoint, folder_of, table
+    from ro_fast.evaluation.checkpoints import evaluate_checkpoint, folder_of, table
     from ro_fast.progress import Progress
     from ro_fast.report.evaluation_figure import save_evaluation_figure
 
@@ -166,7 +166,7 @@ def _evaluate(config: Any) -> None:
 
 
 def _export(config: Any) -> None:
-    from ro_fast.export import export
+    from ro_fast.evaluation.export import export
 
     print(export(config))
 
@@ -193,7 +193,7 @@ def _bench(config: Any) -> None:
 
 
 def _doctor() -> str:
-    from ro_fast import doctor
+    from ro_fast.cli import doctor
 
     return doctor.report()
 
@@ -288,7 +288,7 @@ def _with_help(command: str) -> str:
     """The override that puts our own words into the command's --help."""
     from hydra.core.config_store import ConfigStore
 
-    from ro_fast.help import help_text
+    from ro_fast.cli.help import help_text
 
     text = help_text(command, COMMANDS[command], _schemas().get(command))
     ConfigStore.instance().store(group="hydra/help", name="ro_fast", node={"app_name": command, "template": text})

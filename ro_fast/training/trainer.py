@@ -18,16 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ro_fast.averaging import build_averaging
+from ro_fast.check.sample_weights import weights_of
 from ro_fast.config import TrainConfig, to_yaml
 from ro_fast.data import ImageData, augment, load_data
 from ro_fast.environment import choose_device, environment, peak_memory_mb, use_threads
 from ro_fast.errors import InputError, WorkError
-from ro_fast.evaluate import Scores, evaluate
 from ro_fast.features.reader import FeatureReader
-from ro_fast.flops import forward_flops
-from ro_fast.fork_memory import ForkMemory
-from ro_fast.logging_backends import logged
 from ro_fast.methods import (
     Kept,
     Method,
@@ -42,16 +38,20 @@ from ro_fast.methods import (
 )
 from ro_fast.methods.step import Work
 from ro_fast.models import build_model
-from ro_fast.observer import FeatureObserver
 from ro_fast.overfitting.early_stop import EarlyStop
 from ro_fast.progress import EpochDone, Listener
-from ro_fast.run_check import build_attack, check
-from ro_fast.sample_weights import weights_of
-from ro_fast.samples import SampleHistory
-from ro_fast.schedules import piecewise
 from ro_fast.storage import checkpoint
 from ro_fast.storage.run_folder import alone_in, saving, writing
-from ro_fast.teachers import gather
+from ro_fast.training.averaging import build_averaging
+from ro_fast.training.flops import forward_flops
+from ro_fast.training.fork import ForkMemory
+from ro_fast.training.loggers import logged
+from ro_fast.training.observer import FeatureObserver
+from ro_fast.training.sample_history import SampleHistory
+from ro_fast.training.schedules import piecewise
+from ro_fast.training.score import Scores, evaluate
+from ro_fast.training.teachers import gather
+from ro_fast.training.validate import build_attack, check
 
 __all__ = ["Best", "Run", "build_attack", "check", "train"]
 

@@ -60,7 +60,7 @@ def teacher(
     It lies in ``config.teachers`` under a name made of all that it depends on: runs that ask for the same one share it, and
     processes that want it at once wait for each other. Its cost is told in full to each, as if it were for that run alone.
     """
-    from ro_fast.trainer import Run, train  # a teacher is a run like any other
+    from ro_fast.training.trainer import Run, train  # a teacher is a run like any other
 
     changes = {"method": method, "features.every": 0, "trainer.stop_after": None}
     own = changed(config, {**changes, "out": "", "teachers": "", "data.extra": None})

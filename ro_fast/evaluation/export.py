@@ -12,9 +12,9 @@ import torch
 from ro_fast import __version__
 from ro_fast.config import ExportConfig
 from ro_fast.errors import InputError
-from ro_fast.evaluate_checkpoint import default_name
+from ro_fast.evaluation.checkpoints import default_name
+from ro_fast.evaluation.load import Trained, checkpoints_in, load_trained, read
 from ro_fast.storage import checkpoint
-from ro_fast.trained import Trained, checkpoints_in, load_trained, read
 
 
 def export(config: ExportConfig) -> Path:

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from ro_fast.config import FeaturesConfig
 from ro_fast.data import ImageData, matched_subsets
 from ro_fast.errors import InputError
-from ro_fast.evaluate import Features
 from ro_fast.features.generalisation import measure
 from ro_fast.features.reader import PENULTIMATE, FeatureReader
+from ro_fast.training.score import Features
 
 
 class FeatureObserver:
