@@ -493,7 +493,7 @@ def test_folder_problems_are_told(image_folder):
 def test_every_source_has_a_config_of_its_name():
     import yaml
 
-    folder = Path(__file__).parent.parent / "configs" / "data"
+    folder = Path(__file__).parents[2] / "configs" / "data"
     configs = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in folder.glob("*.yaml")}
     assert {name: configs[name].get("name") for name in SOURCES} == {name: name for name in SOURCES}
     fields = {field.name for field in dataclasses.fields(DataConfig)}

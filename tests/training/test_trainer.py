@@ -14,28 +14,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.runs import small, without_seconds
 from torch import Tensor, nn
 
-from ro_fast.config import TrainConfig, changed
+from ro_fast.config import TrainConfig
 from ro_fast.data import load_data
 from ro_fast.errors import InputError, WorkError
 from ro_fast.methods import Step
 from ro_fast.methods.step import Work
 from ro_fast.storage import checkpoint
 from ro_fast.training.trainer import Run, build_attack, train
-
-
-def small(out: Path, **changes: object) -> TrainConfig:
-    """A run of a second: 200 digits, a narrow network."""
-    config = changed(TrainConfig(out=str(out), threads=1), {"data.train_size": 200, "data.test_size": 100, "data.eps": 0.05})
-    config = changed(config, {"data.label_noise": 0.2, "model.width": 8, "attack.steps": 2})
-    config = changed(config, {"trainer.epochs": 4, "trainer.batch_size": 32})
-    return changed(config, {key.replace("__", "."): value for key, value in changes.items()})
-
-
-def without_seconds(history: list[dict]) -> list[dict]:
-    return [{key: value for key, value in line.items() if key not in ("seconds", "train_seconds", "peak_mb")} for line in history]
-
 
 # -- the published loop ------------------------------------------------------------------------------------------------
 
@@ -118,11 +106,12 @@ def test_files_of_a_run(tmp_path: Path) -> None:
 def test_killed_run_goes_on_to_the_same_digits(tmp_path: Path) -> None:
     whole = train(small(tmp_path / "whole", trainer__epochs=12))
     code = (
-        "import sys; sys.path.insert(0, sys.argv[2]); from test_trainer import *; "
+        "import sys; sys.path.insert(0, sys.argv[2]); from helpers.runs import *; from ro_fast.training.trainer import train; "
         "train(small(Path(sys.argv[1]), trainer__epochs=12), print)"
     )
     killed = tmp_path / "killed"
-    process = subprocess.Popen([sys.executable, "-c", code, str(killed), str(Path(__file__).parent)], stdout=subprocess.DEVNULL)
+    command = [sys.executable, "-c", code, str(killed), str(Path(__file__).parents[1])]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
         if (killed / "metrics.jsonl").exists() and len((killed / "metrics.jsonl").read_text().splitlines()) >= 3:

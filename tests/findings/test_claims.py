@@ -138,7 +138,7 @@ def test_claims_that_do_not_fit_are_told(claim: dict, words: str) -> None:
 
 
 def test_every_suite_that_is_shipped_has_claims_that_fit() -> None:
-    for path in (Path(__file__).parent.parent / "configs/suite").glob("*.yaml"):
+    for path in (Path(__file__).parents[2] / "configs/suite").glob("*.yaml"):
         suite = yaml.safe_load(path.read_text(encoding="utf-8"))
         first = path.read_text(encoding="utf-8").splitlines()[0]
         assert first.startswith("# ") and "?" in first, f"{path} names its question in its first line"

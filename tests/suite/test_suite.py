@@ -12,30 +12,15 @@ import time
 from pathlib import Path
 
 import pytest
+from helpers.suites import small
 
 from ro_fast.cli import compose
-from ro_fast.config import AblateConfig, ArmConfig, FinalConfig, SuiteConfig, changed
+from ro_fast.config import ArmConfig, FinalConfig, SuiteConfig, changed
 from ro_fast.errors import InputError
 from ro_fast.report import build_report
 from ro_fast.suite.plan import plan
 from ro_fast.suite.run import ablate, epochs_to_train
 from ro_fast.training.trainer import train
-
-RULES = {"min_gap": 0.02, "min_reduction": 0.5, "max_robust_loss": 0.01, "irrelevant": 0.2}
-
-
-def small(folder: Path, out: str = "suite", **changes: object) -> AblateConfig:
-    """Three arms, two seeds, four epochs on 200 digits."""
-    arms = [
-        ArmConfig("baseline", {}),
-        ArmConfig("perturbation", {"method": {"name": "perturbation"}}, "their perturbations", "factor"),
-        ArmConfig("attack_strength", {"method": {"name": "attack_strength", "eps_ratio": 2.0}}, "a larger budget", "mitigation"),
-    ]
-    config = AblateConfig(suite=SuiteConfig("tiny", "Does it run?", 0.5, arms=arms, rules=RULES), seeds=2, jobs=1, threads=1)
-    values = {"out": str(folder / out), "prefixes": str(folder / "prefixes"), "data.train_size": 200, "data.test_size": 100}
-    values |= {"data.eps": 0.05, "data.label_noise": 0.2, "model.width": 8, "attack.steps": 2}
-    values |= {"trainer.epochs": 4, "trainer.batch_size": 32}
-    return changed(config, values | {key.replace("__", "."): value for key, value in changes.items()})
 
 
 def metrics(run: Path) -> list[dict]:
@@ -149,13 +134,13 @@ def test_side_by_side_gives_the_digits_of_one_by_one(tmp_path: Path) -> None:
 
 
 _COMMAND = (
-    "import sys; sys.path.insert(0, sys.argv[2]); from test_suite import *; "
+    "import sys; sys.path.insert(0, sys.argv[2]); from helpers.suites import *; from ro_fast.suite.run import ablate; "
     "ablate(small(Path(sys.argv[1]), **eval(sys.argv[3])))"
 )
 
 
 def start(folder: Path, changes: str) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, "-c", _COMMAND, str(folder), str(Path(__file__).parent), changes])
+    return subprocess.Popen([sys.executable, "-c", _COMMAND, str(folder), str(Path(__file__).parents[1]), changes])
 
 
 def test_processes_that_race_for_a_prefix(tmp_path: Path) -> None:

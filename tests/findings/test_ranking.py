@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from test_suite import small
+from helpers.suites import small
 
 from ro_fast.config import ArmConfig, FinalConfig
 from ro_fast.errors import InputError

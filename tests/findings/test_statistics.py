@@ -13,7 +13,7 @@ from ro_fast.findings.outcomes import summarise_arm, summarise_run
 from ro_fast.findings.statistics import mean_ci95, paired_difference
 from ro_fast.findings.verdict import compare_arms, write_finding
 
-SUITE = yaml.safe_load((Path(__file__).parent.parent / "configs/suite/factors.yaml").read_text(encoding="utf-8"))
+SUITE = yaml.safe_load((Path(__file__).parents[2] / "configs/suite/factors.yaml").read_text(encoding="utf-8"))
 RULES = SUITE["rules"]
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.runs import small, without_seconds
 from scipy.linalg import sqrtm
-from test_trainer import small, without_seconds
 from torch import Tensor, nn
 
 from ro_fast.attacks import PGD

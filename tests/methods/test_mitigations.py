@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_methods import gradients, make_step
-from test_trainer import small, without_seconds
+from helpers.runs import small, without_seconds
+from helpers.steps import gradients, make_step
 from torch import Tensor, nn
 
 from ro_fast.check.sample_weights import weights_of

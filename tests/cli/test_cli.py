@@ -63,7 +63,7 @@ def test_ablate_end_to_end(tmp_path: Path) -> None:
 
 
 def test_watch_tells_and_draws(tmp_path: Path) -> None:
-    curve = Path(__file__).parent / "data/curves/cifar10_wide__wideresnet_10.csv"
+    curve = Path(__file__).parents[1] / "overfitting/curves/cifar10_wide__wideresnet_10.csv"
     result = ro_fast("watch", f"curve={curve}", "out=pictures/wide.png", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("robust overfitting since epoch 101") and "gap 8.2 points" in result.stdout

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ro_fast import InputError, Watch, watch
 from ro_fast.overfitting.curve_files import LearningCurve, read_curve, watch_curve
 
-REAL = sorted((Path(__file__).parent / "data/curves").glob("*.csv"))
+REAL = sorted((Path(__file__).parent / "curves").glob("*.csv"))
 CURVES = {path.stem: read_curve(path) for path in REAL}
 NAIVE_ON_STANDARD = 116  # a 5-epoch mean 1.5 points under its running maximum
 

@@ -14,7 +14,7 @@ from ro_fast.findings.outcomes import summarise_arm, summarise_run
 from ro_fast.findings.verdict import compare_arms, write_finding
 from ro_fast.report import build_report
 
-SUITE = yaml.safe_load((Path(__file__).parent.parent / "configs/suite/factors.yaml").read_text(encoding="utf-8"))
+SUITE = yaml.safe_load((Path(__file__).parents[2] / "configs/suite/factors.yaml").read_text(encoding="utf-8"))
 EPOCHS, FORK = 40, 12
 FALL = {
     "baseline": 0.15,

@@ -26,7 +26,7 @@ from ro_fast.prototype.page import rebuild_page
 from ro_fast.prototype.plan import Plan, Sizes, largest_that_fits, seconds_of, seed_seconds, sizes_for
 from ro_fast.prototype.speed import Speed
 
-TEXTS = Path(__file__).parents[1] / "ro_fast/prototype/texts"
+TEXTS = Path(__file__).parents[2] / "ro_fast/prototype/texts"
 RULES = {"min_gap": 0.02, "min_gain": 0.01}
 TINY = ["data.train_size=200", "data.test_size=100", "model.width=4", "attack.steps=1", "trainer.epochs=8", "min_steps=0"]
 

@@ -1,0 +1,1 @@
+"""What several test files use; pytest puts tests/ on the path for conftest.py."""
