@@ -11,60 +11,101 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+# Each may import those before it in this list and itself, never one after it: at import, in a function, or for types alone.
+ORDER = (
+    *("errors", "config", "progress", "_build"),
+    *("kernels", "ops", "testing", "models", "data", "storage", "overfitting", "environment"),
+    *("attacks", "features", "findings", "methods", "pages", "evaluation", "integrations", "check", "report"),
+    *("training", "suite", "prototype", "benchmarks", "cli", "__main__"),
+)
 HEAVY = {"hydra", "omegaconf", "matplotlib", "jinja2", "rich", "scipy", "sklearn", "torchvision", "timm", "PIL", "yaml", "triton"}
 WRAPPED = {"art", "foolbox", "eagerpy", "lightning", "pytorch_lightning", "torchattacks", "tensorboard", "wandb"}
-LOWER = ("ro_fast/ops", "ro_fast/attacks", "ro_fast/methods", "ro_fast/models", "ro_fast/data")
-UPPER = {"trainer", "suite", "cli", "report", "verdict", "statistics", "progress", "doctor"}
+
+
+def files(*folders: str) -> list[Path]:
+    found = sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+    assert found
+    return found
+
+
+def module_of(path: Path) -> str:
+    """A file's module: of kernels/ and benchmarks/ as they are packaged."""
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    return name if name.startswith("ro_fast") else f"ro_fast.{name}"
+
+
+FILES = {module_of(path): path for path in files("ro_fast", "kernels", "benchmarks")}
 
 
 def imports(path: Path) -> Iterator[tuple[str, bool]]:
-    """Every module a file imports, and whether it does so when it is itself imported."""
+    """Every module that a file imports, by its whole name, and whether it does so when it is itself imported."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     late = [n for n in ast.walk(tree) if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))]
     late += [n for n in ast.walk(tree) if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING"]
     inside = {id(child) for node in late for child in ast.walk(node)}
+    package = module_of(path).split(".") if path.name == "__init__.py" else module_of(path).split(".")[:-1]
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            names = ["." * node.level + (node.module or "")]
-            names += [f"{names[0]}.{alias.name}" for alias in node.names]
+            base = ".".join([*package[: len(package) + 1 - node.level], *([node.module] if node.module else [])])
+            base = base if node.level else str(node.module)
+            inner = [f"{base}.{alias.name}" for alias in node.names if f"{base}.{alias.name}" in FILES]
+            names = inner if base == "ro_fast" or len(inner) == len(node.names) else [base, *inner]
         else:
             continue
         for name in names:
             yield name, id(node) not in inside
 
 
-def files(folder: str) -> list[Path]:
-    found = sorted((ROOT / folder).rglob("*.py"))
-    assert found
-    return found
+def test_every_package_has_its_place_in_the_list() -> None:
+    there = {name.split(".")[1] for name in FILES if "." in name}
+    assert there == set(ORDER), there ^ set(ORDER)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_nothing_imports_upwards(name: str) -> None:
+    if name == "ro_fast":
+        return  # names modules for its users, and imports none
+    place = ORDER.index(name.split(".")[1])
+    for other, _ in imports(FILES[name]):
+        if other.startswith("ro_fast."):
+            assert ORDER.index(other.split(".")[1]) <= place, f"{name} imports {other}, which stands above it"
+
+
+def test_no_circle() -> None:
+    arrows = {name: {other for other, _ in imports(path) if other in FILES and other != name} for name, path in FILES.items()}
+    while free := [name for name, others in arrows.items() if not others & arrows.keys()]:
+        for name in free:
+            del arrows[name]
+    # Of what is left, modules that merely use a circle go too.
+    while unused := [name for name in arrows if not any(name in others for others in arrows.values())]:
+        for name in unused:
+            del arrows[name]
+    assert not arrows, f"in or between circles: {', '.join(sorted(arrows))}"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_importing_is_light_and_each_library_has_its_place(name: str) -> None:
+    for other, on_import in imports(FILES[name]):
+        top = other.split(".")[0]
+        assert top not in {"tests", "helpers"}, other
+        if top in {"hydra", "omegaconf"}:
+            assert name.startswith("ro_fast.cli"), other
+        if name.startswith(("ro_fast.kernels", "ro_fast.benchmarks")):
+            continue
+        assert not (top in HEAVY and on_import), f"{other} is imported with the module; it belongs in the function that uses it"
+        assert not (other.startswith("ro_fast.kernels") and on_import), other
+        if top in WRAPPED and on_import:
+            assert name.startswith("ro_fast.integrations."), other
+        if other.startswith("torch.library"):
+            assert name == "ro_fast.ops._register"
 
 
 @pytest.mark.parametrize("path", files("kernels"), ids=lambda p: p.name)
-def test_kernels_can_be_copied_away(path: Path) -> None:
+def test_kernels_need_torch_and_triton_alone(path: Path) -> None:
     for name, _ in imports(path):
-        assert name.startswith(".") or name.split(".")[0] in {"torch", "triton", *sys.stdlib_module_names}, name
-
-
-@pytest.mark.parametrize("path", files("ro_fast"), ids=lambda p: str(p.relative_to(ROOT)))
-def test_layers(path: Path) -> None:
-    relative = str(path.relative_to(ROOT))
-    for name, on_import in imports(path):
-        top = name.split(".")[0]
-        assert top not in {"tests", "benchmarks", "kernels"}, name
-        assert not (top in HEAVY and on_import), f"{name} is imported with the module; it belongs in the function that uses it"
-        assert not (name.startswith("ro_fast.kernels") and on_import), name
-        if top in WRAPPED and on_import:
-            assert relative.startswith("ro_fast/integrations/"), name
-        if top in {"hydra", "omegaconf"}:
-            assert relative == "ro_fast/cli/__init__.py", name
-        if relative.startswith(LOWER) and top == "ro_fast":
-            assert name.split(".")[1:2] == [] or name.split(".")[1] not in UPPER, name
-        if relative.startswith("ro_fast/ops/") and top == "ro_fast":
-            assert name.startswith("ro_fast.ops") or name == "ro_fast", name
-        if top == "torch" and name.startswith("torch.library"):
-            assert relative == "ro_fast/ops/_register.py"
+        assert name.startswith("ro_fast.kernels") or name.split(".")[0] in {"torch", "triton", *sys.stdlib_module_names}, name
 
 
 def test_importing_the_operators_is_light() -> None:

@@ -1,7 +1,8 @@
-"""Methods by name: what each training step does with its samples. A method is a function of the step."""
+"""Methods by name: what each training step does with its samples."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 import keyword
@@ -17,22 +18,21 @@ from ro_fast.methods.baseline import baseline
 from ro_fast.methods.distillation import distillation
 from ro_fast.methods.feature_centres import feature_centres
 from ro_fast.methods.inputs import MIXING, build_inputs
-from ro_fast.methods.natural import natural
+from ro_fast.methods.method import Method
+from ro_fast.methods.natural import natural, no_attack
 from ro_fast.methods.objective import OPTIONS as OBJECTIVE
 from ro_fast.methods.objective import Objective, build_objective
 from ro_fast.methods.options import COMMON, check_options
 from ro_fast.methods.perturbation import foreign_perturbation, frozen_perturbation, perturbation, random_perturbation
 from ro_fast.methods.removal import data_and_perturbation, large_loss_removal, mlcat_loss_scaling, random_removal
-from ro_fast.methods.reweighting import gairat, mail, reweight
+from ro_fast.methods.reweighting import counting_attack, gairat, mail, reweight
 from ro_fast.methods.soft_labels import label_smoothing, temporal_ensembling
 from ro_fast.methods.step import Decision, Kept, Remembered, Step, small_loss_mask
 from ro_fast.methods.weight_perturbation import WeightPerturbation, build_weight_perturbation
 
-Method = Callable[[Step], Tensor]
-
-METHODS: dict[str, Callable[..., Tensor]] = {
-    f.__name__: f
-    for f in (
+METHODS: dict[str, Method] = {
+    loss.__name__: Method(loss)
+    for loss in (
         baseline,
         data_and_perturbation,
         perturbation,
@@ -44,16 +44,14 @@ METHODS: dict[str, Callable[..., Tensor]] = {
         attack_strength,
         augmentation,
         mlcat_loss_scaling,
-        natural,
         label_smoothing,
         temporal_ensembling,
         distillation,
-        gairat,
         mail,
         reweight,
         feature_centres,
     )
-}
+} | {"natural": Method(natural, no_attack), "gairat": Method(gairat, counting_attack)}
 # What can't be combined: the method and the objectives, or the mixed labels, that it has no meaning with.
 _OBJECTIVES_OF = {
     "mlcat_loss_scaling": ("at",),
@@ -96,7 +94,7 @@ def build_method(options: dict[str, Any]) -> Method:
     if name not in METHODS:
         raise InputError(f"method '{name}' is unknown; there are: {', '.join(METHODS)}")
     method = METHODS[name]
-    known = [parameter.rstrip("_") for parameter in list(inspect.signature(method).parameters)[1:]]
+    known = [parameter.rstrip("_") for parameter in list(inspect.signature(method.loss).parameters)[1:]]
     given = {key: value for key, value in options.items() if key not in ("name", "start_epoch", *COMMON)}
     for key in given:
         if key not in known:
@@ -104,18 +102,15 @@ def build_method(options: dict[str, Any]) -> Method:
     check_options(options)
     _check_combination(options)
     build_weight_perturbation(options)
-    bound = functools.partial(method, **{f"{key}_" if keyword.iskeyword(key) else key: value for key, value in given.items()})
-    inputs, l1 = build_inputs(options), options.get("l1") or 0.0
-    return bound if inputs is None and not l1 else functools.partial(_around, bound, inputs, l1)
+    own = {f"{key}_" if keyword.iskeyword(key) else key: value for key, value in given.items()}
+    loss, l1, inputs = functools.partial(method.loss, **own), options.get("l1") or 0.0, build_inputs(options)
+    method = dataclasses.replace(method, loss=functools.partial(_with_l1, loss, l1) if l1 else loss)
+    return method if inputs is None else dataclasses.replace(method, change_inputs=inputs)
 
 
-def _around(method: Method, inputs: Callable[[Step], None] | None, l1: float, step: Step) -> Tensor:
-    if inputs is not None:
-        inputs(step)
-    loss = method(step)
-    if l1:
-        loss = loss + l1 * sum(p.abs().sum() for name, p in step.model.named_parameters() if p.dim() > 1 and "weight" in name)
-    return loss
+def _with_l1(loss: Callable[[Step], Tensor], l1: float, step: Step) -> Tensor:
+    weights = [p for name, p in step.model.named_parameters() if p.dim() > 1 and "weight" in name]
+    return loss(step) + l1 * sum(p.abs().sum() for p in weights)
 
 
 def _check_combination(options: dict[str, Any]) -> None:

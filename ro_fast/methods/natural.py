@@ -7,7 +7,11 @@ from torch import Tensor
 from ro_fast.methods.step import Step
 
 
+def no_attack(step: Step) -> Tensor:
+    """The natural inputs [N, ...] themselves."""
+    return step.x
+
+
 def natural(step: Step) -> Tensor:
     """``mean_n CE(f(x_n), y_n)``. No attack is made: what is logged of training, "robust" too, is of natural inputs."""
-    step.use(step.x)
-    return step.loss(step.x, logits=step.decide(trains=True).logits)
+    return step.loss(step.x_adv, logits=step.decide(trains=True).logits)

@@ -14,12 +14,8 @@ from ro_fast.methods.step import Step
 from ro_fast.ops import weighted_cross_entropy
 
 
-def gairat(step: Step, offset: float = -1.0) -> Tensor:
-    """Samples that fewer steps of the attack fool weigh more: ``w = (1 + tanh(λ + 5·(1 − 2κ/K)))/2``.
-
-    κ is the number of the attack's K iterates that were still classified right, counted in the forwards that the attack
-    makes anyway; with restarts K is the steps of all. Zhang et al. 2021 (arXiv 2010.01736), λ = −1.
-    """
+def counting_attack(step: Step) -> Tensor:
+    """The plain attack, which counts in ``step.right`` how many of its iterates were still classified right."""
     right = torch.zeros(len(step.x), device=step.x.device)
 
     def counting(logits: Tensor, y: Tensor) -> Tensor:
@@ -29,8 +25,18 @@ def gairat(step: Step, offset: float = -1.0) -> Tensor:
     # A function that counts can't be captured in a graph, so the engine is one that calls it at each step.
     engine = step.attack.engine if step.attack.engine in ("auto", "fused", "eager") else "auto"
     step.count_attack(len(step.x))
-    step.use(dataclasses.replace(step.attack, loss=counting, engine=engine)(step.model, step.x, step.y))
-    share = (right / max(1, step.attack.steps * step.attack.restarts)).clamp(max=1)
+    step.right = right
+    return dataclasses.replace(step.attack, loss=counting, engine=engine)(step.model, step.x, step.y)
+
+
+def gairat(step: Step, offset: float = -1.0) -> Tensor:
+    """Samples that fewer steps of the attack fool weigh more: ``w = (1 + tanh(λ + 5·(1 − 2κ/K)))/2``.
+
+    κ is the number of the attack's K iterates that were still classified right, counted in the forwards that the attack
+    makes anyway; with restarts K is the steps of all. Zhang et al. 2021 (arXiv 2010.01736), λ = −1.
+    """
+    assert step.right is not None, "GAIRAT's attack counts the iterates that were classified right"
+    share = (step.right / max(1, step.attack.steps * step.attack.restarts)).clamp(max=1)
     weight = (1 + torch.tanh(offset + 5 * (1 - 2 * share))) / 2
     return step.loss(step.x_adv, logits=step.decide(trains=True).logits, weight=_of_mean_one(weight))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from ro_fast.attacks import PGD
 from ro_fast.config import SmallLossConfig
 from ro_fast.features.reader import PENULTIMATE, FeatureReader
+from ro_fast.methods.batch_norm import have_momentum, running_statistics_held, statistics_moved_twice
 from ro_fast.methods.objective import AT, Objective
 from ro_fast.methods.weight_perturbation import WeightPerturbation
 from ro_fast.ops import weighted_cross_entropy
@@ -62,7 +62,7 @@ class Kept:
 
 
 class Step:
-    """What a method may ask for in one training step; the adversarial batch and the decision are made once."""
+    """What a method may ask for in one training step."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class Step:
         weights: WeightPerturbation | None = None,  # moves the weights before the step's first training forward
     ) -> None:
         # The forward after the attack's last step sees what the training forward sees: one of them serves for both.
-        joins = attack.final_forward and attack.restarts == 1 and attack.bn == "train" and _have_momentum(model)
+        joins = attack.final_forward and attack.restarts == 1 and attack.bn == "train" and have_momentum(model)
         self._joins = joins and objective.forwards == 1
         self.model, self.x, self.y, self.index = model, x, y, index
         self.target = y  # int64 [N] or probabilities [N, C]: what is attacked and learnt, where inputs are mixed another than y
@@ -90,19 +90,9 @@ class Step:
         self.kept, self.weights = kept or Kept(len(x), 0), weights
         self.lr_scale = 1.0  # a method may set it: the step's learning rate is the schedule's times this
         self._small_loss, self._work = small_loss, work
-        self._x_adv: Tensor | None = None
+        self.x_adv = x  # [N, ...] the adversarial batch, once the method's attack has made it
+        self.right: Tensor | None = None  # [N] the attack's iterates that were still classified right, where it counts them
         self.decision: Decision | None = None
-
-    @property
-    def x_adv(self) -> Tensor:
-        """The adversarial batch [N, ...] of the plain attack."""
-        if self._x_adv is None:
-            self._x_adv = self.attacked(self.x, self.target)
-        return self._x_adv
-
-    def use(self, x_adv: Tensor) -> None:
-        """Takes adversarial inputs of the plain attack that a method has made, and counted, itself."""
-        self._x_adv = x_adv
 
     def attacked(self, x: Tensor, y: Tensor, eps: float | None = None) -> Tensor:
         """Adversarial inputs for any samples, at the attack's radius or at ``eps``."""
@@ -123,10 +113,9 @@ class Step:
 
     def decide_with_features(self) -> tuple[Decision, Tensor]:
         """:meth:`decide` on logits that the step trains on, with the penultimate features [N, D] they are made of."""
-        x_adv = self.x_adv
-        self._before_training(x_adv)
-        with _statistics_moved_twice(self.model) if self._joins else contextlib.nullcontext():
-            logits, features = FeatureReader(self.model, [PENULTIMATE], detach=False)(x_adv)
+        self._before_training(self.x_adv)
+        with statistics_moved_twice(self.model) if self._joins else contextlib.nullcontext():
+            logits, features = FeatureReader(self.model, [PENULTIMATE], detach=False)(self.x_adv)
         return self._decided(logits), features[PENULTIMATE]
 
     def look(self, x: Tensor) -> Tensor:
@@ -148,7 +137,15 @@ class Step:
     def _before_training(self, x: Tensor) -> None:
         self._work.full += len(x)
         if self.weights is not None and not self.weights.applied:
-            self.weights.apply(self, x)
+            self.weights.apply(self.model, lambda of_small: self._perturbed_loss(x, of_small))
+
+    def _perturbed_loss(self, x: Tensor, of_small: bool) -> Tensor:
+        """The objective's loss on the inputs that are about to be trained on, of all or of small-loss samples alone."""
+        self.count_training(len(x) * self.objective.forwards)
+        logits = self.model(x)
+        natural = self.model(self.x) if self.objective.forwards > 1 else None
+        weight = self.small(logits)[1].to(torch.promote_types(logits.dtype, torch.float32)) if of_small else None
+        return self.objective.loss(logits, natural, self.target, weight)
 
     def decide(self, trains: bool) -> Decision:
         """Looks at the adversarial batch; ``trains`` says whether the step's loss is made of these logits.
@@ -156,12 +153,11 @@ class Step:
         Where it is not, the forward neither builds a graph nor moves BatchNorm's running statistics: it sees the same
         batch statistics, and leaves no trace.
         """
-        x_adv = self.x_adv
         if trains:
-            with _statistics_moved_twice(self.model) if self._joins else contextlib.nullcontext():
-                logits = self.forward(x_adv)
+            with statistics_moved_twice(self.model) if self._joins else contextlib.nullcontext():
+                logits = self.forward(self.x_adv)
         else:
-            logits = self._looked_at(x_adv, self._joins)
+            logits = self._looked_at(self.x_adv, self._joins)
         return self._decided(logits)
 
     def _decided(self, logits: Tensor) -> Decision:
@@ -227,40 +223,3 @@ def _threshold(loss: Tensor, num_classes: int, small_loss: SmallLossConfig) -> f
     if small_loss.unit == "quantile":
         return torch.quantile(loss, small_loss.value)
     return small_loss.value * (math.log(num_classes) if small_loss.unit == "ln_c" else 1.0)
-
-
-def _norms(model: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
-    return [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
-
-
-def _have_momentum(model: nn.Module) -> bool:
-    return all(m.momentum is not None for m in _norms(model))
-
-
-@contextlib.contextmanager
-def running_statistics_held(model: nn.Module) -> Iterator[None]:
-    """Lets BatchNorm use the batch's statistics, as in training, without moving its running ones."""
-    norms = _norms(model)
-    for m in norms:
-        m.track_running_stats = False
-    try:
-        yield
-    finally:
-        for m in norms:
-            m.track_running_stats = True
-
-
-@contextlib.contextmanager
-def _statistics_moved_twice(model: nn.Module) -> Iterator[None]:
-    """One forward moves the running statistics r as two do: r ← (1 − m)²·r + (1 − (1 − m)²)·batch."""
-    norms = _norms(model)
-    momenta = [m.momentum for m in norms]
-    for m in norms:
-        assert m.momentum is not None and m.num_batches_tracked is not None
-        m.momentum = 1 - (1 - m.momentum) ** 2
-        m.num_batches_tracked.add_(1)
-    try:
-        yield
-    finally:
-        for m, momentum in zip(norms, momenta, strict=True):
-            m.momentum = momentum

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ro_fast.errors import InputError
-
-if TYPE_CHECKING:
-    from ro_fast.methods.step import Step
+from ro_fast.methods.batch_norm import running_statistics_held
 
 OPTIONS = ("weight_perturbation", "gamma")  # of every method
 _KINDS = {"awp": 0.01, "mlcat": 0.01}  # with the published γ
@@ -36,19 +34,25 @@ class WeightPerturbation:
         self._moved: list[tuple[Tensor, Tensor]] = []  # weights, v
         self.applied = False
 
-    def apply(self, step: Step, x: Tensor) -> None:
-        """Finds v for the batch [N, ...] that is about to be trained on, and adds it to the weights."""
+    def apply(self, model: nn.Module, loss: Callable[[bool], Tensor]) -> None:
+        """Finds v and adds it to the weights.
+
+        Args:
+            model: the network that is about to be trained.
+            loss: the objective's loss on the batch that it is about to be trained on, at the weights as they are: of all
+                samples (False), or of small-loss samples alone (True).
+        """
         self.applied = True
-        weights = [p for name, p in step.model.named_parameters() if p.dim() > 1 and "weight" in name and p.requires_grad]
+        weights = [p for name, p in model.named_parameters() if p.dim() > 1 and "weight" in name and p.requires_grad]
         if self.kind == "awp":
-            gradients = self._gradients(step, x, weights)
+            gradients = self._gradients(model, loss, weights)
             self._moved = [(w, self._scaled(w.norm(), g.norm(), g)) for w, g in zip(weights, gradients, strict=True)]
             self._add(1)
             return
         size = _norm(weights)
         gathered = [torch.zeros_like(w) for w in weights]
         for _ in range(_MLCAT_STEPS):
-            for total, g in zip(gathered, self._gradients(step, x, weights), strict=True):
+            for total, g in zip(gathered, self._gradients(model, loss, weights), strict=True):
                 total += g
             self.restore()
             length = _norm(gathered)
@@ -61,15 +65,11 @@ class WeightPerturbation:
         self._add(-1)
         self._moved, self.applied = [], False
 
-    def _gradients(self, step: Step, x: Tensor, weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        from ro_fast.methods.step import running_statistics_held
-
-        with running_statistics_held(step.model), torch.enable_grad():
-            step.count_training(len(x) * step.objective.forwards)
-            logits = step.model(x)
-            natural = step.model(step.x) if step.objective.forwards > 1 else None
-            weight = None if self.kind == "awp" else step.small(logits)[1].to(torch.promote_types(logits.dtype, torch.float32))
-            return torch.autograd.grad(step.objective.loss(logits, natural, step.target, weight), weights)
+    def _gradients(
+        self, model: nn.Module, loss: Callable[[bool], Tensor], weights: Sequence[Tensor]
+    ) -> tuple[Tensor, ...]:
+        with running_statistics_held(model), torch.enable_grad():
+            return torch.autograd.grad(loss(self.kind == "mlcat"), weights)
 
     @torch.no_grad()
     def _scaled(self, size: Tensor, length: Tensor, direction: Tensor) -> Tensor:

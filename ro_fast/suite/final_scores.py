@@ -15,8 +15,7 @@ from ro_fast.data import ImageData
 from ro_fast.environment import choose_device
 from ro_fast.storage import checkpoint
 from ro_fast.suite.step_memory import step_memory_mb
-from ro_fast.training.teachers import gather
-from ro_fast.training.trainer import Run
+from ro_fast.training.trainer import Run, prepared
 
 STATES = ("best", "last")
 
@@ -28,8 +27,7 @@ def write_final_scores(config: TrainConfig, data: ImageData, how: FinalConfig) -
     if path.exists() and json.loads(path.read_text(encoding="utf-8")).get("settings") == settings:
         return
     device = choose_device(config.device)
-    helped = gather(config, data, device)
-    run = Run(config, helped.data.to(device), device, helped.teachers)
+    run, _ = prepared(config, data, device)
     found: dict[str, Any] = {"settings": settings}
     for state in STATES:
         run.restore(checkpoint.load(run.folder / f"{state}.pt"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from ro_fast.storage import checkpoint
 _log = logging.getLogger("ro_fast")
 _BEST = ("robust",)  # the others have no robust accuracy to choose their best state by, so that their last one serves
 Cost = dict[str, float]  # "gflop", "train_seconds"
+Trained = Callable[[TrainConfig, ImageData], tuple[nn.Module, list[dict[str, Any]]]]
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,10 @@ class Helped:
     costs: dict[str, Cost]  # teacher -> what its training came to
 
 
-def gather(config: TrainConfig, data: ImageData, device: torch.device) -> Helped:
+def gather(config: TrainConfig, data: ImageData, device: torch.device, train: Trained) -> Helped:
     """Trains the teachers that a run's method and data ask for, or finds them trained, and labels the extra images.
+
+    ``train`` trains a run, or goes on with it, and gives its model and metrics: a teacher is a run like any other.
 
     Extra images without labels get the classes that a network trained on the labelled ones alone, without attack, gives
     them (Carmon et al. 2019, arXiv 1905.13736), and become training images like the others.
@@ -41,27 +45,25 @@ def gather(config: TrainConfig, data: ImageData, device: torch.device) -> Helped
     labelled = dataclasses.replace(data, x_extra=None, y_extra=None)
     teachers, costs = {}, {}
     for name, method in teachers_of(config.method).items():
-        teachers[name], costs[name] = teacher(config, name, method, labelled, device)
+        teachers[name], costs[name] = teacher(config, name, method, labelled, device, train)
     if data.x_extra is None:
         return Helped(data, teachers, costs)
     y = data.y_extra
     if y is None:
-        model, costs["pseudo_labels"] = teacher(config, "pseudo_labels", {"name": "natural"}, labelled, device)
+        model, costs["pseudo_labels"] = teacher(config, "pseudo_labels", {"name": "natural"}, labelled, device, train)
         y = _answers(model, data, data.x_extra, config.trainer.eval_batch_size, device)
     x_train, y_train = torch.cat([data.x_train, data.x_extra]), torch.cat([data.y_train, y])
     return Helped(dataclasses.replace(labelled, x_train=x_train, y_train=y_train, redrawn=None), teachers, costs)
 
 
 def teacher(
-    config: TrainConfig, name: str, method: dict[str, Any], data: ImageData, device: torch.device
+    config: TrainConfig, name: str, method: dict[str, Any], data: ImageData, device: torch.device, train: Trained
 ) -> tuple[nn.Module, Cost]:
     """A network of the run's kind in eval mode, trained by another method with all else the same, and its cost.
 
     It lies in ``config.teachers`` under a name made of all that it depends on: runs that ask for the same one share it, and
     processes that want it at once wait for each other. Its cost is told in full to each, as if it were for that run alone.
     """
-    from ro_fast.training.trainer import Run, train  # a teacher is a run like any other
-
     changes = {"method": method, "features.every": 0, "trainer.stop_after": None}
     own = changed(config, {**changes, "out": "", "teachers": "", "data.extra": None})
     folder = Path(config.teachers) / checkpoint.digest(checkpoint.flat(own), data.fingerprint(), environment(device))
@@ -71,12 +73,11 @@ def teacher(
     with FileLock(f"{folder}.lock"), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         if not (folder / "last.pt").exists():
             _log.info("teacher %s: trains for %d epochs, for all runs that ask for it", name, own.trainer.epochs)
-        history = train(own, data=data)
-        run = Run(own, data.to(device), device)
-    run.model.load_state_dict(checkpoint.load(folder / ("best.pt" if name in _BEST else "last.pt"))["model"])
-    for p in run.model.parameters():
+        model, history = train(own, data)
+    model.load_state_dict(checkpoint.load(folder / ("best.pt" if name in _BEST else "last.pt"))["model"])
+    for p in model.parameters():
         p.requires_grad_(False)
-    return run.model.eval(), {key: sum(line[key] for line in history) for key in ("gflop", "train_seconds")}
+    return model.eval(), {key: sum(line[key] for line in history) for key in ("gflop", "train_seconds")}
 
 
 @torch.no_grad()

@@ -50,7 +50,7 @@ from ro_fast.training.observer import FeatureObserver
 from ro_fast.training.sample_history import SampleHistory
 from ro_fast.training.schedules import piecewise
 from ro_fast.training.score import Scores, evaluate
-from ro_fast.training.teachers import gather
+from ro_fast.training.teachers import Cost, gather
 from ro_fast.training.validate import build_attack, check
 
 __all__ = ["Best", "Run", "build_attack", "check", "train"]
@@ -83,15 +83,25 @@ def train(
     use_threads(config.threads)
     check(config)
     device = choose_device(config.device)
-    helped = gather(config, (data or load_data(config.data)), device)
-    run = Run(config, helped.data.to(device), device, helped.teachers)
+    run, costs = prepared(config, data or load_data(config.data), device)
     with alone_in(run.folder):
         run.open(prefix)
-        if helped.costs:
-            checkpoint.write_text(run.folder / "teachers.json", json.dumps(helped.costs, indent=1))
+        if costs:
+            checkpoint.write_text(run.folder / "teachers.json", json.dumps(costs, indent=1))
         with logged(config, run.history, listener) as told:
             run.finish(told)
     return run.history
+
+
+def prepared(config: TrainConfig, data: ImageData, device: torch.device) -> tuple[Run, dict[str, Cost]]:
+    """A run with the teachers and extra labels that it asks for, trained now where they lie on no disk, and their costs."""
+
+    def trained(own: TrainConfig, data: ImageData) -> tuple[nn.Module, list[dict[str, Any]]]:
+        history = train(own, data=data)
+        return Run(own, data.to(device), device).model, history
+
+    helped = gather(config, data, device, trained)
+    return Run(config, helped.data.to(device), device, helped.teachers), helped.costs
 
 
 @dataclass
@@ -279,10 +289,17 @@ class Run:
         self.memory = ForkMemory.load(path, self.device)
 
     def train_step(self, step: Step, lr: float) -> Tensor:
-        """Attacks, decides and descends; returns the loss, detached."""
+        """Changes the batch, attacks it, takes the loss and descends; returns the loss, detached."""
         method = self.method if self.epoch >= self.start_epoch else self.before
         with self._autocast():
-            loss = method(step)
+            method.change_inputs(step)
+            step.x_adv = method.attack(step)
+            loss = method.loss(step)
+        self._update(step, loss, lr)
+        return loss.detach()
+
+    def _update(self, step: Step, loss: Tensor, lr: float) -> None:
+        """The optimiser's step, and what follows it: the weights' perturbation taken back, their average moved."""
         for group in self.optimizer.param_groups:
             group["lr"] = lr * step.lr_scale
         self.optimizer.zero_grad()
@@ -295,7 +312,6 @@ class Run:
         if self.config.trainer.clean_forward:
             with torch.no_grad(), self._autocast():
                 self.model(step.x)
-        return loss.detach()
 
     def score(self, x: Tensor, y: Tensor, reader: FeatureReader | None = None) -> Scores:
         """Natural and robust accuracy in fp32, with the same noise at every epoch."""

@@ -41,21 +41,21 @@ def expected(name: str, step: Step) -> Tensor:
 )
 def test_loss_is_the_definition(name: str) -> None:
     step = make_step()
-    torch.testing.assert_close(METHODS[name](step), expected(name, make_step()))
+    torch.testing.assert_close(METHODS[name].loss(step), expected(name, make_step()))
 
 
 def test_undetached_loss_scaling_acts_as_removal() -> None:
     """The released code's scaled loss is a constant, so its gradient is that of leaving small-loss samples out."""
     scaled, removed = make_step(), make_step()
     torch.testing.assert_close(
-        gradients(scaled, METHODS["mlcat_loss_scaling"](scaled, detach=False)),
-        gradients(removed, METHODS["data_and_perturbation"](removed)),
+        gradients(scaled, METHODS["mlcat_loss_scaling"].loss(scaled, detach=False)),
+        gradients(removed, METHODS["data_and_perturbation"].loss(removed)),
     )
 
 
 def test_random_removal_takes_as_many_as_are_small_loss() -> None:
     step = make_step()
-    loss = METHODS["random_removal"](step)
+    loss = METHODS["random_removal"].loss(step)
     small = step.decision.small
     ce = nn.CrossEntropyLoss(reduction="none")(make_step().model(step.x_adv), step.y)
     kept = 16 - int(small.sum())
@@ -69,7 +69,7 @@ def test_random_perturbation_is_noise_of_the_full_radius() -> None:
     step.x = step.x * 0.6 + 0.2  # so that no value is clipped
     seen: list[Tensor] = []
     step.model.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach().clone()))
-    METHODS["random_perturbation"](step)
+    METHODS["random_perturbation"].loss(step)
     small, delta = step.decision.small, seen[-1] - step.x
     torch.testing.assert_close(delta[small].abs(), torch.full_like(delta[small], 0.1))
     torch.testing.assert_close(seen[-1][~small], step.x_adv[~small])
@@ -82,12 +82,12 @@ def test_frozen_perturbation_and_frozen_masks_are_those_of_the_fork() -> None:
     step = make_step(remembered=remembered)
     seen: list[Tensor] = []
     step.model.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach().clone()))
-    METHODS["frozen_perturbation"](step, masks="frozen")
+    METHODS["frozen_perturbation"].loss(step, masks="frozen")
     torch.testing.assert_close(seen[-1][:5], (step.x[:5] + 0.03).clamp(0, 1))
     torch.testing.assert_close(seen[-1][5:], step.x_adv[5:])
     step = make_step(remembered=remembered)
     ce = nn.CrossEntropyLoss(reduction="none")(step.model(step.x_adv), step.y)
-    loss = METHODS["data_and_perturbation"](make_step(remembered=remembered), masks="frozen")
+    loss = METHODS["data_and_perturbation"].loss(make_step(remembered=remembered), masks="frozen")
     torch.testing.assert_close(loss, ce[5:].sum() / 16)
 
 
@@ -95,8 +95,8 @@ def test_frozen_perturbation_and_frozen_masks_are_those_of_the_fork() -> None:
 def test_denominator_and_matched_rate(denominator: str, lr: str) -> None:
     """What a kept sample's gradient is worth, as a multiple of its share in plain training."""
     step, plain = make_step(), make_step()
-    gradient = gradients(step, METHODS["data_and_perturbation"](step, denominator=denominator, lr=lr)) * step.lr_scale
-    reference = gradients(plain, METHODS["data_and_perturbation"](plain))
+    gradient = gradients(step, METHODS["data_and_perturbation"].loss(step, denominator=denominator, lr=lr)) * step.lr_scale
+    reference = gradients(plain, METHODS["data_and_perturbation"].loss(plain))
     kept = 1 - step.decision.small.float().mean()
     long = (denominator == "kept") == (lr == "as_is")
     torch.testing.assert_close(gradient, reference / kept if long else reference)
@@ -104,7 +104,7 @@ def test_denominator_and_matched_rate(denominator: str, lr: str) -> None:
 
 def test_removed_samples_out_of_batchnorm() -> None:
     step = make_step()
-    loss = METHODS["data_and_perturbation"](step, removed_in_batchnorm=False)
+    loss = METHODS["data_and_perturbation"].loss(step, removed_in_batchnorm=False)
     other = make_step()
     keep = ~step.decision.small
     logits = other.model(step.x_adv[keep])
@@ -115,7 +115,7 @@ def test_removed_samples_out_of_batchnorm() -> None:
 @pytest.mark.parametrize("options", [{}, {"denominator": "kept"}, {"removed_in_batchnorm": False}, {"lr": "matched"}], ids=str)
 def test_a_batch_without_kept_samples_moves_nothing(options: dict) -> None:
     step = make_step(1e9)
-    gradient = gradients(step, METHODS["data_and_perturbation"](step, **options))
+    gradient = gradients(step, METHODS["data_and_perturbation"].loss(step, **options))
     assert step.decision.small.all() and (gradient == 0).all()
 
 
@@ -123,7 +123,7 @@ def test_trades_is_the_definition() -> None:
     """CE(f(x)) + β·KL(f(x) ‖ f(x')), with x' climbing that divergence from the natural answer."""
     objective = build_objective({"objective": "trades", "beta": 4.0})
     step = make_step(objective=objective)
-    loss = METHODS["baseline"](step)
+    loss = METHODS["baseline"].loss(step)
     model = make_step().model
     adversarial, natural = model(step.x_adv), model(step.x)
     kl = nn.functional.kl_div(adversarial.log_softmax(1), natural.softmax(1), reduction="batchmean")
@@ -146,7 +146,7 @@ def test_augmentation_mixes_small_loss_images_until_few_are_left() -> None:
         step.x = torch.rand(16, 3, 2, 2, generator=torch.Generator().manual_seed(3))
         seen: list[Tensor] = []
         step.model.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach().clone()))
-        METHODS["augmentation"](step, share=share, rounds=1, direction=direction)
+        METHODS["augmentation"].loss(step, share=share, rounds=1, direction=direction)
         return step, seen[-1]
 
     step, x = step_of(0.0)

@@ -20,8 +20,7 @@ from ro_fast.errors import InputError
 from ro_fast.methods import METHODS, Kept, Step, WeightPerturbation, build_method, build_objective
 from ro_fast.methods.feature_centres import centre_loss
 from ro_fast.storage import checkpoint
-from ro_fast.training.teachers import gather
-from ro_fast.training.trainer import Run, train
+from ro_fast.training.trainer import Run, prepared, train
 
 CE = nn.CrossEntropyLoss(reduction="none")
 
@@ -36,7 +35,7 @@ def logits_of(step: Step) -> Tensor:
 
 def test_label_smoothing_is_the_definition() -> None:
     step = make_step()
-    loss = METHODS["label_smoothing"](step, smoothing=0.3)
+    loss = METHODS["label_smoothing"].loss(step, smoothing=0.3)
     torch.testing.assert_close(loss, nn.CrossEntropyLoss(label_smoothing=0.3)(logits_of(step), step.y))
 
 
@@ -45,7 +44,7 @@ def test_temporal_ensembling_follows_the_answers() -> None:
     labels = torch.eye(3)[make_step().y]
     for _ in range(3):
         step = make_step(kept=kept, index=index)
-        loss = METHODS["temporal_ensembling"](step, momentum=0.8)
+        loss = METHODS["temporal_ensembling"].loss(step, momentum=0.8)
         logits = logits_of(step)
         labels = 0.8 * labels + 0.2 * logits.softmax(1)
         torch.testing.assert_close(loss, -(labels.detach() * logits.log_softmax(1)).sum(1).mean())
@@ -56,7 +55,7 @@ def test_temporal_ensembling_follows_the_answers() -> None:
 def test_distillation_is_the_definition() -> None:
     teachers = {name: nn.Sequential(nn.Flatten(), nn.Linear(12, 3)) for name in ("natural", "robust")}
     step = make_step(kept=Kept(16, 3, teachers=teachers))
-    loss = METHODS["distillation"](step, natural_share=0.1, robust_share=0.6, temperature=2.0)
+    loss = METHODS["distillation"].loss(step, natural_share=0.1, robust_share=0.6, temperature=2.0)
     logits = logits_of(step)
     expected = 0.3 * CE(logits, step.y).mean()
     for name, share in (("natural", 0.1), ("robust", 0.6)):
@@ -67,7 +66,7 @@ def test_distillation_is_the_definition() -> None:
 
 def test_mart_is_the_definition() -> None:
     step = make_step(objective=build_objective({"objective": "mart", "beta": 5.0}))
-    loss = METHODS["baseline"](step)
+    loss = METHODS["baseline"].loss(step)
     model = make_step().model
     adversarial, natural = model(step.x_adv).softmax(1), model(step.x).softmax(1)
     expected = torch.zeros(())
@@ -77,7 +76,7 @@ def test_mart_is_the_definition() -> None:
         expected = expected - adversarial[n, y].log() - (1 - rival).log() + 5.0 * kl * (1 - natural[n, y])
     torch.testing.assert_close(loss, expected / 16)
     ours, theirs = make_step(objective=step.objective), make_step()
-    g = gradients(ours, METHODS["baseline"](ours))
+    g = gradients(ours, METHODS["baseline"].loss(ours))
     model = theirs.model
     adversarial, natural = model(ours.x_adv).softmax(1), model(ours.x).softmax(1)
     own = adversarial.gather(1, ours.y[:, None]).squeeze(1)
@@ -93,7 +92,7 @@ def test_mart_is_the_definition() -> None:
 
 def test_mail_weighs_by_the_margin() -> None:
     step = make_step()
-    loss = METHODS["mail"](step, slope=10.0, bias=0.5)
+    loss = METHODS["mail"].loss(step, slope=10.0, bias=0.5)
     logits = logits_of(step)
     p = logits.softmax(1).detach()
     margins = [p[n, y] - max(p[n, k] for k in range(3) if k != y) for n, y in enumerate(step.y.tolist())]
@@ -102,7 +101,7 @@ def test_mail_weighs_by_the_margin() -> None:
 
 
 def test_gairat_counts_the_iterates_that_were_right() -> None:
-    step = make_step()
+    step = make_step(attacked=False)
     loss = METHODS["gairat"](step, offset=-1.0)
     other = make_step()
     other.model.eval()
@@ -131,7 +130,7 @@ def test_reweighting_by_a_check(tmp_path: Path) -> None:
     assert weight[wrong].max() < 0.05 and weight[~wrong].min() > 0.95
     assert (weight[scores.argsort()].diff() <= 0).all()
     step = make_step(kept=Kept(200, 3, weight=weight), index=torch.arange(16))
-    torch.testing.assert_close(METHODS["reweight"](step, from_=""), (weight[:16] * CE(logits_of(step), step.y)).mean())
+    torch.testing.assert_close(METHODS["reweight"].loss(step, from_=""), (weight[:16] * CE(logits_of(step), step.y)).mean())
     made = weights_of("auto", data)  # by the check's own scores
     assert made[~wrong].mean() > made[wrong].mean() + 0.3
     config = small(tmp_path / "run", method={"name": "reweight", "from": str(path)}, trainer__epochs=1)
@@ -156,7 +155,7 @@ def test_weight_perturbation_is_the_definition() -> None:
     """AWP: the gradient at w + v, v_l = γ·‖w_l‖·g_l/‖g_l‖; then the weights are as before."""
     step, plain = make_step(weights=WeightPerturbation("awp", 0.1)), make_step()
     before = {name: p.detach().clone() for name, p in step.model.named_parameters()}
-    gradient = gradients(step, METHODS["baseline"](step))
+    gradient = gradients(step, METHODS["baseline"].loss(step))
     model = plain.model
     CE(model(step.x_adv), step.y).mean().backward()
     with torch.no_grad():
@@ -177,7 +176,7 @@ def test_weight_perturbation_is_the_definition() -> None:
 
 def test_mlcat_weight_perturbation_is_the_definition() -> None:
     step = make_step(weights=WeightPerturbation("mlcat", 0.05))
-    gradient = gradients(step, METHODS["baseline"](step))
+    gradient = gradients(step, METHODS["baseline"].loss(step))
     model = make_step().model
     names = [name for name, p in model.named_parameters() if p.dim() > 1]
     start = {name: dict(model.named_parameters())[name].detach().clone() for name in names}
@@ -335,7 +334,7 @@ def test_centre_loss_is_the_definition() -> None:
 
 def test_feature_centres_adds_it_and_leaves_batchnorm_with_one_forward() -> None:
     step, other = make_step(), make_step()
-    loss = METHODS["feature_centres"](step, strength=0.7)
+    loss = METHODS["feature_centres"].loss(step, strength=0.7)
     body = other.model[:-1]
     natural = body(step.x).detach()
     other = make_step()
@@ -352,12 +351,12 @@ def test_more_data(tmp_path: Path) -> None:
     half = load_data(changed(small(tmp_path), {"data.train_size": 100, "data.val_size": 40}).data)
     assert torch.equal(data.x_train, half.x_train) and torch.equal(data.y_train, half.y_train)
     assert sorted(map(bytes, torch.cat([data.x_train, data.x_extra]).numpy())) == sorted(map(bytes, whole.x_train.numpy()))
-    helped = gather(config, data, torch.device("cpu"))
+    helped_run, _ = prepared(config, data, torch.device("cpu"))
     teacher = Run(config, half, torch.device("cpu")).model
     (folder,) = (path.parent for path in (tmp_path / "teachers").glob("*/last.pt"))
     teacher.load_state_dict(checkpoint.load(folder / "last.pt")["model"])
     answers = teacher.eval()(data.images(data.x_extra)).argmax(1)
-    assert torch.equal(helped.data.y_train[100:], answers) and torch.equal(helped.data.x_train[100:], data.x_extra)
+    assert torch.equal(helped_run.data.y_train[100:], answers) and torch.equal(helped_run.data.x_train[100:], data.x_extra)
     history = train(config)
     stamps = [path.stat().st_mtime_ns for path in (tmp_path / "teachers").glob("*/last.pt")]
     assert len(history) == 3 and len(stamps) == 1
@@ -368,8 +367,8 @@ def test_more_data(tmp_path: Path) -> None:
     given = load_data(small(tmp_path, data__extra=str(tmp_path / "extra.npz")).data)
     torch.testing.assert_close(given.images(given.x_train), whole.images(whole.x_train), rtol=0, atol=0)
     torch.testing.assert_close(given.images(given.x_extra), whole.images(whole.x_train[:30]))
-    joined = gather(small(tmp_path), given, torch.device("cpu"))
-    assert len(joined.data.y_train) == 230 and torch.equal(joined.data.y_train[200:], whole.y_train[:30]) and not joined.costs
+    joined, costs = prepared(small(tmp_path), given, torch.device("cpu"))
+    assert len(joined.data.y_train) == 230 and torch.equal(joined.data.y_train[200:], whole.y_train[:30]) and not costs
     np.savez(tmp_path / "wrong.npz", x=np.zeros((3, 1, 9, 9), np.float32))
     for name, words in (("wrong.npz", r"an image is \[1, 9, 9\] but a training image \[1, 8, 8\]"), ("none.npz", "not exist")):
         with pytest.raises(InputError, match=words):

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ro_fast.config import TrainConfig
 from ro_fast.data import load_data
 from ro_fast.errors import InputError, WorkError
-from ro_fast.methods import Step
+from ro_fast.methods import METHODS, Method, Step
 from ro_fast.methods.step import Work
 from ro_fast.storage import checkpoint
 from ro_fast.training.trainer import Run, build_attack, train
@@ -70,7 +70,7 @@ def test_rice2020_follows_the_published_loop(tmp_path: Path) -> None:
         lr = 0.1 if i < 10 else 0.01
 
         step = Step(run.model, run.attack, x, y, config.small_loss, Work())
-        step._x_adv = step.attack(run.model, x, y, noise=noise)
+        run.method = Method(METHODS["baseline"].loss, lambda s, noise=noise: s.attack(s.model, s.x, s.y, noise=noise))
         run.train_step(step, lr)
         published_step(theirs, optimizer, x, y, noise, config.data.eps, lr)
     for (name, a), b in zip(run.model.state_dict().items(), theirs.state_dict().values(), strict=True):
