@@ -7,9 +7,11 @@ from collections.abc import Iterator
 
 from torch import nn
 
+from ro_fast.ops._torch_private import AnyBatchNorm
 
-def _norms(model: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
-    return [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+
+def _norms(model: nn.Module) -> list[AnyBatchNorm]:
+    return [m for m in model.modules() if isinstance(m, AnyBatchNorm) and m.track_running_stats]
 
 
 def have_momentum(model: nn.Module) -> bool:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ro_fast.errors import InputError
 from ro_fast.methods.step import Step
+from ro_fast.ops._torch_private import standard_gamma
 
 OPTIONS = ("inputs", "inputs_strength")  # of every method
 MIXING = ("mixup", "cutmix")
@@ -109,7 +110,7 @@ def _images(step: Step, name: str) -> torch.Size:
 
 
 def _beta(alpha: float, n: int, like: Tensor, generator: torch.Generator | None) -> Tensor:
-    a, b = torch._standard_gamma(torch.full((2, n), alpha, device=like.device), generator=generator).clamp(min=1e-12)
+    a, b = standard_gamma(torch.full((2, n), alpha, device=like.device), generator).clamp(min=1e-12)
     return a / (a + b)
 
 

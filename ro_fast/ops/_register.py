@@ -12,9 +12,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree
 
-from ro_fast.ops import backends
+from ro_fast.ops import _torch_private, backends
 
 _PUBLIC = torch.library.Library("ro_fast", "DEF")
 _NATIVE = torch.library.Library("ro_fast_native", "DEF")
@@ -62,7 +61,7 @@ def call(name: str, *args: Any) -> Any:
     Where nobody looks at operators, the kernel is called without the dispatcher, whose two ways through Python, forth and
     back, take as long as a small loss.
     """
-    if torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0:
+    if _torch_private.differentiated_by_transforms():
         return _FUNCTIONS[name].apply(*args)
     if _nobody_looks(args):
         return _DIRECT[name].apply(*args)
@@ -71,7 +70,7 @@ def call(name: str, *args: Any) -> Any:
 
 def _nobody_looks(args: tuple[Any, ...]) -> bool:
     """Whether operators are neither traced nor intercepted: no compiler, no mode, and tensors of torch's own class."""
-    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() or torch._C._is_torch_function_mode_enabled():
+    if torch.compiler.is_compiling() or _torch_private.operators_intercepted():
         return False
     return all(type(a) in (Tensor, torch.nn.Parameter) and not a.is_meta for a in args if isinstance(a, Tensor))
 
@@ -111,13 +110,13 @@ def rows(overload: Callable[..., Any], *args: Any) -> Any:
     """Batch rule of operators whose tensors all have samples in front: the batch is more samples."""
     size = next(a.shape[:2] for a in args if isinstance(a, Tensor))
     flat = [a.flatten(0, 1) if isinstance(a, Tensor) else a for a in args]
-    return _pytree.tree_map(lambda t: t.unflatten(0, size), overload(*flat))
+    return _torch_private.tree_map(lambda t: t.unflatten(0, size), overload(*flat))
 
 
 def _one_by_one(overload: Callable[..., Any], *args: Any) -> Any:
-    size = next(len(a) for a in _pytree.tree_leaves(args) if isinstance(a, Tensor))
-    results = [overload(*_pytree.tree_map(lambda a, i=i: a[i] if isinstance(a, Tensor) else a, args)) for i in range(size)]
-    return _pytree.tree_map(lambda *each: torch.stack(each), *results)
+    size = next(len(a) for a in _torch_private.tree_leaves(args) if isinstance(a, Tensor))
+    results = [overload(*_torch_private.tree_map(lambda a, i=i: a[i] if isinstance(a, Tensor) else a, args)) for i in range(size)]
+    return _torch_private.tree_map(lambda *each: torch.stack(each), *results)
 
 
 def _refused(overload: Any, *args: Any) -> Any:
@@ -136,4 +135,4 @@ def _batched(rule: Callable[..., Any], overload: Any, size: int, dims: tuple[Any
         return arg.expand(size, *arg.shape) if dim is None else arg.movedim(dim, 0)
 
     result = rule(overload, *(in_front(a, d) for a, d in zip(args, dims, strict=True)))
-    return result, _pytree.tree_map(lambda _: 0, result)
+    return result, _torch_private.tree_map(lambda _: 0, result)

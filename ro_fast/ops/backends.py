@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from ro_fast.ops import _native
+from ro_fast.ops import _native, _torch_private
 
 BACKENDS = ("reference", "triton", "native")
 # Triton on a CPU is its interpreter, made for tests: it runs only where it is named.
@@ -124,7 +124,7 @@ def _why_no_native(op: str, device_type: str) -> str | None:
     reason = _native.why_missing(device_type)
     if reason is not None:
         return reason
-    if torch._C._dispatch_has_kernel_for_dispatch_key(f"ro_fast_native::{op}", device_type.upper()):
+    if _torch_private.has_kernel(f"ro_fast_native::{op}", device_type.upper()):
         return None
     return f"the built extension holds no {op} (run: ro-fast build)"
 

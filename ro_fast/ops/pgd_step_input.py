@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ro_fast.ops import _check, _layout, _register, backends
+from ro_fast.ops import _check, _layout, _register, _torch_private, backends
 from ro_fast.ops.pgd_step import _ARGS as _STEP
 from ro_fast.ops.pgd_step import _reference as _step
 from ro_fast.ops.pgd_step import step_arguments
@@ -113,7 +113,7 @@ def pgd_step_input(
     dtype = x.dtype if dtype is None else dtype
     order = memory_format
     if order is None:  # below vmap a tensor can't be asked for its order
-        order = torch.contiguous_format if torch._C._are_functorch_transforms_active() else _layout.order_of(x_adv)
+        order = torch.contiguous_format if _torch_private.transformed() else _layout.order_of(x_adv)
     if order not in (torch.contiguous_format, torch.channels_last) or (order == torch.channels_last and x.dim() != 4):
         raise ValueError(f"{op}: memory_format is {order} for {x.dim()} dimensions; contiguous, or channels_last for 4 is needed")
     with torch.no_grad():

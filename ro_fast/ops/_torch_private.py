@@ -1,0 +1,78 @@
+"""Every private name of torch that the project uses, so that a new version is checked in one place.
+
+Seen in torch 2.11 and 2.13. Where a later torch has lost one, importing this module says which, with what it was used for; nothing
+falls back in silence. What is private in torch's oneDNN operators is looked up when it is called, since a build may lack oneDNN.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+try:
+    from torch.utils._pytree import tree_leaves, tree_map  # rules of torch.func.vmap go through nested results
+
+    _transforms_active = torch._C._are_functorch_transforms_active
+    _dispatch_modes = torch._C._len_torch_dispatch_stack
+    _function_mode = torch._C._is_torch_function_mode_enabled
+    _has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
+    _standard_gamma = torch._standard_gamma
+    AnyBatchNorm = nn.modules.batchnorm._BatchNorm  # the common class of BatchNorm1d, 2d, 3d and SyncBatchNorm
+except (ImportError, AttributeError) as error:
+    raise ImportError(f"ro_fast needs a private name that torch {torch.__version__} no longer has: {error}") from error
+
+__all__ = [
+    "AnyBatchNorm",
+    "differentiated_by_transforms",
+    "has_kernel",
+    "mkldnn",
+    "operators_intercepted",
+    "standard_gamma",
+    "trace_autograd",
+    "transformed",
+    "tree_leaves",
+    "tree_map",
+]
+
+
+def differentiated_by_transforms() -> bool:
+    """Whether torch.func's transforms or forward-mode differentiation are at work, which operators reach by other ways."""
+    return _transforms_active() or torch.autograd.forward_ad._current_level >= 0
+
+
+def transformed() -> bool:
+    """Whether torch.func's transforms are at work, below which tensors have no memory of their own."""
+    return bool(_transforms_active())
+
+
+def operators_intercepted() -> bool:
+    """Whether a dispatch or a function mode sees every operator."""
+    return bool(_dispatch_modes() or _function_mode())
+
+
+def has_kernel(operator: str, dispatch_key: str) -> bool:
+    """Whether an operator, "namespace::name", has a kernel for a dispatch key such as "CPU"."""
+    return bool(_has_kernel(operator, dispatch_key))
+
+
+def standard_gamma(shape: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Gamma(shape, 1) variates like ``shape``; torch.distributions takes no generator."""
+    return _standard_gamma(shape, generator=generator)
+
+
+def trace_autograd() -> contextlib.AbstractContextManager[Any]:
+    """Lets torch.compile trace torch.autograd.grad within a compiled function, off by default."""
+    return torch._dynamo.config.patch(trace_autograd_ops=True)
+
+
+def mkldnn(name: str) -> Callable[..., Any]:
+    """An operator of torch's oneDNN namespace without its leading underscore, as Inductor calls it.
+
+    Raises:
+        AttributeError: where this build has none.
+    """
+    return getattr(torch.ops.mkldnn, f"_{name}")
