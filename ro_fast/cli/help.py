@@ -1,63 +1,134 @@
-"""What ``ro-fast <command> --help`` says: what the command does, what its groups offer, and what each key means.
+"""What ``ro-fast <command> --help`` prints: what the command does, its groups, and what each key means.
 
-The words are those that stand beside the values: comments in ro_fast/config.py and in the files below configs/.
+The words are the fields' own descriptions in ro_fast/config.py, those of methods' options in ro_fast/methods/options.py,
+and the first line of each file below configs/.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import inspect
-import re
+import shutil
+import textwrap
 import typing
+from collections.abc import Mapping
 from importlib import resources
+from typing import Any
+
+from ro_fast.cli.commands import COMMANDS
+from ro_fast.cli.compose import compose
+from ro_fast.errors import InputError
+from ro_fast.methods.options import OPTIONS
 
 GROUPS = ("data", "model", "attack", "method", "trainer", "recipe", "suite")
-_FIELD = re.compile(r"^    (\w+): .*  # (.+)$", re.MULTILINE)  # of a dataclass
-_VALUE = re.compile(r"^(\w+): .*  # (.+)$", re.MULTILINE)  # of a YAML file
-_FIRST = re.compile(r"^# (?!@)(.+)$", re.MULTILINE)
+_WIDTH = 100  # columns at most
 
 
-def help_text(command: str, about: str, schema: type | None) -> str:
-    """A template for Hydra, which puts the values for ``$CONFIG``.
+def wanted_help(arguments: list[str]) -> tuple[str | None, list[str]]:
+    """What help is asked for, None where it is not: "" the overview, "all", or a topic; and the arguments besides.
+
+    >>> wanted_help(["seeds=5", "--help"]), wanted_help(["--help", "trainer.lr"]), wanted_help(["--help=all"])
+    (('', ['seeds=5']), ('trainer.lr', []), ('all', []))
+    """
+    for i, argument in enumerate(arguments):
+        flag, _, topic = argument.partition("=")
+        if flag in ("-h", "--help"):
+            rest = arguments[i + 1 :]
+            if not topic and rest and not rest[0].startswith("-") and ("=" not in rest[0] or rest[0].split("=")[0] in GROUPS):
+                topic, rest = rest[0], rest[1:]
+            return topic, arguments[:i] + rest
+    return None, arguments
+
+
+def help_text(command: str, topic: str, overrides: list[str]) -> str:
+    """The help of a command: an overview that fits a screen, or all of it, or what there is about a group or a key.
 
     Args:
         command: its name.
-        about: its line in the list of commands.
-        schema: the dataclass of its configuration; None: it has no keys.
+        topic: "" for the overview, "all", a group ("method"), a choice ("method=gairat"), a key or the beginning of one.
+        overrides: of the command line, so that the values shown are those that would hold.
+
+    Raises:
+        InputError: where there is nothing of that name.
     """
-    if schema is None:
-        return f"ro-fast {command}: {about}\n"
-    keys, groups = meanings(schema), [group for group in GROUPS if _has(schema, group)]
-    offered = {f"{group}={name}": line for group in groups for name, line in _options(group).items()}
-    parts = [f"ro-fast {command} [key=value ...]: {about}"]
-    if offered:
-        parts.append(f"groups, each choice a file of values:\n{_table(offered)}")
-    if "method" in groups:
-        keys |= {f"method.{key}": text for key, text in _VALUE.findall(_read("method", "common.yaml"))}
-    parts += [f"what the keys mean:\n{_table(keys)}", "their values:\n$CONFIG"]
-    return "\n\n".join(parts) + "\n"
+    about = COMMANDS[command]
+    keys_too = "" if about.schema is None else " [key=value ...]"
+    title = textwrap.fill(f"ro-fast {command}{keys_too}: {about.summary}", _columns(), subsequent_indent="  ")
+    if about.schema is None:
+        return title
+    groups = [group for group in GROUPS if _has(about.schema, group)]
+    if not topic:
+        return "\n".join([title, *_overview(command, about.schema, groups)])
+    values = _flat(dataclasses.asdict(compose(command, overrides)))
+    keys = {key: _line(text, values.get(key)) for key, text in descriptions(about.schema).items()}
+    if topic == "all":
+        offered = {f"{group}={name}": text for group in groups for name, text in choices(group).items()}
+        return "\n".join([title, "", *_table(offered), "", *_table(keys)])
+    if topic in groups:
+        offered = {f"{topic}={name}": text for name, text in choices(topic).items()}
+        own = {key: text for key, text in keys.items() if key.startswith(f"{topic}.")}
+        return "\n".join([*_table(offered), *([""] if own else []), *_table(own)])
+    group, _, choice = topic.partition("=")
+    if group in groups and choice in choices(group):
+        return "\n".join([*_table({topic: choices(group)[choice]}), *_values_of(group, choice)])
+    found = {key: text for key, text in keys.items() if key == topic or key.startswith(f"{topic}.")}
+    found = found or {key: text for key, text in keys.items() if topic in key}
+    if not found:
+        raise InputError(f"--help {topic}: {command} has no such group or key; --help=all lists every one")
+    return "\n".join(_table(found))
 
 
-def meanings(schema: type, prefix: str = "") -> dict[str, str]:
-    """Each key with the comment that stands beside it in ro_fast/config.py; keys without one speak for themselves.
+def descriptions(schema: type, prefix: str = "") -> dict[str, str]:
+    """Each key of a configuration, dotted, with what it means.
 
     >>> from ro_fast.config import WatchConfig
-    >>> meanings(WatchConfig)["out"]
+    >>> descriptions(WatchConfig)["out"]
     'picture to draw, a .png; null: none'
     """
-    comments: dict[str, str] = {}
-    for base in reversed(schema.__mro__):
-        if dataclasses.is_dataclass(base):
-            comments |= _FIELD.findall(inspect.getsource(base))
     types = typing.get_type_hints(schema)
     found: dict[str, str] = {}
     for field in dataclasses.fields(schema):
         inner = types[field.name]
         if dataclasses.is_dataclass(inner) and isinstance(inner, type):
-            found |= meanings(inner, f"{prefix}{field.name}.")
-        elif field.name in comments:
-            found[prefix + field.name] = comments[field.name].replace("None", "null")  # as it is written on a command line
+            found |= descriptions(inner, f"{prefix}{field.name}.")
+        else:
+            found[prefix + field.name] = field.metadata["about"]
+            if field.name == "method":
+                found |= {f"method.{name}": option.about for name, option in OPTIONS.items()}
     return found
+
+
+def choices(group: str) -> dict[str, str]:
+    """The files of a group, with the first line of each, which says what it is."""
+    names = sorted(file.name for file in (resources.files("ro_fast.configs") / group).iterdir() if file.name.endswith(".yaml"))
+    return {name.removesuffix(".yaml"): _first_line(group, name) for name in names}
+
+
+def _overview(command: str, schema: type, groups: list[str]) -> list[str]:
+    offered = {group: ", ".join(choices(group)) for group in groups}
+    own: dict[str, str] = {}
+    parts = []
+    types = typing.get_type_hints(schema)
+    for field in dataclasses.fields(schema):
+        inner = types[field.name]
+        if dataclasses.is_dataclass(inner) and isinstance(inner, type):
+            parts.append(f"{field.name}.*")
+        elif field.name not in groups:
+            own[field.name] = field.metadata["about"]
+    lines = ["", "Groups, each choice a file of values (GROUP=CHOICE):", *_table(offered)] if offered else []
+    lines += ["", "Keys:", *_table(own)]
+    if parts:
+        lines += ["", f"Keys below: {', '.join(parts)}"]
+    names = "a group, a choice (method=gairat) or a key (trainer.lr)" if offered else "a key"
+    return [*lines, "", f"--help NAME says more of {names}; --help=all lists every key; --cfg job prints the values."]
+
+
+def _values_of(group: str, choice: str) -> list[str]:
+    text = (resources.files("ro_fast.configs") / group / f"{choice}.yaml").read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if line and not line.startswith(("#", "defaults", "  -"))]
+    if group != "method":
+        return [f"  {line}" for line in lines]
+    own = {line: line.partition(":")[0] for line in lines}
+    return _table({line: OPTIONS[key].about if key in OPTIONS else "" for line, key in own.items()})
 
 
 def _has(schema: type, group: str) -> bool:
@@ -65,17 +136,39 @@ def _has(schema: type, group: str) -> bool:
     return group in names or (group == "recipe" and "trainer" in names)
 
 
-def _options(group: str) -> dict[str, str]:
-    """The files of a group, with the first line of each."""
-    names = sorted(file.name for file in (resources.files("ro_fast.configs") / group).iterdir() if file.name.endswith(".yaml"))
-    first = {name.removesuffix(".yaml"): _FIRST.search(_read(group, name)) for name in names if name != "common.yaml"}
-    return {name: line[1] if line else "" for name, line in first.items()}
+def _first_line(group: str, name: str) -> str:
+    lines = (resources.files("ro_fast.configs") / group / name).read_text(encoding="utf-8").splitlines()
+    return next((line.removeprefix("# ") for line in lines if line.startswith("# ") and not line.startswith("# @")), "")
 
 
-def _read(group: str, name: str) -> str:
-    return (resources.files("ro_fast.configs") / group / name).read_text(encoding="utf-8")
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found[prefix + key] = value
+        if isinstance(value, Mapping):
+            found |= _flat(value, f"{prefix}{key}.")
+    return found
 
 
-def _table(rows: dict[str, str]) -> str:
+def _line(about: str, value: Any) -> str:
+    """What a key means, with its value where that is short enough to be read in passing."""
+    if value is None or isinstance(value, Mapping) or len(str(value)) > 40 or value == []:
+        return about
+    shown = str(value).lower() if isinstance(value, bool) else str(value).strip("[]")
+    return f"{about} [{shown}]"
+
+
+def _table(rows: Mapping[str, str]) -> list[str]:
+    if not rows:
+        return []
     width = max(map(len, rows))
-    return "\n".join(f"  {key:{width}}  {text}" for key, text in rows.items()).replace("$", "$$")
+    lines: list[str] = []
+    for key, text in rows.items():
+        lead, indent = f"  {key:{width}}  ", " " * (width + 4)
+        wrapped = textwrap.wrap(text, _columns(), initial_indent=lead, subsequent_indent=indent, break_on_hyphens=False)
+        lines += wrapped or [lead.rstrip()]
+    return lines
+
+
+def _columns() -> int:
+    return max(60, min(_WIDTH, shutil.get_terminal_size((_WIDTH, 24)).columns))

@@ -1,9 +1,10 @@
-"""The values that methods' options may take, by name: an option means the same in every method that has it."""
+"""What methods' options mean and the values that they may take: an option means the same in every method that has it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ro_fast.errors import InputError
@@ -13,49 +14,80 @@ AVERAGING = ("averaging", "decay", "average_from")  # ro_fast/training/averaging
 # Options of every method; None is the default of each but the objective.
 COMMON = (*objective.OPTIONS, *inputs.OPTIONS, *AVERAGING, *weight_perturbation.OPTIONS, "l1")
 
-WORDS: dict[str, tuple[str, ...]] = {
-    "masks": ("moving", "frozen"),
-    "denominator": ("all", "kept"),
-    "lr": ("as_is", "matched"),
-    "direction": ("below", "above"),
-    "averaging": ("ema", "swa"),
+
+@dataclass(frozen=True)
+class Option:
+    """One option: what it means, and which values it takes: one of some words, true or false, or a number within bounds."""
+
+    about: str
+    words: tuple[str, ...] = ()
+    flag: bool = False
+    bounds: tuple[float, float] | None = None
+
+
+_ANY, _SHARE = (0, math.inf), (0, 1)
+OPTIONS: dict[str, Option] = {
+    "start_epoch": Option("epoch before which the baseline of the same objective runs"),
+    "objective": Option("at | trades | mart"),
+    "beta": Option("weight of the divergence: 6 in TRADES, 5 in MART, as published", bounds=_ANY),
+    "inputs": Option("null | mixup | cutmix | cutout | idbh: what is done to images before they are attacked"),
+    "inputs_strength": Option("mixup, cutmix: alpha; cutout, idbh: share of the side; null: as published, 1.4, 1, 14/32, 11/32"),
+    "averaging": Option(
+        "null | ema | swa: the mean of the weights, over steps or over epochs, is scored in their place", words=("ema", "swa")
+    ),
+    "decay": Option("of ema, per step; null: 0.995", bounds=_SHARE),
+    "average_from": Option("epoch from which weights are averaged; null: the start epoch", bounds=_ANY),
+    "weight_perturbation": Option("null | awp | mlcat: the gradient is taken at weights moved against the loss"),
+    "gamma": Option("length of that move as a share of the weights' norm; null: as published, 0.01", bounds=_ANY),
+    "l1": Option(
+        "weight of the sum of |w| in the loss, over weight matrices and kernels; 5e-6 in Rice et al. 2020", bounds=_ANY
+    ),
+    "masks": Option("moving: each step's small-loss samples | frozen: those of the start epoch", words=("moving", "frozen")),
+    "denominator": Option(
+        "all: the loss is divided by the batch, as published | kept: by the samples kept", words=("all", "kept")
+    ),
+    "removed_in_batchnorm": Option("whether removed samples go through the training forward, as published", flag=True),
+    "lr": Option("as_is | matched: undo the denominator's effect on the length of a step", words=("as_is", "matched")),
+    "detach": Option("false: as released, where the scaled loss has no gradient, so that it acts as removal", flag=True),
+    "eps_ratio": Option("budget on small-loss samples over eps", bounds=_ANY),
+    "direction": Option(
+        "below | above: rounds end when the share of small-loss samples in the batch is so", words=("below", "above")
+    ),
+    "share": Option("of small-loss samples in the batch, at which rounds end", bounds=_SHARE),
+    "rounds": Option("of AugMix at most", bounds=(1, 100)),
+    "severity": Option("of AugMix, 1 to 10", bounds=(1, 10)),
+    "width": Option("chains of AugMix", bounds=(1, 10)),
+    "depth": Option("operations per chain; 0: one to three at random", bounds=(0, 10)),
+    "smoothing": Option("share of the label that is spread over all classes", bounds=_SHARE),
+    "momentum": Option("of the soft labels, per epoch", bounds=_SHARE),
+    "natural_share": Option("weight of the natural teacher", bounds=_SHARE),
+    "robust_share": Option("weight of the robust teacher; the label has the rest", bounds=_SHARE),
+    "temperature": Option("of the teachers' answers", bounds=(0.01, 1000)),
+    "offset": Option("lambda in the weight (1 + tanh(lambda + 5(1 - 2 kappa/K)))/2", bounds=(-1000, 1000)),
+    "slope": Option("gamma in the weight sigmoid(-gamma(margin - beta))", bounds=(0, 1000)),
+    "bias": Option("beta in that weight", bounds=(-1, 1)),
+    "strength": Option("weight of the regulariser in the loss", bounds=_ANY),
+    "from": Option("auto: scores made here | the path of the check.json that ro-fast check wrote for the same data"),
 }
-FLAGS = ("removed_in_batchnorm", "detach")
-NUMBERS: dict[str, tuple[float, float]] = {
-    "eps_ratio": (0, math.inf),
-    "beta": (0, math.inf),
-    "share": (0, 1),
-    "rounds": (1, 100),
-    "severity": (1, 10),
-    "width": (1, 10),
-    "depth": (0, 10),
-    "smoothing": (0, 1),
-    "momentum": (0, 1),
-    "natural_share": (0, 1),
-    "robust_share": (0, 1),
-    "temperature": (0.01, 1000),
-    "offset": (-1000, 1000),
-    "slope": (0, 1000),
-    "bias": (-1, 1),
-    "strength": (0, math.inf),
-    "decay": (0, 1),
-    "average_from": (0, math.inf),
-    "gamma": (0, math.inf),
-    "l1": (0, math.inf),
-}
+
+
+def common_defaults() -> dict[str, Any]:
+    """What every method has besides its own options; None is off."""
+    return {"start_epoch": 0, **dict.fromkeys(COMMON), "objective": "at", "beta": 6.0}
 
 
 def check_options(options: Mapping[str, Any]) -> None:
     """Raises InputError, naming the key, where an option's value is none of those that it may take."""
     for key, value in options.items():
-        if value is None and key in COMMON:
+        option = OPTIONS.get(key)
+        if option is None or (value is None and key in COMMON):
             continue
-        if key in WORDS and value not in WORDS[key]:
-            raise InputError(f"method.{key} '{value}' is unknown; there are: {', '.join(WORDS[key])}")
-        if key in FLAGS and not isinstance(value, bool):
+        if option.words and value not in option.words:
+            raise InputError(f"method.{key} '{value}' is unknown; there are: {', '.join(option.words)}")
+        if option.flag and not isinstance(value, bool):
             raise InputError(f"method.{key} = {value} should be true or false")
-        if key in NUMBERS:
-            least, most = NUMBERS[key]
+        if option.bounds is not None:
+            least, most = option.bounds
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
                 bound = f"at least {least:g}" if most == math.inf else f"from {least:g} to {most:g}"
                 raise InputError(f"method.{key} = {value} should be a number {bound}")

@@ -1,7 +1,7 @@
 """Every private name of torch that the project uses, so that a new version is checked in one place.
 
-Seen in torch 2.11 and 2.13. Where a later torch has lost one, importing this module says which, with what it was used for; nothing
-falls back in silence. What is private in torch's oneDNN operators is looked up when it is called, since a build may lack oneDNN.
+Seen in torch 2.11 and 2.13. Where a later torch has lost one, importing this module says which; nothing falls back in
+silence. What is private in torch's oneDNN operators is looked up when it is called, since a build may lack oneDNN.
 """
 
 from __future__ import annotations

@@ -164,3 +164,21 @@ def test_debug_shows_where(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "ro_fast", "train", "attack.eps=8"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
     assert "Traceback" in result.stderr
+
+
+def test_help_fits_a_screen_and_says_more_where_it_is_asked(tmp_path: Path) -> None:
+    from ro_fast.cli import COMMANDS
+    from ro_fast.cli.help import choices, descriptions, help_text
+
+    for name, command in COMMANDS.items():
+        overview = help_text(name, "", []).splitlines()
+        assert len(overview) <= 40 and max(map(len, overview)) <= 110, name
+        if command.schema is not None:  # every key has a meaning, and the whole help names it
+            about, everything = descriptions(command.schema), help_text(name, "all", [])
+            assert all(about.values()) and all(key in everything for key in about)
+    assert "trainer.lr_drops" in help_text("ablate", "trainer", [])
+    assert all(f"suite={name}" in help_text("ablate", "suite", []) for name in choices("suite"))
+    assert "[0.5]" in help_text("train", "trainer.lr", ["trainer.lr=0.5"])
+    assert "kappa" in ro_fast("train", "--help", "method=gairat", cwd=tmp_path).stdout
+    unknown = ro_fast("train", "--help", "warp", cwd=tmp_path)
+    assert unknown.returncode == 2 and "--help=all" in unknown.stderr and unknown.stderr.count("\n") == 1

@@ -1,0 +1,194 @@
+"""The commands: one table of what each is called, what it does, which keys it takes, and the function that does it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ro_fast import config as schemas
+from ro_fast.errors import InputError
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command of ``ro-fast``.
+
+    Args:
+        summary: a line for the list of commands.
+        run: does it, given its composed configuration.
+        schema: the dataclass of its configuration; None: it takes no keys.
+    """
+
+    summary: str
+    run: Callable[[Any], None]
+    schema: type | None = None
+
+
+def _train(config: Any) -> None:
+    from ro_fast.environment import keep_freed_memory
+    from ro_fast.progress import Progress
+    from ro_fast.suite.run import epochs_done
+    from ro_fast.training.trainer import train
+
+    keep_freed_memory()
+    epochs = config.trainer.stop_after or config.trainer.epochs
+    with Progress(epochs, "train") as progress:
+        if (Path(config.out) / "last.pt").exists():  # without it the run starts anew
+            progress.add(min(epochs, epochs_done(Path(config.out))))
+        history = train(config, progress)
+    last = history[-1]
+    print(f"robust test accuracy {last['test_robust_acc']:.3f}, natural {last['test_acc']:.3f}; in {config.out}")
+
+
+def _ablate(config: Any) -> None:
+    from ro_fast.environment import keep_freed_memory
+    from ro_fast.progress import Progress
+    from ro_fast.report import build_report
+    from ro_fast.suite.run import ablate, epochs_to_train
+
+    keep_freed_memory()
+    total, done = epochs_to_train(config)
+    with Progress(total, "ablate") as progress:
+        progress.add(done)
+        results = ablate(config, progress)
+    report = build_report(Path(config.out))
+    print("\n".join(results["finding"]["sentences"]))
+    print(f"{results['wall_seconds']:.0f} s; the report: {report}")
+
+
+def _watch(config: Any) -> None:
+    from ro_fast.overfitting.curve_files import read_curve, watch_curve
+
+    if not config.curve:
+        wanted = "curve=PATH of a .csv, .jsonl, a run's folder or a TensorBoard event file"
+        raise InputError(f"watch: curve= is not given; {wanted} is needed")
+    if config.out is not None and not config.out.endswith(".png"):
+        raise InputError(f"watch: out={config.out} should be the name of a picture, FILE.png")
+    curve = read_curve(config.curve, config.column)
+    verdict = watch_curve(curve)
+    print("\n".join(verdict.lines()))
+    if config.out is not None:
+        from ro_fast.report.watch_figure import save_watch_figure
+        from ro_fast.storage.run_folder import writing
+
+        with writing(Path(config.out)):
+            print(save_watch_figure(curve, verdict, Path(config.out)))
+
+
+def _check(config: Any) -> None:
+    from ro_fast.check import check
+    from ro_fast.progress import show_notices
+
+    show_notices()
+    result = check(config)
+    for finding in result["findings"]:
+        if finding["severity"] != "info":
+            print(f"{finding['severity']}: {finding['message']}")
+    print(f"{result['summary']} {result['wall_seconds']:.0f} s; the page: {Path(config.out) / 'check.html'}")
+
+
+def _prototype(config: Any) -> None:
+    from ro_fast.environment import keep_freed_memory
+    from ro_fast.progress import Progress, show_notices
+    from ro_fast.prototype import prototype
+
+    keep_freed_memory()
+    show_notices()
+
+    def progress(total: int, done: int, title: str) -> Progress:
+        shown = Progress(total, title)
+        shown.add(done)
+        return shown
+
+    result = prototype(config, progress)
+    print("\n".join(result["sentences"]))
+    print(f"{result['plan']['seconds']:.0f} s; the page: {Path(config.out) / 'report.html'}")
+
+
+def _evaluate(config: Any) -> None:
+    from ro_fast.environment import keep_freed_memory
+    from ro_fast.evaluation.checkpoints import evaluate_checkpoint, folder_of, table
+    from ro_fast.progress import Progress
+    from ro_fast.report.evaluation_figure import save_evaluation_figure
+
+    keep_freed_memory()
+    with Progress(100, "evaluate, % of the work at most") as progress:
+        found = evaluate_checkpoint(config, lambda share, what: progress.reach(int(100 * share), what))
+    print(table(found))
+    print(f"the picture: {save_evaluation_figure(found, folder_of(config) / 'evaluation.png')}")
+
+
+def _export(config: Any) -> None:
+    from ro_fast.evaluation.export import export
+
+    print(export(config))
+
+
+def _report(config: Any) -> None:
+    from ro_fast.prototype.page import RESULT, rebuild_page
+    from ro_fast.report import build_report
+
+    if not config.run:
+        raise InputError("report: run= is not given; the folder of a suite or of a prototype that ran is needed, run=PATH")
+    folder, language = Path(config.run), config.report.language
+    if (folder / RESULT).exists():
+        print(rebuild_page(folder, language))
+        return
+    if language is not None:
+        raise InputError(f"report.language={language}: only the page of a prototype has other languages, and {folder} holds none")
+    print(build_report(folder))
+
+
+def _bench(config: Any) -> None:
+    from ro_fast.benchmarks.run import bench
+
+    bench(Path(config.out), config.groups, config.fail_under)
+
+
+def _doctor(config: Any) -> None:
+    from ro_fast.cli.doctor import report
+
+    print(report())
+
+
+def _build(config: Any) -> None:
+    from ro_fast import _build
+
+    print(_build.build_in_place())
+
+
+COMMANDS = {
+    "train": Command(
+        "one adversarial training run: data= model= attack= method= trainer= recipe=", _train, schemas.TrainConfig
+    ),
+    "ablate": Command("a suite of arms × seeds, suite=factors by default, then its report", _ablate, schemas.AblateConfig),
+    "watch": Command(
+        "curve=PATH (.csv, .jsonl, run folder, TensorBoard file): is it robustly overfitting, since when, how sure",
+        _watch,
+        schemas.WatchConfig,
+    ),
+    "prototype": Command(
+        "check, small runs within budget=10min, one page to decide by: risk, what to do first, what it costs",
+        _prototype,
+        schemas.PrototypeConfig,
+    ),
+    "check": Command(
+        "looks at a data set before any training: labels, duplicates, leakage, shift, margins", _check, schemas.CheckConfig
+    ),
+    "evaluate": Command(
+        "checkpoint=PATH: natural, PGD, CW and an AutoAttack-style cascade, with intervals and warnings",
+        _evaluate,
+        schemas.EvaluateConfig,
+    ),
+    "export": Command("checkpoint=PATH: model.safetensors with a model card", _export, schemas.ExportConfig),
+    "report": Command("run=PATH: rebuilds report.html from what is on disk", _report, schemas.ReportConfig),
+    "bench": Command(
+        "operators, attack and training against the rivals on this machine; fail_under=must makes it a check",
+        _bench,
+        schemas.BenchConfig,
+    ),
+    "doctor": Command("versions, devices, backends and, for each that is missing, why and what would bring it", _doctor),
+    "build": Command("compiles the native operators into the installed package", _build),
+}
