@@ -119,7 +119,7 @@ def _overview(command: str, schema: type, groups: list[str]) -> list[str]:
     if parts:
         lines += ["", f"Keys below: {', '.join(parts)}"]
     names = "a group, a choice (method=gairat) or a key (trainer.lr)" if offered else "a key"
-    return [*lines, "", f"--help NAME says more of {names}; --help=all lists every key; --cfg job prints the values."]
+    return [*lines, "", f"--help NAME: more on {names}.", "--help=all: every key. --cfg job: the values, as YAML."]
 
 
 def _values_of(group: str, choice: str) -> list[str]:
