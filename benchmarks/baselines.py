@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ro_fast.ops._torch_private import trace_autograd
+
 
 def torchattacks_step(x_adv: Tensor, x: Tensor, grad: Tensor, eps: float, alpha: float) -> Tensor:
     """The L∞ update of torchattacks 3.5.1: step, clamp of the difference, clamp to [0, 1]."""
@@ -143,19 +145,17 @@ def compiled_attack(
     """
     model = copy.deepcopy(model).eval().requires_grad_(False)
 
-    def step(x_adv: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        x_adv = x_adv.detach().requires_grad_()
-        with torch.enable_grad():
-            (grad,) = torch.autograd.grad(F.cross_entropy(model(x_adv), y, reduction="sum"), x_adv)
-        return chain_linf(x_adv.detach(), x, grad, eps, alpha)
+    def step(leaf: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        (grad,) = torch.autograd.grad(F.cross_entropy(model(leaf), y, reduction="sum"), leaf)
+        return chain_linf(leaf.detach(), x, grad, eps, alpha)
 
     compiled = torch.compile(step, fullgraph=True, dynamic=False, mode=mode)
 
     def attack(x: Tensor, y: Tensor) -> Tensor:
         x_adv = (x + eps * torch.empty_like(x).uniform_(-1, 1)).clamp_(0, 1)
-        with torch._dynamo.config.patch(trace_autograd_ops=True):
-            for _ in range(steps):
-                x_adv = compiled(x_adv, x, y)
-        return x_adv
+        with trace_autograd(), torch.enable_grad():
+            for _ in range(steps):  # the leaf is made outside: Dynamo of torch 2.11 refuses it in a compiled function
+                x_adv = compiled(x_adv.detach().requires_grad_(), x, y)
+        return x_adv.detach()
 
     return attack

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ro_fast.ops import OPS, backends
+from ro_fast.ops import OPS, backends, winograd_weights
 from ro_fast.testing import assert_close, backends_for, samples
 
 X, GRAD = torch.rand(128, 3, 32, 32), torch.randn(128, 3, 32, 32)
@@ -23,6 +23,7 @@ CALLS = {
     "affine_relu_backward": (GRAD, torch.zeros(GRAD.numel() // 8, dtype=torch.uint8)),
     "class_moments": (torch.randn(1000, 64), torch.randint(10, (1000,)), 10),
     "small_loss": (torch.rand(1000), 0.5),
+    "winograd_conv": (torch.randn(4, 64, 16, 16), winograd_weights(torch.randn(64, 64, 3, 3))),
 }
 OPTIONS = {
     "pgd_mlp": {"eps": 8 / 255, "alpha": 2 / 255, "steps": 10},

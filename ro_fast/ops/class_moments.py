@@ -136,7 +136,9 @@ def _join(count: Tensor, mean: Tensor, scatter: Tensor | None, count_b: Tensor, 
 
 def _reference(count: Tensor, mean: Tensor, scatter: Tensor | None, features: Tensor, labels: Tensor) -> None:
     f = features.to(torch.float64)
-    total = torch.zeros_like(mean).index_add_(0, labels, f)
+    # On a GPU index_add_ sums in an order that changes from call to call; a product with the labels' indicators does not.
+    classes = torch.nn.functional.one_hot(labels, len(count)).to(f.dtype) if f.is_cuda else None
+    total = torch.zeros_like(mean).index_add_(0, labels, f) if classes is None else classes.T @ f
     own = torch.zeros_like(count).index_add_(0, labels, torch.ones_like(labels))
     own_mean = total / own.clamp(min=1).unsqueeze(1)
     if scatter is not None:
@@ -196,7 +198,7 @@ def class_moments(
     Raises:
         ValueError, TypeError: on shapes, dtypes or devices that don't fit, naming both values.
 
-    Deterministic on a CPU.
+    Deterministic.
 
     >>> class_moments(torch.tensor([[1.0], [3.0], [7.0]]), torch.tensor([0, 0, 2]), 3).mean.flatten().tolist()
     [2.0, 0.0, 7.0]

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ro_fast.attacks.engines.eager import input_gradient
 from ro_fast.attacks.engines.engine import Climb, Gradient, Model, Plan, climb_by
+from ro_fast.ops._torch_private import trace_autograd
 
 _log = logging.getLogger("ro_fast")
 
@@ -34,8 +34,8 @@ class Compiled:
         if key not in graphs:
             there = weakref.ref(model)  # a graph must not keep alive the model that keeps the graph
 
-            def eager(x_adv: Tensor, y: Tensor) -> Tensor:
-                return input_gradient(there(), plan.loss)(x_adv, y)  # type: ignore[arg-type]
+            def eager(leaf: Tensor, y: Tensor) -> Tensor:
+                return torch.autograd.grad(plan.loss(there()(leaf), y), leaf)[0]  # type: ignore[misc]
 
             graphs[key] = _told(torch.compile(eager, fullgraph=True, dynamic=False), "compiled: torch.compile took")
         return climb_by(graphs[key], plan)
@@ -48,8 +48,9 @@ def _told(compiled: Gradient, what: str) -> Gradient:
     def gradient(x_adv: Tensor, y: Tensor) -> Tensor:
         nonlocal first
         start = time.perf_counter()
-        with torch._dynamo.config.patch(trace_autograd_ops=True):
-            grad = compiled(x_adv, y)
+        leaf = x_adv.detach().requires_grad_()  # outside: Dynamo of torch 2.11 refuses it in a compiled function
+        with trace_autograd(), torch.enable_grad():
+            grad = compiled(leaf, y)
         if first:
             _log.info("engine %s %.1f s for a batch %s", what, time.perf_counter() - start, list(x_adv.shape))
             first = False

@@ -117,7 +117,7 @@ class Mlp:
             return "a module is in train mode"
         if torch.is_autocast_enabled(x.device.type):
             return "it computes in the dtype of the weights, and autocast asks for another"
-        if backends.running("pgd_mlp", x.device.type) == "reference":
+        if backends.running("pgd_mlp", x.device.type, x.dtype) == "reference":
             return "no compiled pgd_mlp is here (run: ro-fast build)"
         return why_not_mlp(model, x)
 
