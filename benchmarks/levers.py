@@ -12,7 +12,7 @@ from unittest import mock
 import torch
 
 from ro_fast.attacks import PGD
-from ro_fast.attacks.engines import fused as fuse
+from ro_fast.attacks.engines import layers
 from ro_fast.config import SmallLossConfig
 from ro_fast.environment import keep_freed_memory
 from ro_fast.methods import METHODS, Step
@@ -101,7 +101,7 @@ def without_winograd(run: Callable[[], None]) -> Callable[[], None]:
     """The step with oneDNN's convolutions throughout."""
 
     def without() -> None:
-        with mock.patch.object(fuse, "winograd_pays", return_value=False):
+        with mock.patch.object(layers, "winograd_pays", return_value=False):
             run()
 
     return without

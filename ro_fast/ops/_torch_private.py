@@ -27,9 +27,11 @@ except (ImportError, AttributeError) as error:
 
 __all__ = [
     "AnyBatchNorm",
+    "any_hooks",
     "differentiated_by_transforms",
     "has_kernel",
     "mkldnn",
+    "mkldnn_packs",
     "operators_intercepted",
     "standard_gamma",
     "trace_autograd",
@@ -37,6 +39,14 @@ __all__ = [
     "tree_leaves",
     "tree_map",
 ]
+
+
+def any_hooks(module: nn.Module) -> bool:
+    """Whether calling a module runs hooks, its own or those of all modules."""
+    m, everywhere = module, nn.modules.module
+    own = m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks
+    of_all = everywhere._global_forward_hooks or everywhere._global_forward_pre_hooks
+    return bool(own or of_all or everywhere._global_backward_hooks or everywhere._global_backward_pre_hooks)
 
 
 def differentiated_by_transforms() -> bool:
@@ -76,3 +86,13 @@ def mkldnn(name: str) -> Callable[..., Any]:
         AttributeError: where this build has none.
     """
     return getattr(torch.ops.mkldnn, f"_{name}")
+
+
+def mkldnn_packs(weight: Tensor) -> bool:
+    """Whether oneDNN keeps a convolution's weights in an order of its own between calls."""
+    backend = torch.backends.mkldnn
+    if weight.device.type != "cpu" or not (backend.is_available() and backend.enabled):
+        return False
+    if not hasattr(torch.ops.mkldnn, "_convolution_transpose_pointwise"):
+        return False
+    return weight.dtype == torch.float32 or (weight.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())

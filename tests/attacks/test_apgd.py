@@ -83,11 +83,12 @@ def test_robust_accuracy_is_that_of_torchattacks(robust_digits: Problem) -> None
         "Square": (Square(EPS, 500), EveryPlace(model, eps=EPS, n_queries=500, loss="margin")),
     }
     for name, (ours, theirs) in pairs.items():
+        torch.manual_seed(0)  # their noise
         expected = robust_acc(model, theirs(x, y), y)
         found = survivors(robust_digits, ours).double().mean().item()
         assert 0.4 < expected < 0.75, name
-        # Two random searches: over five seeds either's accuracy spreads by 0.012, the gradient attacks' by nothing.
-        assert found == pytest.approx(expected, abs=0.02 if name == "Square" else 0.005), name
+        # Square is a random search, whose accuracy spreads by 0.012 over five seeds; their PGD counts its last iterate alone.
+        assert found == pytest.approx(expected, abs={"Square": 0.02, "PGD": 0.01}.get(name, 0.005)), name
 
 
 @pytest.mark.parametrize(

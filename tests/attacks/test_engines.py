@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ro_fast.attacks import PGD
-from ro_fast.attacks.engines.fused import FusedNetwork, NotFused
+from ro_fast.attacks.engines.run import Program, TracedNetwork
+from ro_fast.attacks.engines.trace import tensors_of, trace
 from ro_fast.config import ModelConfig
 from ro_fast.models import build_model
 
@@ -64,6 +65,11 @@ def case(request: pytest.FixtureRequest) -> tuple[nn.Module, Tensor, Tensor]:
     return build(), torch.rand(3, *shape, dtype=DTYPE), torch.tensor([0, 4, 2])
 
 
+def traced_network(model: nn.Module, x: Tensor) -> TracedNetwork:
+    """What the fused engine runs, traced now."""
+    return TracedNetwork(Program(trace(model, x)), tensors_of(model), len(x), "cpu")
+
+
 @pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last], ids=str)
 def test_fused_logits_and_input_gradient_are_autograds(case: tuple, order: torch.memory_format) -> None:
     model, x, y = case
@@ -71,14 +77,15 @@ def test_fused_logits_and_input_gradient_are_autograds(case: tuple, order: torch
     leaf = x.contiguous(memory_format=order).requires_grad_()
     logits = model(leaf)
     (expected,) = torch.autograd.grad(F.cross_entropy(logits, y), leaf)
-    fused = FusedNetwork(model, leaf)
+    fused = traced_network(model, leaf)
     torch.testing.assert_close(fused(leaf), logits.detach(), rtol=0, atol=1e-12)
     grad = fused.gradient(leaf, lambda z: F.cross_entropy(z, y))
     torch.testing.assert_close(grad, expected, rtol=0, atol=1e-12 * expected.abs().max().item())
     # In single precision a CPU packs weights, joins ReLUs, and takes Winograd's form where it is the faster.
-    single = FusedNetwork(copy.deepcopy(model).float(), leaf.detach().float())
-    torch.testing.assert_close(single(leaf.detach().float()), logits.detach().float(), rtol=1e-4, atol=1e-5)
-    grad = single.gradient(leaf.detach().float(), lambda z: F.cross_entropy(z, y))
+    model, leaf = copy.deepcopy(model).float(), leaf.detach().float()
+    single = traced_network(model, leaf)
+    torch.testing.assert_close(single(leaf), logits.detach().float(), rtol=1e-4, atol=1e-5)
+    grad = single.gradient(leaf, lambda z: F.cross_entropy(z, y))
     torch.testing.assert_close(grad, expected.float(), rtol=0, atol=1e-4 * expected.abs().max().item())
 
 
@@ -126,60 +133,20 @@ def test_captured_takes_the_steps_of_eager_also_after_the_weights_moved(case: tu
             next(model.parameters()).mul_(-1)
 
 
-def test_fused_sees_new_weights_and_new_layers() -> None:
-    model, x = network("small_cnn", (1, 9, 9)).eval(), torch.rand(3, 1, 9, 9, dtype=DTYPE)
-    FusedNetwork(model, x)
-    with torch.no_grad():
-        model.classifier.weight.mul_(2)
-    model.trunk[0][2] = nn.Identity()
-    torch.testing.assert_close(FusedNetwork(model, x)(x), model(x), rtol=0, atol=1e-12)
-
-
 def test_under_autocast_fused_computes_in_bfloat16_and_moves_inputs_of_float32() -> None:
     model = network("small_cnn", (1, 9, 9)).float().eval()
     x, y = torch.rand(3, 1, 9, 9), torch.tensor([0, 4, 2])
     with torch.autocast("cpu", torch.bfloat16):
-        assert FusedNetwork(model, x)(x).dtype == torch.bfloat16
-        logits = model(x)
+        fused, logits = traced_network(model, x), model(x)
+        assert fused(x).dtype == torch.bfloat16
         assert PGD(0.1, 0.03, 2, engine="fused")(model, x, y).dtype == torch.float32
-        torch.testing.assert_close(FusedNetwork(model, x)(x), logits, rtol=0.1, atol=0.1)
-
-
-class Branching(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x.flatten(1) if x.sum() > 0 else -x.flatten(1)
-
-
-def hooked() -> nn.Module:
-    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 5))
-    model[1].register_forward_hook(lambda module, args, output: output * 2)
-    return model
-
-
-@pytest.mark.parametrize(
-    ("model", "reason"),
-    [
-        (nn.Sequential(nn.Conv2d(1, 5, 3), nn.MaxPool2d(2), nn.Flatten()), r"module '1' \(MaxPool2d\) is not known"),
-        (nn.Sequential(nn.Conv2d(1, 5, 3, padding=1, padding_mode="reflect"), nn.Flatten()), r"'0' \(Conv2d\)"),
-        (hooked(), "'1' has hooks"),
-        (Branching(), "can't read it"),
-    ],
-)
-def test_what_cannot_be_fused_is_told_and_attacked_all_the_same(model: nn.Module, reason: str) -> None:
-    x, y = torch.rand(2, 1, 4, 4), torch.tensor([0, 4])
-    with pytest.raises(NotFused, match=reason):
-        FusedNetwork(model, x)
-    with pytest.raises(ValueError, match=f"engine 'fused' can't attack this model: .*{reason}"):
-        PGD(engine="fused")(model, x, y)
-    attack = PGD()
-    assert attack(model, x, y).shape == x.shape
-    told = attack.explain(model, x)
-    assert told.startswith("engine: eager") and "fused: " in told
+        torch.testing.assert_close(fused(x), logits, rtol=0.1, atol=0.1)
 
 
 def test_engines_say_why_not() -> None:
     model, x, y = network("small_cnn", (1, 9, 9)), torch.rand(2, 1, 9, 9, dtype=DTYPE), torch.tensor([0, 4])
-    assert PGD().explain(model, x).startswith("engine: fused")
+    told = PGD().explain(model, x)
+    assert told.startswith("engine: fused") and "BatchNorm folded (3)" in told and "held against the network" in told
     assert "batch" in PGD(bn="train").explain(model, x)
     assert PGD(bn="keep").explain(model, x).startswith("engine: eager")
     assert PGD(bn="keep").explain(model.eval(), x).startswith("engine: fused")

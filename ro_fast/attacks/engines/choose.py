@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ro_fast.attacks.engines.captured import Captured
 from ro_fast.attacks.engines.compiled import Compiled
 from ro_fast.attacks.engines.eager import Eager
-from ro_fast.attacks.engines.engine import Model, Plan
-from ro_fast.attacks.engines.fused import Fused
-from ro_fast.attacks.engines.mlp import Mlp
+from ro_fast.attacks.engines.engine import Climb, Model, Plan
+from ro_fast.attacks.engines.fused import FUSED, TRACES, Mlp
+
+
+def prepare(name: str, model: Model, x: Tensor, plan: Plan) -> Climb:
+    """Makes the engine of that name, or the one that "auto" takes, ready for an attack on the model as it is now."""
+    with TRACES.one_look():
+        return choose(name, model, x, plan).prepare(model, x, plan)
 
 
 def stepwise(model: Model, x: Tensor, plan: Plan) -> Any:
@@ -22,7 +27,7 @@ def stepwise(model: Model, x: Tensor, plan: Plan) -> Any:
 ENGINES: dict[str, Any] = {
     "eager": Eager(),
     "mlp": Mlp(),
-    "fused": Fused(),
+    "fused": FUSED,
     "compiled": Compiled(),
     "captured": Captured(stepwise),
 }
@@ -50,4 +55,6 @@ def explain(name: str, model: Model, x: Tensor, plan: Plan) -> str:
     lines = [f"engine: {chosen}" + ("" if name == "auto" else " (named)")]
     for other, reason in reasons.items():
         lines.append(f"  {other}: {reason or ('available' if other in AUTO else 'available where it is named')}")
+    if chosen in ("fused", "mlp") and isinstance(model, nn.Module):
+        lines.append(f"its graph: {FUSED.about(model, x)}")
     return "\n".join(lines)

@@ -1,42 +1,145 @@
-"""All steps of an attack on an MLP in one call of ``pgd_mlp``, for networks that can be read as one."""
+"""All steps of an attack on an MLP in one call of ``pgd_mlp``, for networks whose graph is that of one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from ro_fast.attacks.engines.engine import Climb, Model, Plan, Start
-from ro_fast.models.network import Network
-from ro_fast.models.normalize import Normalize
+from ro_fast.attacks.engines.trace import NotTraced, Traced, tensors_of, trace
 from ro_fast.ops import backends, pgd_mlp
+
+aten = torch.ops.aten
+_RESHAPES = (aten.view.default, aten._unsafe_view.default, aten.reshape.default, aten.alias.default, aten.clone.default)
+_ELEMENTWISE = (aten.add, aten.sub, aten.mul, aten.div)
 
 
 class NotAnMLP(Exception):
     """Says in one sentence why a network can't be read as an MLP."""
 
 
-def why_not_mlp(model: nn.Module, x: Tensor) -> str | None:
-    """None where :func:`mlp_layers` can read the model for inputs like ``x`` [N, ...], else why it can't."""
+@dataclass(frozen=True)
+class MlpGraph:
+    """How the layers of an MLP come from a network's tensors, and the elementwise affine map before the first."""
+
+    layers: Callable[..., tuple[Any, ...]]  # tensors -> W_1ᵀ, b_1, W_2ᵀ, …; None for a layer without bias
+    before: Callable[..., tuple[Any, ...]]  # tensors, x -> s·x + t, [N, D]
+    plain: bool  # whether that map is the identity
+
+
+def read_mlp(traced: Traced) -> MlpGraph | str:
+    """Reads the graph of a network as an MLP, or says why it is none; the graph is not changed."""
+    graph = traced.graph
+    *held, x, _ = (node for node in graph.nodes if node.op == "placeholder")
+    node: Any = next(node for node in graph.nodes if node.op == "output").args[0][0]
+    layers: list[fx.Node | None] = []
+    rectified = True
     try:
-        _read(model, x)
-    except NotAnMLP as reason:
-        return str(reason)
-    return None
+        while node.target in (aten.addmm.default, aten.mm.default, aten.relu.default):
+            if node.target is aten.relu.default:
+                if rectified:
+                    raise NotAnMLP("it does not end in a linear layer")
+                node, rectified = node.args[0], True
+                continue
+            if not rectified:
+                raise NotAnMLP("a linear layer follows another without a ReLU between")
+            bias, value, weight = (None, *node.args) if node.target is aten.mm.default else node.args
+            if node.kwargs or not isinstance(value, fx.Node):
+                raise NotAnMLP("a product of its graph is no linear layer")
+            layers[:0] = [weight, bias]
+            node, rectified = value, False
+        if not layers:
+            raise NotAnMLP("it does not end in a linear layer")
+        if rectified:
+            raise NotAnMLP("a ReLU stands before its first linear layer")
+        before = _affine_chain(node, x)
+        # From x's own side: whatever a layer's weights are made of must not depend on it.
+        weights = _sources(graph, [layer for layer in layers if layer is not None])
+        if x in weights:
+            raise NotAnMLP("a layer's weights depend on its input")
+    except NotAnMLP as error:
+        return str(error)
+    made = _function([*held], [node for node in graph.nodes if node in weights], layers, traced.constants)
+    chain = _sources(graph, [node])
+    start = _function([*held, x], [other for other in graph.nodes if other in chain], [node], traced.constants)
+    return MlpGraph(made, start, not any(other.target not in _RESHAPES for other in before))
+
+
+def _affine_chain(node: Any, x: fx.Node) -> list[fx.Node]:
+    """The nodes from x to the first layer, which flatten, scale and shift each value by itself."""
+    found = []
+    while node is not x:
+        packet = getattr(node.target, "overloadpacket", None)
+        if node.op != "call_function" or not (node.target in _RESHAPES or packet in _ELEMENTWISE):
+            raise NotAnMLP(f"its graph has {node.target if node.op == 'call_function' else node.op}, which no MLP has")
+        others = [a for a in node.args[1:] if isinstance(a, fx.Node)]
+        if node.target not in _RESHAPES and (node.kwargs or any(x in _sources(node.graph, [o]) for o in others)):
+            raise NotAnMLP("its first layer reads more than an affine map of each value")
+        found.append(node)
+        node = node.args[0]
+        if not isinstance(node, fx.Node):
+            raise NotAnMLP("its first layer does not read its input")
+    return found
+
+
+def _sources(graph: fx.Graph, nodes: list[Any]) -> set[fx.Node]:
+    found: set[fx.Node] = set()
+    waiting = [node for node in nodes if isinstance(node, fx.Node)]
+    while waiting:
+        node = waiting.pop()
+        if node not in found:
+            found.add(node)
+            waiting += node.all_input_nodes
+    return found
+
+
+def _function(
+    inputs: list[fx.Node], nodes: list[fx.Node], outputs: list[Any], constants: dict[str, Tensor]
+) -> Callable[..., tuple[Any, ...]]:
+    graph = fx.Graph()
+    copied: dict[Any, Any] = {node: graph.placeholder(node.name) for node in inputs}
+    for node in nodes:
+        if node not in copied:
+            copied[node] = graph.node_copy(node, copied.__getitem__)
+    graph.output(tuple(None if node is None else copied[node] for node in outputs))
+    root = nn.Module()
+    for name, tensor in constants.items():
+        setattr(root, name, tensor)
+    return fx.GraphModule(root, graph).forward
+
+
+def trace_mlp(model: nn.Module, x: Tensor) -> tuple[MlpGraph, Traced]:
+    """Traces a network and reads it as an MLP.
+
+    Raises:
+        NotAnMLP: where it is none, or can't be traced.
+    """
+    try:
+        traced = trace(model, x)
+    except NotTraced as error:
+        raise NotAnMLP(str(error)) from error
+    found = read_mlp(traced)
+    if isinstance(found, str):
+        raise NotAnMLP(found)
+    return found, traced
 
 
 @torch.no_grad()
-def mlp_layers(model: nn.Module, x: Tensor) -> tuple[list[Tensor], list[Tensor | None]]:
+def mlp_layers(
+    model: nn.Module, x: Tensor, known: tuple[MlpGraph, Traced] | None = None
+) -> tuple[list[Tensor], list[Tensor | None]]:
     """The weights [out, in] and biases [out] of an MLP as they are now, for inputs ``x`` flattened to [N, D].
 
-    Normalisation ``s·x + t`` is folded into the first layer: ``W·diag(s)`` and ``b + W·t``.
+    What scales and shifts each value before the first layer, ``s·x + t``, is folded into it: ``W·diag(s)`` and ``b + W·t``.
 
     Args:
-        model: a Network of this project or an nn.Sequential, made of Normalize, Flatten, Linear with ReLU between, Identity, and
-            Dropout in eval mode.
+        model: a network whose graph is linear layers with ReLU between, whatever its code looks like.
         x: inputs [N, ...] as they will come; their values are not read.
+        known: what :func:`trace_mlp` gives, where it was read before.
 
     Raises:
         NotAnMLP: on anything else.
@@ -46,92 +149,52 @@ def mlp_layers(model: nn.Module, x: Tensor) -> tuple[list[Tensor], list[Tensor |
     >>> [list(w.shape) for w in weights]
     [[3, 4], [2, 3]]
     """
-    normalize, linears = _read(model, x)
-    weights: list[Tensor] = [linear.weight.detach() for linear in linears]
-    biases: list[Tensor | None] = [None if linear.bias is None else linear.bias.detach() for linear in linears]
-    if normalize is not None:
-        each = weights[0].shape[1] // normalize.mean.numel()  # inputs a channel
-        scale, shift = (t.flatten().repeat_interleave(each) for t in normalize.scale_and_shift())
-        offset = weights[0] @ shift
+    graph, traced = known or trace_mlp(model, x)
+    tensors = tensors_of(model)
+    made = graph.layers(*tensors)
+    weights, biases = [w.t() for w in made[::2]], list(made[1::2])
+    if not graph.plain:
+        size = traced.batch or 2
+        (shift,), (end,) = (graph.before(*tensors, x.new_full((size, *x.shape[1:]), value)) for value in (0.0, 1.0))
+        offset = weights[0] @ shift[0]
         biases[0] = offset if biases[0] is None else biases[0] + offset
-        weights[0] = weights[0] * scale
+        weights[0] = weights[0] * (end[0] - shift[0])
     return weights, biases
 
 
-def _read(model: nn.Module, x: Tensor) -> tuple[Normalize | None, list[nn.Linear]]:
-    """The normalisation before the first layer, and the layers."""
-    normalize: Normalize | None = None
-    linears: list[nn.Linear] = []
-    flat, rectified = x.dim() == 2, True  # whether the values are [N, D], and whether a linear layer may follow
-    for name, module in _parts("", model):
-        if type(module) is nn.Linear:
-            _check_linear(name, module, x, flat, rectified)
-            linears.append(module)
-            rectified = False
-        elif type(module) is nn.ReLU and linears:
-            rectified = True
-        elif type(module) is Normalize and not linears and normalize is None:
-            if x.shape[1] != module.channels:
-                raise NotAnMLP(f"{name} normalises {module.channels} channels but the input is {list(x.shape)}")
-            normalize = module
-        elif type(module) is nn.Flatten and (module.start_dim, module.end_dim) == (1, -1):
-            flat = True
-        elif type(module) is not nn.Identity and not (type(module) is nn.Dropout and not module.training):
-            raise NotAnMLP(f"{name} is {module}, which no MLP has at this place")
-    if not linears or rectified:
-        raise NotAnMLP("it does not end in a linear layer")
-    return normalize, linears
+@torch.no_grad()
+def mlp_logits(weights: list[Tensor], biases: list[Tensor | None], x: Tensor) -> Tensor:
+    """What an MLP of these layers gives for inputs x [N, ...]: logits [N, C]."""
+    h = x.flatten(1)
+    for i, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+        h = torch.nn.functional.linear(h.relu() if i else h, weight, bias)
+    return h
 
 
-def _parts(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """The modules in the order in which they act, with their names."""
-    if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks:
-        raise NotAnMLP(f"{name or 'the model'} has hooks")
-    if type(module) in (Network, nn.Sequential):  # a subclass may have another forward
-        for child_name, child in module.named_children():
-            yield from _parts(f"{name}.{child_name}".lstrip("."), child)
-    else:
-        yield name or "the model", module
+def climb_mlp(weights: list[Tensor], biases: list[Tensor | None], plan: Plan) -> Climb:
+    """All steps of an attack on an MLP in one call."""
+
+    def climb(start: Start) -> Tensor:
+        x, noise = start.x, None if start.noise is None else start.noise.flatten(1)
+        budget: dict[str, Any] = {"eps": start.eps, "alpha": start.alpha, "steps": plan.steps}
+        x_adv = pgd_mlp(x.flatten(1), start.y, weights, biases, noise, **budget).view(x.shape)
+        if start.active is not None:
+            x_adv = torch.where(start.active.view(-1, *[1] * (x.dim() - 1)), x_adv, x)
+        return x_adv
+
+    return climb
 
 
-def _check_linear(name: str, linear: nn.Linear, x: Tensor, flat: bool, rectified: bool) -> None:
-    if not flat:
-        raise NotAnMLP(f"{name} is a linear layer on inputs {list(x.shape)} that were not flattened")
-    if not rectified:
-        raise NotAnMLP(f"{name} is a linear layer that follows another without a ReLU between")
-    if linear.weight.dtype != x.dtype or linear.weight.device != x.device:
-        held = f"{linear.weight.dtype} on {linear.weight.device}"
-        raise NotAnMLP(f"{name} holds {held}, the inputs are {x.dtype} on {x.device}")
-
-
-class Mlp:
-    """All steps on an MLP in one call of pgd_mlp, a block of samples at a time in the cache."""
-
-    def why_not(self, model: Model, x: Tensor, plan: Plan) -> str | None:
-        """It takes ReLU MLPs in eval mode, L∞ and cross-entropy, where a compiled backend is."""
-        if not isinstance(model, nn.Module):
-            return "the model is a function, not an nn.Module"
-        if plan.norm != "linf" or not plan.cross_entropy:
-            return "it takes L∞ and the cross-entropy of hard labels only"
-        if plan.training:
-            return "a module is in train mode"
-        if torch.is_autocast_enabled(x.device.type):
-            return "it computes in the dtype of the weights, and autocast asks for another"
-        if backends.running("pgd_mlp", x.device.type, x.dtype) == "reference":
-            return "no compiled pgd_mlp is here (run: ro-fast build)"
-        return why_not_mlp(model, x)
-
-    def prepare(self, model: Model, x: Tensor, plan: Plan) -> Climb:
-        """Reads the weights as they are now."""
-        assert isinstance(model, nn.Module)
-        weights, biases = mlp_layers(model, x)
-
-        def climb(start: Start) -> Tensor:
-            noise = None if start.noise is None else start.noise.flatten(1)
-            budget: dict[str, Any] = {"eps": start.eps, "alpha": start.alpha, "steps": plan.steps}
-            x_adv = pgd_mlp(start.x.flatten(1), start.y, weights, biases, noise, **budget).view(start.x.shape)
-            if start.active is not None:
-                x_adv = torch.where(start.active.view(-1, *[1] * (x.dim() - 1)), x_adv, start.x)
-            return x_adv
-
-        return climb
+def why_not_mlp_attack(model: Model, x: Tensor, plan: Plan) -> str | None:
+    """What an attack in one call can't take, besides networks that are no MLP."""
+    if not isinstance(model, nn.Module):
+        return "the model is a function, not an nn.Module"
+    if plan.norm != "linf" or not plan.cross_entropy:
+        return "it takes L∞ and the cross-entropy of hard labels only"
+    if plan.training:
+        return "a module is in train mode"
+    if torch.is_autocast_enabled(x.device.type):
+        return "it computes in the dtype of the weights, and autocast asks for another"
+    if backends.running("pgd_mlp", x.device.type, x.dtype) == "reference":
+        return "no compiled pgd_mlp is here (run: ro-fast build)"
+    return None

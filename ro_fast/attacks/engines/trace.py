@@ -1,0 +1,203 @@
+"""What a network really computes: the ATen graph of its logits and of its input gradient, as they run.
+
+Nothing of the network's own code is read: it is run once on tensors without values (torch's fake tensors), and the operators
+that run are recorded, hooks, patches, in-place operations and keyword arguments among them. Weights and buffers are
+arguments of the graph, so that it sees them as they are at each call.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.func import functional_call, functionalize, vjp
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from ro_fast.attacks.engines.batch_size import NotGeneral, for_any_batch
+from ro_fast.ops._torch_private import any_hooks
+
+SIZES = (2, 3, 5)  # batch sizes that are traced to make a graph for any
+
+
+class NotTraced(Exception):
+    """Says in one sentence why a network can't be traced."""
+
+
+@dataclass(frozen=True)
+class Traced:
+    """The joint graph of a network: placeholders are its tensors, x and the logits' gradient; it gives logits and ∇ₓ.
+
+    Each node's meta["val"] is a tensor without values: its shape for a batch of the first size that was traced.
+    """
+
+    graph: fx.Graph
+    constants: dict[str, Tensor]  # that its forward makes of plain numbers
+    batch: int | None  # the batch size that it holds for; None: any but 1
+
+
+def tensors_of(model: nn.Module) -> list[Tensor]:
+    """A network's parameters and buffers as they are now, in the order of a graph's placeholders; graphs of them need no grad."""
+    found: list[Tensor] = []
+    for module in model.modules():
+        found += [t for t in module._parameters.values() if t is not None]
+        found += [t for t in module._buffers.values() if t is not None]
+    return found
+
+
+def _names(model: nn.Module) -> list[str]:
+    """Their names, as torch.func.functional_call takes them."""
+    found = []
+    for prefix, module in model.named_modules():
+        own = (*module._parameters.items(), *module._buffers.items())
+        found += [f"{prefix}.{name}" if prefix else name for name, t in own if t is not None]
+    return found
+
+
+def trace(model: nn.Module, x: Tensor) -> Traced:
+    """Traces a network for inputs like x [N, ...]: for any N beyond 1 where its graph allows it, else for this one.
+
+    Raises:
+        NotTraced: where the network does what a graph can't hold, with the reason.
+    """
+    _check_traceable(model)
+    if len(x) > 1:
+        found = [_traced(model, _like(x, size)) for size in SIZES]
+        try:
+            _check_equal([constants for _, constants in found])
+            return Traced(for_any_batch([graph for graph, _ in found], SIZES), found[0][1], None)
+        except NotGeneral:
+            pass
+    graph, constants = _traced(model, x)
+    return Traced(graph, constants, len(x))
+
+
+def _check_equal(constants: list[dict[str, Tensor]]) -> None:
+    first = constants[0]
+    for other in constants[1:]:
+        if other.keys() != first.keys() or not all(torch.equal(first[name], other[name]) for name in first):
+            raise NotGeneral
+
+
+def _like(x: Tensor, size: int) -> Tensor:
+    """An input of another batch size in the same memory order; its values are not read."""
+    last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    new = x.new_empty(size, *x.shape[1:])
+    return new.contiguous(memory_format=torch.channels_last) if last else new
+
+
+def _traced(model: nn.Module, x: Tensor) -> tuple[fx.Graph, dict[str, Tensor]]:
+    names, tensors = _names(model), [t.detach() for t in tensors_of(model)]
+
+    def joint(tensors: list[Tensor], x: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+        call = lambda x: functional_call(model, dict(zip(names, tensors, strict=True)), (x,), tie_weights=False)  # noqa: E731
+        logits, back = vjp(call, x)[:2]
+        if not isinstance(logits, Tensor) or logits.shape != grad.shape:
+            raise NotTraced("its output is not one tensor [N, C] for any batch")
+        return logits, back(grad)[0]
+
+    try:
+        with left_as_it_was(model), torch.enable_grad():
+            with torch.no_grad(), _fake_mode() as mode:
+                shown = functional_call(
+                    model, {n: mode.from_tensor(t) for n, t in zip(names, tensors, strict=True)}, (mode.from_tensor(x),)
+                )
+            if not isinstance(shown, Tensor) or shown.dim() != 2 or len(shown) != len(x):
+                raise NotTraced("its output is not one tensor [N, C]")
+            grad = torch.empty(shown.shape, dtype=shown.dtype, device=x.device)
+            module = make_fx(functionalize(joint), tracing_mode="fake")(tensors, x, grad)
+    except NotTraced:
+        raise
+    except Exception as error:  # whatever the model's own code raises on tensors without values
+        text = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise NotTraced(f"it can't be run on tensors without values: {text.strip()[:200]}") from error
+    _check_graph(module.graph)
+    constants = {str(node.target): getattr(module, str(node.target)) for node in module.graph.nodes if node.op == "get_attr"}
+    return module.graph, constants
+
+
+def _fake_mode() -> Any:
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    return FakeTensorMode()
+
+
+def _check_traceable(model: nn.Module) -> None:
+    if isinstance(model, torch.jit.ScriptModule):
+        raise NotTraced("it is a TorchScript module, which runs as a whole")
+    for name, module in model.named_modules():
+        if any_hooks(module):
+            raise NotTraced(f"{f'module {name!r}' if name else 'it'} has hooks, which may keep what they see")
+
+
+def _check_graph(graph: fx.Graph) -> None:
+    for node in graph.nodes:
+        if node.op != "call_function":
+            continue
+        target: Any = node.target
+        if torch.Tag.nondeterministic_seeded in getattr(target, "tags", ()):
+            raise NotTraced(f"it draws random numbers ({target})")
+        if getattr(target, "_schema", None) is not None and target._schema.is_mutable:
+            raise NotTraced(f"its forward writes into its buffers ({target})")
+
+
+@contextlib.contextmanager
+def left_as_it_was(model: nn.Module) -> Iterator[None]:
+    """Gives every module its attributes back, also what lies in its lists and dictionaries, and torch its random state."""
+    before = [(module, dict(vars(module))) for module in model.modules()]
+    kept = [(value, copy.copy(value)) for _, values in before for value in values.values() if isinstance(value, _CONTAINERS)]
+    with torch.random.fork_rng(devices=[]):
+        try:
+            yield
+        finally:
+            for module, values in before:
+                vars(module).clear()
+                vars(module).update(values)
+            for container, content in kept:
+                container.clear()
+                container.extend(content) if isinstance(container, (list, collections.deque)) else container.update(content)
+
+
+_CONTAINERS = (list, dict, set, collections.deque)
+
+
+# -- what a trace holds for ----------------------------------------------------------------------------------------------
+
+
+def fingerprint(model: nn.Module, x: Tensor) -> tuple[Any, ...]:
+    """What a trace freezes and can be looked up cheaply: modules, their forwards, modes, plain attributes, and the inputs' kind.
+
+    What it can't see, as a global variable that forward reads, is left to the proofs.
+    """
+    device = x.device.type
+    autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+    last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    kind = (x.shape[1:], x.dtype, x.device, last, len(x) == 1, autocast, torch.get_default_dtype())
+    return kind, tuple(_of_module(module) for module in model.modules())
+
+
+def _of_module(module: nn.Module) -> tuple[Any, ...]:
+    plain = tuple((key, _plain(value)) for key, value in vars(module).items() if key not in _STRUCTURE)
+    own = (*module._parameters.items(), *module._buffers.items())
+    tensors = tuple((name, id(t), t.shape, t.dtype) for name, t in own if t is not None)
+    children = tuple(map(id, module._modules.values()))
+    forward = None if isinstance(module, torch.jit.ScriptModule) else type(module).forward
+    return type(module), forward, id(module), any_hooks(module), plain, tensors, children
+
+
+_STRUCTURE = {"_parameters", "_buffers", "_modules"}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (bool, int, float, str, bytes, type(None), torch.dtype)):
+        return value
+    if isinstance(value, (list, tuple)) and len(value) <= 64:
+        return tuple(map(_plain, value))
+    if isinstance(value, (set, frozenset, dict)):
+        return len(value), id(value)
+    return id(value)
