@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from ro_fast.features.statistics import linear_cka
 from ro_fast.ops import backends, class_moments, pgd_step, pgd_step_input, weighted_cross_entropy, winograd_conv, winograd_weights
+from ro_fast.ops._torch_private import mkldnn
 
 from . import baselines
 from .paired import Row, paired
@@ -160,8 +161,8 @@ def convolution_rows() -> Iterator[Row]:
         x = torch.randn(16, channels, side, side).contiguous(memory_format=last)
         weight = (torch.randn(channels, channels, 3, 3) / (3 * channels**0.5)).contiguous(memory_format=last)
         ours, one = winograd_weights(weight), [1, 1]
-        packed = torch.ops.mkldnn._reorder_convolution_weight(weight, one, one, one, 1, list(x.shape))
-        theirs = lambda: torch.ops.mkldnn._convolution_pointwise(x, packed, None, one, one, one, 1, "none", [], "")  # noqa: B023, E731
+        packed = mkldnn("reorder_convolution_weight")(weight, one, one, one, 1, list(x.shape))
+        theirs = lambda: mkldnn("convolution_pointwise")(x, packed, None, one, one, one, 1, "none", [], "")  # noqa: B023, E731
         torch.testing.assert_close(winograd_conv(x, ours), theirs(), rtol=1e-4, atol=1e-4)
         if backends.why_not("native", "winograd_conv", "cpu") is None:
             run = on("native", lambda: winograd_conv(x, ours))  # noqa: B023

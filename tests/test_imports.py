@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ ORDER = (
     *("attacks", "features", "findings", "methods", "pages", "evaluation", "integrations", "check", "report"),
     *("training", "suite", "prototype", "benchmarks", "cli", "__main__"),
 )
+PUBLIC = {"__version__", "__file__", "_unsafe_view", "_to_copy"}  # the latter two are operators' own names
 HEAVY = {"hydra", "omegaconf", "matplotlib", "jinja2", "rich", "scipy", "sklearn", "torchvision", "timm", "PIL", "yaml", "triton"}
 WRAPPED = {"art", "foolbox", "eagerpy", "lightning", "pytorch_lightning", "torchattacks", "tensorboard", "wandb"}
 
@@ -100,6 +102,19 @@ def test_importing_is_light_and_each_library_has_its_place(name: str) -> None:
             assert name.startswith("ro_fast.integrations."), other
         if other.startswith("torch.library"):
             assert name == "ro_fast.ops._register"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_private_names_of_torch_stand_in_one_file(name: str) -> None:
+    if name == "ro_fast.ops._torch_private":
+        return
+    tree = ast.parse(FILES[name].read_text(encoding="utf-8"))
+    inner = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}  # of a longer chain
+    chains = [ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute) and id(node) not in inner]
+    chains += [other for other, _ in imports(FILES[name])]
+    for chain in chains:
+        first, *rest = re.match(r"[\w.]*", chain)[0].split(".")  # up to a call or an index
+        assert first not in {"torch", "nn", "aten"} or not any(p.startswith("_") and p not in PUBLIC for p in rest), chain
 
 
 @pytest.mark.parametrize("path", files("kernels"), ids=lambda p: p.name)

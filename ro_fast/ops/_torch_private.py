@@ -29,6 +29,7 @@ __all__ = [
     "AnyBatchNorm",
     "any_hooks",
     "differentiated_by_transforms",
+    "fake_tensors",
     "has_kernel",
     "mkldnn",
     "mkldnn_packs",
@@ -47,6 +48,13 @@ def any_hooks(module: nn.Module) -> bool:
     own = m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks
     of_all = everywhere._global_forward_hooks or everywhere._global_forward_pre_hooks
     return bool(own or of_all or everywhere._global_backward_hooks or everywhere._global_backward_pre_hooks)
+
+
+def fake_tensors() -> Any:
+    """A mode in which operators run on tensors that have shapes and no values; ``from_tensor`` makes one of a real tensor."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    return FakeTensorMode()
 
 
 def differentiated_by_transforms() -> bool:

@@ -134,7 +134,7 @@ def _prefix_of(run: TrainConfig, fork: int, folder: Path) -> TrainConfig:
         checkpoint.flat(changed(prefix, {"teachers": "", "data.extra": None})),
         data_of(run).fingerprint(),
         environment(device),
-        torch.get_default_dtype().__repr__(),
+        str(torch.get_default_dtype()),
     )
     return changed(prefix, {"out": str(folder / name)})
 

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ro_fast.ops._torch_private import AnyBatchNorm
+
 _DECAY = 0.995  # Gowal et al. 2020 (arXiv 2010.03593)
 
 
@@ -72,7 +74,7 @@ def renew_statistics(model: nn.Module, batches: Iterator[Tensor]) -> int:
 
     A model without BatchNorm is left alone, and nothing goes through it.
     """
-    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+    norms = [m for m in model.modules() if isinstance(m, AnyBatchNorm) and m.track_running_stats]
     if not norms:
         return 0
     momenta, seen = [m.momentum for m in norms], 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import time
 import weakref
@@ -19,10 +20,10 @@ from ro_fast.attacks.engines.engine import Climb, Gradient, Loss, Model, Plan, c
 from ro_fast.attacks.engines.mlp import MlpGraph, climb_mlp, mlp_layers, mlp_logits, read_mlp, why_not_mlp_attack
 from ro_fast.attacks.engines.proof import agree, difference
 from ro_fast.attacks.engines.run import Program, TracedNetwork
-from ro_fast.attacks.engines.trace import NotTraced, Traced, fingerprint, tensors_of, trace
+from ro_fast.attacks.engines.trace import NotTraced, Traced, fingerprint, structure, tensors_of, trace
 
 _log = logging.getLogger("ro_fast")
-_KEPT = 32  # traces per network; the one used longest ago goes first
+_KEPT = 32  # traces per network, and of networks that are built alike; the one used longest ago goes first
 _ALWAYS = 8  # calls that are proven each; later proofs take at most _SHARE of the time between them
 _SHARE = 0.01
 
@@ -50,6 +51,7 @@ class Traces:
 
     def __init__(self) -> None:
         self._known: weakref.WeakKeyDictionary[nn.Module, OrderedDict[Any, Known]] = weakref.WeakKeyDictionary()
+        self._built: OrderedDict[Any, Known] = OrderedDict()
         self._looked: dict[tuple[int, torch.Size], Known] | None = None
 
     @contextlib.contextmanager
@@ -82,11 +84,27 @@ class Traces:
                 return found
             if key in known and known[key].traced is None:
                 return known[key]
-        made = _traced(model, x)
+        made = self._alike(model, x)
         key = print_ if made.traced is None or made.traced.batch is None else (print_, len(x))
         known[key] = made
         while len(known) > _KEPT:
             known.popitem(last=False)
+        return made
+
+
+    def _alike(self, model: nn.Module, x: Tensor) -> Known:
+        """What was traced of a network that is built alike, as a suite's are, and has to be proven of this one; or traced now."""
+        built = structure(model, x)
+        for key in (built, (built, len(x))):
+            if built is not None and key in self._built:
+                self._built.move_to_end(key)
+                return dataclasses.replace(self._built[key])
+        made = _traced(model, x)
+        if built is not None:
+            key = built if made.traced is None or made.traced.batch is None else (built, len(x))
+            self._built[key] = dataclasses.replace(made)
+            while len(self._built) > _KEPT:
+                self._built.popitem(last=False)
         return made
 
 

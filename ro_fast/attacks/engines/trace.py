@@ -20,7 +20,7 @@ from torch.func import functional_call, functionalize, vjp
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from ro_fast.attacks.engines.batch_size import NotGeneral, for_any_batch
-from ro_fast.ops._torch_private import any_hooks
+from ro_fast.ops._torch_private import any_hooks, fake_tensors
 
 SIZES = (2, 3, 5)  # batch sizes that are traced to make a graph for any
 
@@ -103,7 +103,7 @@ def _traced(model: nn.Module, x: Tensor) -> tuple[fx.Graph, dict[str, Tensor]]:
 
     try:
         with left_as_it_was(model), torch.enable_grad():
-            with torch.no_grad(), _fake_mode() as mode:
+            with torch.no_grad(), fake_tensors() as mode:
                 shown = functional_call(
                     model, {n: mode.from_tensor(t) for n, t in zip(names, tensors, strict=True)}, (mode.from_tensor(x),)
                 )
@@ -119,12 +119,6 @@ def _traced(model: nn.Module, x: Tensor) -> tuple[fx.Graph, dict[str, Tensor]]:
     _check_graph(module.graph)
     constants = {str(node.target): getattr(module, str(node.target)) for node in module.graph.nodes if node.op == "get_attr"}
     return module.graph, constants
-
-
-def _fake_mode() -> Any:
-    from torch._subclasses.fake_tensor import FakeTensorMode
-
-    return FakeTensorMode()
 
 
 def _check_traceable(model: nn.Module) -> None:
@@ -174,30 +168,58 @@ def fingerprint(model: nn.Module, x: Tensor) -> tuple[Any, ...]:
 
     What it can't see, as a global variable that forward reads, is left to the proofs.
     """
+    return _kind(x), tuple((id(module), *_of_module(module), *_tensor_ids(module)) for module in model.modules())
+
+
+def structure(model: nn.Module, x: Tensor) -> tuple[Any, ...] | None:
+    """The same without identities, equal for networks that are built alike; None where only identity tells an attribute."""
+    modules = list(model.modules())
+    place = {id(module): i for i, module in enumerate(modules)}
+    first: dict[int, int] = {}
+    found = []
+    for module in modules:
+        about = _of_module(module)
+        if _OPAQUE in about[3]:
+            return None
+        tied = tuple(first.setdefault(i, len(first)) for i in _tensor_ids(module))
+        children = tuple((name, None if m is None else place[id(m)]) for name, m in module._modules.items())
+        found.append((*about, tied, children))
+    return _kind(x), tuple(found)
+
+
+def _kind(x: Tensor) -> tuple[Any, ...]:
     device = x.device.type
     autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
     last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
-    kind = (x.shape[1:], x.dtype, x.device, last, len(x) == 1, autocast, torch.get_default_dtype())
-    return kind, tuple(_of_module(module) for module in model.modules())
-
-
-def _of_module(module: nn.Module) -> tuple[Any, ...]:
-    plain = tuple((key, _plain(value)) for key, value in vars(module).items() if key not in _STRUCTURE)
-    own = (*module._parameters.items(), *module._buffers.items())
-    tensors = tuple((name, id(t), t.shape, t.dtype) for name, t in own if t is not None)
-    children = tuple(map(id, module._modules.values()))
-    forward = None if isinstance(module, torch.jit.ScriptModule) else type(module).forward
-    return type(module), forward, id(module), any_hooks(module), plain, tensors, children
+    return x.shape[1:], x.dtype, x.device, last, len(x) == 1, autocast, torch.get_default_dtype()
 
 
 _STRUCTURE = {"_parameters", "_buffers", "_modules"}
+_OPAQUE = "?"
 
 
-def _plain(value: Any) -> Any:
+def _of_module(module: nn.Module) -> tuple[Any, ...]:
+    """A module's type, forward, hooks and plain attributes, and its tensors' names, shapes and dtypes."""
+    forward = None if isinstance(module, torch.jit.ScriptModule) else type(module).forward
+    plain: list[Any] = []
+    for key, value in vars(module).items():
+        if key not in _STRUCTURE:
+            plain += key, *_plain(value)
+    for name, t in (*module._parameters.items(), *module._buffers.items()):
+        plain += (name, None) if t is None else (name, t.shape, t.dtype)
+    return type(module), forward, any_hooks(module), tuple(plain)
+
+
+def _tensor_ids(module: nn.Module) -> tuple[int, ...]:
+    return tuple(id(t) for t in (*module._parameters.values(), *module._buffers.values()) if t is not None)
+
+
+def _plain(value: Any) -> tuple[Any, ...]:
+    """A value that can be compared, or its identity behind a mark."""
     if isinstance(value, (bool, int, float, str, bytes, type(None), torch.dtype)):
-        return value
+        return (type(value), value)
     if isinstance(value, (list, tuple)) and len(value) <= 64:
-        return tuple(map(_plain, value))
-    if isinstance(value, (set, frozenset, dict)):
-        return len(value), id(value)
-    return id(value)
+        return (len(value), *(part for item in value for part in _plain(item)))
+    if isinstance(value, (set, frozenset, dict)) and not value:
+        return (0,)
+    return _OPAQUE, id(value), len(value) if isinstance(value, (set, frozenset, dict)) else 0
