@@ -31,9 +31,9 @@ step() { # NAME SECONDS COMMAND...
 }
 
 step build 150 python -c 'from ro_fast.cli import main; main(["build"])'
-step tests 150 python -m pytest -q -p no:cacheprovider tests/test_gpu_ops.py tests/test_engines.py
+step tests 150 python -m pytest -q -p no:cacheprovider tests/ops/test_gpu_ops.py tests/attacks/test_engines.py
 command -v compute-sanitizer >/dev/null &&
-  step sanitizer 60 compute-sanitizer --error-exitcode 1 python -m pytest -q -p no:cacheprovider tests/test_gpu_ops.py -k "sanitized"
+  step sanitizer 60 compute-sanitizer --error-exitcode 1 python -m pytest -q -p no:cacheprovider tests/ops/test_gpu_ops.py -k "sanitized"
 step timings 240 python -m ro_fast.benchmarks.gpu "$out"
 grep -h "×" "$out/timings.log" 2>/dev/null
 exit $failed
