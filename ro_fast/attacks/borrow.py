@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,16 +17,16 @@ MODES = ("eval", "train", "keep")
 def borrowed(model: Callable[..., Any], mode: str) -> Iterator[None]:
     """Sets the model's mode and freezes its parameters for the block, then restores every module and parameter.
 
-    Frozen parameters spare more than their gradients: the inputs that only a weight gradient needs are not kept.
+    Frozen parameters spare more than their gradients: the inputs that only a weight gradient needs are not kept. Of a function
+    the networks that it calls are borrowed, as far as :func:`networks_behind` finds them.
     """
-    if not isinstance(model, nn.Module):
-        yield
-        return
-    modes = [(module, module.training) for module in model.modules()]
-    trainable = [p for p in model.parameters() if p.requires_grad]
+    networks = networks_behind(model)
+    modes = [(module, module.training) for network in networks for module in network.modules()]
+    trainable = [p for network in networks for p in network.parameters() if p.requires_grad]
     try:
         if mode != "keep":
-            model.train(mode == "train")
+            for network in networks:
+                network.train(mode == "train")
         for p in trainable:
             p.requires_grad_(False)
         yield
@@ -33,3 +35,40 @@ def borrowed(model: Callable[..., Any], mode: str) -> Iterator[None]:
             module.training = training
         for p in trainable:
             p.requires_grad_(True)
+
+
+def networks_behind(model: Callable[..., Any]) -> list[nn.Module]:
+    """The networks that calling ``model`` may run: itself, or those in a function's closure, defaults and globals, in a partial's
+    arguments, or whose method it is. What is hidden deeper, as in a list or an attribute, is not found.
+
+    >>> layer = nn.Linear(2, 2)
+    >>> networks_behind(lambda x: layer(2 * x)) == networks_behind(layer.forward) == [layer]
+    True
+    """
+    found: list[nn.Module] = []
+    waiting: list[Any] = [model]
+    seen: set[int] = set()
+    while waiting:
+        value = waiting.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, nn.Module):
+            found.append(value)
+        elif isinstance(value, functools.partial):
+            waiting += [value.func, *value.args, *value.keywords.values()]
+        elif inspect.ismethod(value):
+            waiting += [value.__self__, value.__func__]
+        elif inspect.isfunction(value):
+            waiting += [cell.cell_contents for cell in value.__closure__ or () if _is_filled(cell)]
+            waiting += [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
+            named = (value.__globals__.get(name) for name in value.__code__.co_names)
+            waiting += [other for other in named if isinstance(other, nn.Module)]
+    return found
+
+
+def _is_filled(cell: Any) -> bool:
+    try:
+        return cell.cell_contents is not None
+    except ValueError:  # a name that is not bound yet
+        return False

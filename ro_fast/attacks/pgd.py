@@ -14,6 +14,7 @@ from ro_fast.attacks.borrow import MODES, borrowed
 from ro_fast.ops import _check, dlr_loss, margin_loss, weighted_cross_entropy
 
 ENGINES = ("auto", *engines.ENGINES)
+ROUNDING = 1e-5  # of the input range: so far may inputs lie beyond it
 
 
 @dataclass
@@ -21,7 +22,7 @@ class PGD:
     """PGD: ``x ← Π(x + α·d(∇ₓ ℓ(f(x), y)))``, repeated, from a random start, the strongest of ``restarts`` kept.
 
     ``d`` is the gradient's sign (L∞) or its unit vector (L2) and ``Π`` projects to the ε-ball around the natural input,
-    then to [0, 1]. Only input gradients are computed. The model comes back as it was: mode of every module, requires_grad
+    then to [lo, hi]. Only input gradients are computed. The model comes back as it was: mode of every module, requires_grad
     and grad of every parameter, and its buffers, except that ``bn="train"`` leaves BatchNorm's as a forward does.
 
     Args:
@@ -35,6 +36,8 @@ class PGD:
         engine: "auto", or one of ro_fast.attacks.engines: "eager", "mlp", "fused", "compiled", "captured"; :meth:`explain`
             tells which "auto" takes and why. All take the same steps, up to rounding.
         generator: draws the noise, on the device of the inputs; None uses torch's global one.
+        lo, hi: input range; inputs beyond it by more than rounding are an error (looked for on a CPU alone: a GPU would have to
+            wait). For inputs normalised by one number, its ends after normalisation.
         final_forward: also run the forward that chooses among restarts when there is just one, as published loops do;
             with bn="train" its BatchNorm update is all that is left of it.
 
@@ -61,11 +64,14 @@ class PGD:
     engine: str = "auto"
     generator: torch.Generator | None = None
     final_forward: bool = False
+    lo: float = 0.0
+    hi: float = 1.0
 
     def __post_init__(self) -> None:
         _check.check_norm("PGD", self.norm)
-        _check.check_budget("PGD", "eps", self.eps, self.norm, 0.0, 1.0)
-        _check.check_budget("PGD", "alpha", self.alpha, self.norm, 0.0, 1.0)
+        _check.check_range("PGD", self.lo, self.hi)
+        _check.check_budget("PGD", "eps", self.eps, self.norm, self.lo, self.hi)
+        _check.check_budget("PGD", "alpha", self.alpha, self.norm, self.lo, self.hi)
         if self.steps < 0 or self.restarts < 1:
             raise ValueError(f"PGD: steps = {self.steps}, restarts = {self.restarts}; at least 0 and 1 are needed")
         for name, value, known in (("bn", self.bn, MODES), ("engine", self.engine, ENGINES)):
@@ -91,7 +97,7 @@ class PGD:
         """
         if torch.is_inference_mode_enabled():
             raise ValueError("PGD: input gradients don't exist in torch.inference_mode(); use torch.no_grad() outside")
-        x = x.detach()
+        x = self._checked(x)
         alpha: float | Tensor = self.alpha
         if eps is None:
             eps = self.eps
@@ -124,7 +130,24 @@ class PGD:
     def plan(self, model: Callable[[Tensor], Tensor], y: Tensor | None = None) -> engines.Plan:
         """What engines need to know of this attack on ``model`` in the mode it is in."""
         training = isinstance(model, nn.Module) and any(module.training for module in model.modules())
-        return engines.Plan(_total(self.loss), self.norm, self.steps, training, self.loss == "ce" and (y is None or y.dim() == 1))
+        hard = self.loss == "ce" and (y is None or y.dim() == 1)
+        return engines.Plan(_total(self.loss), self.norm, self.steps, training, hard, self.lo, self.hi)
+
+    def _checked(self, x: Tensor) -> Tensor:
+        """The inputs without a graph; on a CPU an error where they leave the range by more than rounding."""
+        if not isinstance(x, Tensor) or x.dtype not in _check.DTYPES:
+            what = str(x.dtype) if isinstance(x, Tensor) else type(x).__name__
+            raise TypeError(f"PGD: x is {what}; a tensor of float32, bfloat16 or float64 in [{self.lo:g}, {self.hi:g}] is needed")
+        x = x.detach()
+        if x.device.type == "cpu" and x.numel() > 0:
+            low, high = (float(end) for end in torch.aminmax(x))
+            slack = ROUNDING * (self.hi - self.lo)
+            if low < self.lo - slack or high > self.hi + slack:
+                raise ValueError(
+                    f"PGD: x spans [{low:g}, {high:g}] but the input range is [{self.lo:g}, {self.hi:g}]; give lo= and hi=, or "
+                    "put the normalisation inside the model"
+                )
+        return x
 
     @torch.no_grad()
     def _loss(self, model: Callable[[Tensor], Tensor], x_adv: Tensor, y: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ro_fast.attacks.borrow import borrowed
 from ro_fast.attacks.cascade import Attack, Stage, cascade, standard_attacks
 from ro_fast.attacks.masking import black_box_found, gradient_masking
-from ro_fast.attacks.pgd import PGD
+from ro_fast.attacks.pgd import PGD, ROUNDING
 from ro_fast.errors import InputError
 
 PROBED = 256  # samples that questions about gradient masking are asked on
@@ -193,7 +193,7 @@ def _check(model: Callable[[Tensor], Tensor], x: Tensor, y: Tensor, inputs: Call
     if x.dtype != torch.uint8:
         if not x.is_floating_point():
             raise InputError(f"evaluate: x is {x.dtype}; float in [0, 1] or uint8 is needed")
-        if not (x.min() >= 0 and x.max() <= 1):  # NaN too
+        if not (x.min() >= -ROUNDING and x.max() <= 1 + ROUNDING):  # NaN too
             raise InputError(f"evaluate: x spans [{x.min():g}, {x.max():g}]; it must lie in [0, 1], before any normalisation")
     with borrowed(model, "eval"), torch.no_grad():
         try:

@@ -7,8 +7,11 @@ import math
 import torch
 from torch import Tensor
 
+from ro_fast.ops._torch_private import overlap
+
 DTYPES = (torch.float32, torch.bfloat16, torch.float64)
 NORMS = ("linf", "l2")
+_LARGEST = torch.finfo(torch.float32).max
 
 
 def check_images(op: str, **tensors: Tensor) -> None:
@@ -39,6 +42,20 @@ def check_per_sample(op: str, name: str, tensor: Tensor, like: Tensor) -> None:
         raise ValueError(f"{op}: {name} is on {tensor.device}, the samples on {like.device}; they should agree")
 
 
+def check_real(op: str, name: str, tensor: Tensor) -> None:
+    """No complex numbers, which a cast would strip of their imaginary part."""
+    if tensor.is_complex():
+        raise TypeError(f"{op}: {name} is {tensor.dtype}; real numbers are needed")
+
+
+def check_out(op: str, out: Tensor, **others: Tensor) -> None:
+    """An output is an input itself, value by value, or shares no memory with it: a shifted one is read after it was written."""
+    for name, other in others.items():
+        same = out.shape == other.shape and out.stride() == other.stride() and out.dtype == other.dtype
+        if overlap(out, other) and not (same and out.data_ptr() == other.data_ptr()):
+            raise ValueError(f"{op}: out shares a part of its memory with {name}; it should be {name} itself or lie elsewhere")
+
+
 def check_norm(op: str, norm: str) -> None:
     """One of NORMS."""
     if norm not in NORMS:
@@ -49,6 +66,8 @@ def check_budget(op: str, name: str, value: float, norm: str, lo: float, hi: flo
     """Not negative, not NaN and, in L∞, not wider than the input range: 8 is taken for 8/255 more often than meant."""
     if not value >= 0:
         raise ValueError(f"{op}: {name} = {value:g} should be at least 0")
+    if name == "alpha" and value > _LARGEST:  # infinity times the sign of a gradient of 0 is no number
+        raise ValueError(f"{op}: {name} = {value:g} should be finite in float32")
     if norm == "linf" and value > hi - lo:
         hint = f"; was {value:g}/255 = {value / 255:.4g} meant?" if hi - lo <= 1 < value <= 255 else ""
         raise ValueError(f"{op}: {name} = {value:g} is wider than the input range [{lo:g}, {hi:g}]{hint}")
@@ -63,6 +82,7 @@ def split_budget(
     """
     if isinstance(value, Tensor) and value.dim() > 0:
         check_per_sample(op, name, value, like)
+        check_real(op, name, value)
         return 0.0, value.to(compute_dtype(like)).contiguous()
     number = float(value)
     check_budget(op, name, number, norm, lo, hi)

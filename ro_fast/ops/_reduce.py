@@ -30,6 +30,7 @@ def check_weight(op: str, weight: Tensor | None, logits: Tensor, reduction: str)
     """[N] or None, and a known reduction."""
     if weight is not None:
         _check.check_per_sample(op, "weight", weight, logits)
+        _check.check_real(op, "weight", weight)
     if reduction not in REDUCTIONS:
         raise ValueError(f"{op}: reduction '{reduction}' is unknown; there are: {', '.join(REDUCTIONS)}")
 

@@ -21,6 +21,7 @@ try:
     _function_mode = torch._C._is_torch_function_mode_enabled
     _has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
     _standard_gamma = torch._standard_gamma
+    _overlaps = torch._C._overlaps
     AnyBatchNorm = nn.modules.batchnorm._BatchNorm  # the common class of BatchNorm1d, 2d, 3d and SyncBatchNorm
 except (ImportError, AttributeError) as error:
     raise ImportError(f"ro_fast needs a private name that torch {torch.__version__} no longer has: {error}") from error
@@ -34,6 +35,7 @@ __all__ = [
     "mkldnn",
     "mkldnn_packs",
     "operators_intercepted",
+    "overlap",
     "standard_gamma",
     "trace_autograd",
     "transformed",
@@ -62,6 +64,11 @@ def differentiated_by_transforms() -> bool:
     return _transforms_active() or torch.autograd.forward_ad._current_level >= 0
 
 
+def overlap(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors have memory in common; False where a tracer's tensors have none."""
+    return not transformed() and bool(_overlaps(a, b))
+
+
 def transformed() -> bool:
     """Whether torch.func's transforms are at work, below which tensors have no memory of their own."""
     return bool(_transforms_active())
@@ -83,8 +90,8 @@ def standard_gamma(shape: Tensor, generator: torch.Generator | None) -> Tensor:
 
 
 def trace_autograd() -> contextlib.AbstractContextManager[Any]:
-    """Lets torch.compile trace torch.autograd.grad within a compiled function, off by default."""
-    return torch._dynamo.config.patch(trace_autograd_ops=True)
+    """Lets torch.compile trace torch.autograd.grad within a compiled function, off by default, for any number of shapes."""
+    return torch._dynamo.config.patch(trace_autograd_ops=True, recompile_limit=1024, accumulated_recompile_limit=4096)
 
 
 def mkldnn(name: str) -> Callable[..., Any]:

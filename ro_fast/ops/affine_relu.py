@@ -55,7 +55,9 @@ def _forward(out: Tensor, bits: Tensor, x: Tensor, scale: Tensor | None, shift: 
 
 
 def _backward(out: Tensor, grad: Tensor, bits: Tensor, scale: Tensor | None, add: Tensor | None) -> None:
-    backends.select("affine_relu_backward", grad.device.type)(out, grad, bits, scale, add)
+    if bits.numel() != (grad.numel() + 7) // 8:
+        raise ValueError(f"affine_relu_backward: {bits.numel()} bytes of bits for {grad.numel()} values; a bit each is needed")
+    backends.select("affine_relu_backward", grad.device.type)(out, grad, bits.contiguous(), scale, add)
 
 
 _FORWARD = "(Tensor(a!) out, Tensor(b!) bits, Tensor x, Tensor? scale, Tensor? shift) -> ()"
@@ -147,6 +149,8 @@ def affine_relu_backward(
         _check.check_images(name, grad=grad, add=add)
         add = _layout.in_order(add.detach(), _layout.order_of(grad))
     out = torch.empty_like(grad) if out is None else _same_memory(name, out, "grad", grad)
+    if bits.device != grad.device:
+        raise ValueError(f"{name}: bits are on {bits.device}, grad on {grad.device}; they should agree")
     torch.ops.ro_fast.affine_relu_backward(out, grad, bits, _channels(name, "scale", scale, grad), add)
     return out
 
@@ -166,4 +170,5 @@ def _channels(op: str, name: str, values: Tensor | None, like: Tensor) -> Tensor
             f"{op}: {name} has shape {list(values.shape)} on {values.device}; one value for each of {like.shape[1]} channels "
             f"on {like.device} is needed"
         )
+    _check.check_real(op, name, values)
     return values.detach().to(_check.compute_dtype(like)).contiguous()

@@ -121,6 +121,7 @@ def pgd_step(
         if out is None:
             return torch.ops.ro_fast.pgd_step(*args)
         _check.check_images("pgd_step", x_adv=x_adv, out=out)
+        _check.check_out("pgd_step", out, x_adv=x_adv, x=x, grad=grad)
         torch.ops.ro_fast.pgd_step_out(out, *args)
         return out
 

@@ -127,6 +127,7 @@ def pgd_step_input(
             raise ValueError(
                 f"{op}: out[1] is {list(input.shape)} on {input.device}, x_adv {list(x.shape)} on {x.device}; they should agree"
             )
+        _check.check_out(op, x_next, x_adv=x_adv, x=x, grad=grad, **{"out[1]": input})
         torch.ops.ro_fast.pgd_step_input_out(x_next, input, *args)
         return out
 

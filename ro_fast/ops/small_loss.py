@@ -30,6 +30,9 @@ def _reference(
 
 
 def _kernel(loss: Tensor, *rest) -> tuple[Tensor, Tensor]:
+    threshold_t, bins = rest[1], rest[2]
+    if loss.dim() != 1 or bins < 1 or (threshold_t is not None and threshold_t.dim() != 0):
+        raise ValueError(f"small_loss: loss {list(loss.shape)}, {bins} bins; [N], at least 1 and a scalar threshold are needed")
     return backends.select("small_loss", loss.device.type)(loss.contiguous(), *rest)
 
 

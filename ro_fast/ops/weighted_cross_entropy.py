@@ -165,6 +165,8 @@ def _check_arguments(logits: Tensor, target: Tensor, weight: Tensor | None, labe
         _reduce.check_classes(op, "target", target, logits)
     elif target.shape != logits.shape:
         raise ValueError(f"{op}: target has shape {list(target.shape)}; [{logits.shape[0]}] or {list(logits.shape)} is needed")
+    elif target.device != logits.device:
+        raise ValueError(f"{op}: target is on {target.device}, logits on {logits.device}; they should agree")
     elif not target.is_floating_point():
         raise TypeError(f"{op}: soft targets are {target.dtype}; probabilities are needed")
     elif target.requires_grad:

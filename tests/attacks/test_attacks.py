@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import math
 
 import pytest
@@ -143,3 +144,46 @@ def test_inference_mode_is_refused_in_words() -> None:
     x, y = make_batch()
     with torch.inference_mode(), pytest.raises(ValueError, match="inference_mode"):
         PGD()(make_model(), x, y)
+
+
+def test_inputs_beyond_the_range_are_an_error_and_rounding_is_none() -> None:
+    model, y = nn.Sequential(nn.Flatten(), nn.Linear(12, 3)), torch.arange(4) % 3
+    x = torch.rand(4, 3, 2, 2)
+    PGD(0.1, 0.03, 2)(model, x - x.amin() - 3e-8, y)
+    with pytest.raises(ValueError, match=r"x spans \[-2, .*range is \[0, 1\]; give lo= and hi="):
+        PGD(0.1, 0.03, 2)(model, 4 * x - 4 * x.amin() - 2, y)
+    with pytest.raises(TypeError, match=r"x is torch.uint8; a tensor of float32"):
+        PGD(0.1, 0.03, 2)(model, (255 * x).byte(), y)
+    with pytest.raises(TypeError, match="x is ndarray"):
+        PGD(0.1, 0.03, 2)(model, x.numpy(), y)
+
+
+@pytest.mark.parametrize("engine", ["eager", "fused", "auto"])
+def test_a_normalised_network_is_attacked_as_its_inputs_were(engine: str) -> None:
+    """With inputs s·x + t and the range and budgets scaled alike, the attack is that on x."""
+    torch.manual_seed(0)
+    inner = nn.Sequential(nn.Flatten(), nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 3)).double().eval()
+    x, y, noise = torch.rand(5, 3, 2, 2).double(), torch.arange(5) % 3, 2 * torch.rand(5, 3, 2, 2).double() - 1
+    scale, shift = 4.0, -2.0
+    plain = nn.Sequential(nn.Flatten(), nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 3)).double().eval()
+    plain.load_state_dict(inner.state_dict())
+    plain[1].weight.data *= scale
+    plain[1].bias.data += shift * inner[1].weight.data.sum(1)
+    expected = PGD(0.1, 0.03, 4, engine="eager")(plain, x, y, noise=noise)
+    attack = PGD(0.1 * scale, 0.03 * scale, 4, engine=engine, lo=shift, hi=shift + scale)
+    found = attack(inner, scale * x + shift, y, noise=noise)
+    torch.testing.assert_close(found, scale * expected + shift, rtol=0, atol=1e-12)
+
+
+def test_a_function_over_a_model_leaves_its_statistics_alone() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 3)).train()
+    before = {name: t.clone() for name, t in model.state_dict().items()}
+    for function in (lambda x: model(x) * 2, functools.partial(lambda m, x: m(x), model), model.forward):
+        PGD(0.1, 0.03, 2)(function, torch.rand(4, 3, 2, 2), torch.arange(4) % 3)
+        assert all(torch.equal(before[name], t) for name, t in model.state_dict().items()) and model[1].training
+
+
+def test_the_compiled_engine_takes_any_number_of_batch_sizes() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+    for n in range(1, 11):
+        assert PGD(0.1, 0.03, 1, engine="compiled")(model, torch.rand(n, 2, 2), torch.zeros(n, dtype=torch.int64)).shape[0] == n

@@ -364,6 +364,7 @@ def test_moments_of_parts_merge_to_those_of_the_whole(n: int, m: int, d: int, cl
 # -- what doesn't fit --------------------------------------------------------------------------------------------------
 
 X, Z, Y, M = torch.rand(2, 3), torch.zeros(2, 4), torch.tensor([0, 1]), torch.ones(1)
+LONG, TWO_BYTES = torch.rand(8), torch.zeros(2, dtype=torch.uint8)
 
 
 @pytest.mark.parametrize(
@@ -402,6 +403,14 @@ X, Z, Y, M = torch.rand(2, 3), torch.zeros(2, 4), torch.tensor([0, 1]), torch.on
         (lambda: affine_relu(X, torch.ones(4)), r"scale has shape \[4\].*3 channels"),
         (lambda: affine_relu(torch.rand(2, 3, 2, 2), out=torch.rand(2, 2, 2, 3).permute(0, 3, 1, 2)), "one memory order"),
         (lambda: affine_relu_backward(X, torch.zeros(2, dtype=torch.uint8)), r"one bit a value"),
+        (lambda: pgd_step(X, X, X, 0.1, float("inf"), norm="l2"), "alpha = inf should be finite"),
+        (lambda: pgd_step(X, X, X, 0.1, 1e39, norm="l2"), "alpha = 1e.39 should be finite"),
+        (lambda: pgd_step(X, X, X, torch.ones(2, dtype=torch.complex64), 0.1), "eps is torch.complex64; real"),
+        (lambda: pgd_step(LONG[:6].view(2, 3), X, X, 0.1, 0.1, out=LONG[1:7].view(2, 3)), "a part of its memory with x_adv"),
+        (lambda: affine_relu_backward(X, torch.zeros(1, dtype=torch.uint8, device="meta")), "bits are on meta"),
+        (lambda: weighted_cross_entropy(torch.rand(2, 3), torch.rand(2, 3, device="meta")), "target is on meta, logits on cpu"),
+        (lambda: torch.ops.ro_fast.small_loss(torch.rand(2, 3), 0.5, None, 4, 0.0, 1.0), r"\[2, 3\].*\[N\]"),
+        (lambda: torch.ops.ro_fast.affine_relu_backward(X.clone(), X, TWO_BYTES, None, None), "a bit each"),
         (lambda: winograd_weights(torch.rand(2, 3, 5, 5)), r"\[2, 3, 5, 5\]; \[O, C, 3, 3\]"),
         (lambda: winograd_conv(torch.rand(2, 3, 4, 4), torch.rand(16, 4, 3)), r"weights \[16, 4, 3\]; .*\[16, C, O\]"),
         (lambda: winograd_conv(torch.rand(2, 3, 4, 4), torch.rand(16, 3, 4), torch.rand(3)), r"bias has shape \[3\]; \[4\]"),
@@ -477,3 +486,10 @@ def test_use_backend_goes_before_the_environment_and_is_undone(monkeypatch: pyte
     monkeypatch.setenv("RO_FAST_BACKEND", "fast")
     with pytest.raises(ValueError, match="'fast'"):
         pgd_step(X, X, X, 0.1, 0.1)
+
+
+def test_bits_may_lie_apart_in_memory() -> None:
+    x = torch.randn(4, 6, 5)
+    _, bits = affine_relu(x)
+    apart = torch.stack([bits, torch.full_like(bits, 255)], 1)[:, 0]
+    assert torch.equal(affine_relu_backward(x, apart), affine_relu_backward(x, bits))

@@ -28,6 +28,8 @@ class Plan:
     steps: int
     training: bool  # whether any module is in train mode meanwhile
     cross_entropy: bool  # whether the loss is that of hard labels
+    lo: float = 0.0  # the input range
+    hi: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -50,12 +52,13 @@ def climb_by(gradient: Gradient, plan: Plan) -> Climb:
 
     def climb(start: Start) -> Tensor:
         x, active = start.x, start.active
-        x_adv = x.clone() if start.noise is None else pgd_init(x, start.eps, start.noise, norm=plan.norm)
+        x_adv = x.clone() if start.noise is None else pgd_init(x, start.eps, start.noise, norm=plan.norm, lo=plan.lo, hi=plan.hi)
         if active is not None and start.noise is not None:
             x_adv = torch.where(active.view(-1, *[1] * (x.dim() - 1)), x_adv, x)
         for _ in range(plan.steps):
             grad = gradient(x_adv, start.y)
-            pgd_step(x_adv, x, grad, start.eps, start.alpha, norm=plan.norm, active=active, out=x_adv)
+            budget = {"norm": plan.norm, "lo": plan.lo, "hi": plan.hi}
+            pgd_step(x_adv, x, grad, start.eps, start.alpha, active=active, out=x_adv, **budget)  # type: ignore[arg-type]
         return x_adv
 
     return climb

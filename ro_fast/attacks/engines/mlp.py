@@ -176,7 +176,7 @@ def climb_mlp(weights: list[Tensor], biases: list[Tensor | None], plan: Plan) ->
 
     def climb(start: Start) -> Tensor:
         x, noise = start.x, None if start.noise is None else start.noise.flatten(1)
-        budget: dict[str, Any] = {"eps": start.eps, "alpha": start.alpha, "steps": plan.steps}
+        budget: dict[str, Any] = {"eps": start.eps, "alpha": start.alpha, "steps": plan.steps, "lo": plan.lo, "hi": plan.hi}
         x_adv = pgd_mlp(x.flatten(1), start.y, weights, biases, noise, **budget).view(x.shape)
         if start.active is not None:
             x_adv = torch.where(start.active.view(-1, *[1] * (x.dim() - 1)), x_adv, x)
