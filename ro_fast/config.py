@@ -139,6 +139,7 @@ class ArmConfig:
     set: dict[str, Any] = option({}, "what it changes: keys of a run, as in trainer.lr, and their values")
     factor: str | None = option(None, "what the arm takes away or adds, in words")
     role: str = option("factor", "'baseline' | 'factor' | 'control' | 'mitigation' | 'level', a value on the suite's axis")
+    control: str | None = option(None, "of a factor, the arm that is its matched control: as large a change at random")
     x: float | None = option(None, "that value")
     fork: float | None = option(None, "where the arm parts; null: where the suite's arms do")
 

@@ -44,6 +44,7 @@ def _train(config: Any) -> None:
 
 def _ablate(config: Any) -> None:
     from ro_fast.environment import keep_freed_memory
+    from ro_fast.findings.verdict import more_seeds
     from ro_fast.progress import Progress
     from ro_fast.report import build_report
     from ro_fast.suite.run import ablate, epochs_to_train
@@ -55,6 +56,8 @@ def _ablate(config: Any) -> None:
         results = ablate(config, progress)
     report = build_report(Path(config.out))
     print("\n".join(results["finding"]["sentences"]))
+    if more := more_seeds(results):
+        print(f"more seeds may settle it, what is done is kept: the same command with seeds={more}")
     print(f"{results['wall_seconds']:.0f} s; the report: {report}")
 
 

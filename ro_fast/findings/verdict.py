@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ro_fast.errors import InputError
-from ro_fast.findings.statistics import paired_difference
+from ro_fast.findings.simultaneous import Comparison, simultaneous
 
 BASELINE = "baseline"
 RULES = ("min_gap", "min_reduction", "max_robust_loss", "irrelevant")
@@ -27,28 +27,48 @@ OPEN = ("unclear", "not judged")
 
 
 def compare_arms(arms: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Paired differences a − b over the seeds that two arms share.
+    """Paired differences a − b over the seeds that two arms share, with intervals that hold for all of a family at once.
 
-    Each arm is compared with the baseline on ro_gap and last_robust_acc, and perturbation with data_and_perturbation
-    on ro_gap: does it matter that the sample itself goes too?
+    Each arm is compared with the baseline on ro_gap and last_robust_acc, a family each; and on ro_gap each factor with its
+    matched control, and perturbation with data_and_perturbation: does it matter that the sample itself goes too?
 
     Args:
-        arms: ``results["arms"]``.
+        arms: ``results["arms"]``; an arm may carry ``control``, the name of its matched control.
 
     Returns:
-        ``[{"a", "b", "metric", "difference", "ci95"}]``; pairs of which an arm is missing are left out.
+        ``[{"a", "b", "metric", "difference", "ci95", "p"}]``; pairs of which an arm is missing are left out.
     """
     names = [arm["name"] for arm in arms]
-    pairs = [(name, BASELINE, metric) for name in names if name != BASELINE for metric in ("ro_gap", "last_robust_acc")]
-    pairs.append(("perturbation", "data_and_perturbation", "ro_gap"))
     by_name = {arm["name"]: {seed["seed"]: seed for seed in arm["seeds"]} for arm in arms}
-    comparisons = []
-    for a, b, metric in pairs:
-        shared = sorted(by_name.get(a, {}).keys() & by_name.get(b, {}).keys())
-        if shared:
-            values = ([by_name[arm][seed][metric] for seed in shared] for arm in (a, b))
-            comparisons.append({"a": a, "b": b, "metric": metric, **paired_difference(*values)})
-    return comparisons
+    pairs = {(arm["name"], arm["control"]): None for arm in arms if arm.get("control")}
+    pairs["perturbation", "data_and_perturbation"] = None
+    found: list[dict[str, Any]] = []
+    for metric, wanted in (
+        ("ro_gap", [(name, BASELINE) for name in names if name != BASELINE]),
+        ("last_robust_acc", [(name, BASELINE) for name in names if name != BASELINE]),
+        ("ro_gap", list(pairs)),
+    ):
+        family = {}
+        for a, b in wanted:
+            shared = sorted(by_name.get(a, {}).keys() & by_name.get(b, {}).keys())
+            if shared:
+                family[f"{a} − {b}"] = [float(by_name[a][seed][metric]) - float(by_name[b][seed][metric]) for seed in shared]
+        lending = [values for key, values in _against_baseline(by_name, metric).items() if key not in family]
+        compared = simultaneous(family, lending)
+        for a, b in wanted:
+            if c := compared.get(f"{a} − {b}"):
+                ci95 = None if c.ci95 is None else list(c.ci95)
+                found.append({"a": a, "b": b, "metric": metric, "difference": c.difference, "ci95": ci95, "p": c.p})
+    return found
+
+
+def _against_baseline(by_name: Mapping[str, Mapping[int, Mapping[str, Any]]], metric: str) -> dict[str, list[float]]:
+    base = by_name.get(BASELINE, {})
+    return {
+        f"{name} − {BASELINE}": [float(seeds[s][metric]) - float(base[s][metric]) for s in sorted(seeds.keys() & base.keys())]
+        for name, seeds in by_name.items()
+        if name != BASELINE and seeds.keys() & base.keys()
+    }
 
 
 def write_finding(results: Mapping[str, Any], rules: Mapping[str, Any]) -> dict[str, Any]:
@@ -71,17 +91,29 @@ def write_finding(results: Mapping[str, Any], rules: Mapping[str, Any]) -> dict[
         if isinstance(rules.get(name), bool) or not isinstance(rules.get(name), (int, float)):
             raise InputError(f"the suite's rules.{name} must be a number, got {rules.get(name)}")
     arms = {arm["name"]: arm for arm in results["arms"]}
-    baseline = arms.pop(BASELINE, None)
-    overfits = None if baseline is None else _overfits(baseline, rules)
-    comparisons = {(c["a"], c["metric"]): c for c in compare_arms(results["arms"]) if c["b"] == BASELINE}
-    judged: dict[str, dict[str, str]] = {}
+    baseline, gap_of_all = arms.pop(BASELINE, None), baseline_gap(results["arms"])
+    overfits = None
+    if baseline is not None and gap_of_all is not None:
+        overfits = _overfits(gap_of_all, rules)
+        ci95 = None if gap_of_all.ci95 is None else list(gap_of_all.ci95)
+        baseline = {**baseline, "ro_gap": {"mean": gap_of_all.difference, "ci95": ci95}}
+    compared = {(c["a"], c["b"], c["metric"]): c for c in compare_arms(results["arms"])}
+    plain: dict[str, str] = {}  # what each change alone did to the gap
     for name in arms:
-        gap, robust = comparisons.get((name, "ro_gap")), comparisons.get((name, "last_robust_acc"))
-        effect, share = "not judged", 0.0
+        gap, robust = (compared.get((name, BASELINE, metric)) for metric in ("ro_gap", "last_robust_acc"))
+        plain[name] = "not judged"
         if overfits and baseline and gap and robust and gap["ci95"]:
-            effect = _effect(gap, robust, baseline["ro_gap"]["mean"], rules)
-            share = min(-gap["difference"] / baseline["ro_gap"]["mean"], 1.0)
+            plain[name] = _effect(gap, robust, baseline["ro_gap"]["mean"], rules)
+    judged: dict[str, dict[str, str]] = {}
+    for name, arm in arms.items():
+        gap, effect = compared.get((name, BASELINE, "ro_gap")), plain[name]
+        share = min(-gap["difference"] / baseline["ro_gap"]["mean"], 1.0) if baseline and gap and effect != "not judged" else 0.0
         words = WORDS[effect].format(share=f"{100 * share:.0f} %")
+        if effect == "carries" and arm.get("role") == "control":
+            effect, words = "eases", WORDS["carries"].format(share=f"{100 * share:.0f} %")
+        elif effect == "carries" and arm.get("role") != "mitigation":
+            effect, beyond = _beyond_control(name, arm, arms, plain, compared)
+            words += beyond
         text = f"{words}: {_change(gap)}" if gap else words
         judged[name] = {"name": name, "effect": effect, "words": words, "text": text}
 
@@ -95,6 +127,17 @@ def write_finding(results: Mapping[str, Any], rules: Mapping[str, Any]) -> dict[
     else:
         sentences = _nothing_to_explain(results, rules, baseline, overfits)
     return {"overfits": overfits, "sentences": sentences, "arms": list(judged.values())}
+
+
+def more_seeds(results: Mapping[str, Any]) -> int | None:
+    """How many seeds to go on to where a factor's part is unclear or overfitting itself is not settled: 3, 5, 8; else None."""
+    seeds = max((len(arm["seeds"]) for arm in results["arms"]), default=0)
+    finding = results["finding"]
+    roles = {arm["name"]: arm.get("role") for arm in results["arms"]}
+    unclear = [e for e in finding.get("arms", []) if e["effect"] in OPEN and roles.get(e["name"]) == "factor"]
+    if "overfits" not in finding or finding["overfits"] is False or not (unclear or finding["overfits"] is None):
+        return None
+    return next((more for more in (3, 5, 8) if more > seeds), None)
 
 
 def points(value: float) -> str:
@@ -116,13 +159,19 @@ def _number(value: float) -> str:
     return f"{round(100 * value, 1) + 0.0:.1f}"  # + 0.0: no "-0.0"
 
 
-def _overfits(baseline: Mapping[str, Any], rules: Mapping[str, Any]) -> bool | None:
-    gap = baseline["ro_gap"]
-    if gap["ci95"] is None:
+def _overfits(gap: Comparison, rules: Mapping[str, Any]) -> bool | None:
+    if gap.ci95 is None:
         return None
-    if gap["mean"] < rules["min_gap"]:
+    if gap.difference < rules["min_gap"]:
         return False
-    return True if gap["ci95"][0] > 0 else None
+    return True if gap.ci95[0] > 0 else None
+
+
+def baseline_gap(arms: Sequence[Mapping[str, Any]]) -> Comparison | None:
+    """The baseline's ro_gap with an interval that learns from all arms how much a gap varies between seeds."""
+    gaps = {arm["name"]: [float(seed["ro_gap"]) for seed in arm["seeds"]] for arm in arms}
+    own = gaps.pop(BASELINE, None)
+    return None if own is None else simultaneous({BASELINE: own}, list(gaps.values()))[BASELINE]
 
 
 def _effect(gap: Mapping[str, Any], robust: Mapping[str, Any], baseline_gap: float, rules: Mapping[str, Any]) -> str:
@@ -136,6 +185,26 @@ def _effect(gap: Mapping[str, Any], robust: Mapping[str, Any], baseline_gap: flo
     if max(-lo, hi) <= rules["irrelevant"] * baseline_gap:
         return "no effect"
     return "eases" if hi < 0 else "unclear"
+
+
+def _beyond_control(
+    name: str,
+    arm: Mapping[str, Any],
+    arms: Mapping[str, Mapping[str, Any]],
+    plain: Mapping[str, str],
+    compared: Mapping[tuple[str, str, str], Mapping[str, Any]],
+) -> tuple[str, str]:
+    """Whether a factor whose removal cures does more than its matched control, and what follows in words."""
+    control = arm.get("control")
+    if control not in arms:
+        return "unclear", ", but no matched control ran, so that it may be any change as large"
+    against = compared.get((name, str(control), "ro_gap"))
+    if against and against["ci95"] and against["ci95"][1] < 0:
+        return "carries", ""
+    told = _factor(arms[str(control)])
+    if plain[str(control)] == "carries":
+        return "unclear", f", and so does its control, {told}"
+    return "unclear", f", not surely more than its control, {told}"
 
 
 def _factor(arm: Mapping[str, Any]) -> str:
@@ -158,6 +227,7 @@ def _found(
     judged: Mapping[str, Mapping[str, str]],
 ) -> str:
     helps = [name for name in arms if judged[name]["effect"] == "carries"]
+    either = [name for name in arms if ", and so does its control" in judged[name]["words"]]
     remedies = [name for name in helps if arms[name].get("role") == "mitigation"]
     carriers = [name for name in helps if name not in remedies]
     overfits = (
@@ -168,6 +238,9 @@ def _found(
         left = _list([_gap_text(arms[name]["ro_gap"]) for name in carriers])
         factors = _list([_factor(arms[name]) for name in carriers])
         carried = f"and what carries it is {factors}: taking that away leaves {left}"
+    elif either:
+        factors = _list([f"{_factor(arms[name])} or {_factor(arms[arms[name]['control']])}" for name in either])
+        carried = f"and training on fewer samples per step cures it, whichever are left out: {factors}"
     else:
         carried = (
             "and no single removal is shown to cure it"
@@ -214,8 +287,8 @@ def _how_sure(
     still_open = f"; still unclear is the part of {_list(open_cases)}" if open_cases else ""
     return (
         f"How sure: {len(baseline['seeds'])} training seeds, paired by seed and judged by rules that the suite fixes "
-        "beforehand; the 95 % intervals cover the chance in training on one fixed draw of the data, not new "
-        f"data{still_open}."
+        "beforehand; the 95 % intervals hold for all arms at once and cover the chance in training on one fixed draw of the "
+        f"data, not new data{still_open}."
     )
 
 

@@ -46,6 +46,7 @@ OPTIONS: dict[str, Option] = {
     "denominator": Option(
         "all: the loss is divided by the batch, as published | kept: by the samples kept", words=("all", "kept")
     ),
+    "count": Option("small | large: as many as have a small, or a large, loss", words=("small", "large")),
     "removed_in_batchnorm": Option("whether removed samples go through the training forward, as published", flag=True),
     "lr": Option("as_is | matched: undo the denominator's effect on the length of a step", words=("as_is", "matched")),
     "detach": Option("false: as released, where the scaled loss has no gradient, so that it acts as removal", flag=True),

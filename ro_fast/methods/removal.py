@@ -40,13 +40,18 @@ def large_loss_removal(
 
 
 def random_removal(
-    step: Step, masks: str = "moving", denominator: str = "all", removed_in_batchnorm: bool = True, lr: str = "as_is"
+    step: Step,
+    masks: str = "moving",
+    denominator: str = "all",
+    removed_in_batchnorm: bool = True,
+    lr: str = "as_is",
+    count: str = "small",
 ) -> Tensor:
-    """Leaves out as many samples as are small-loss, drawn at random: is it which go, or how many?"""
+    """Leaves out as many samples as are small-loss, or large-loss, drawn at random: is it which go, or how many?"""
 
     def drawn(small: Tensor) -> Tensor:
         rank = torch.rand(len(small), generator=step.generator, device=small.device).argsort().argsort()
-        return rank < small.sum()
+        return rank < (small.sum() if count == "small" else (~small).sum())
 
     return _without(step, drawn, masks, denominator, removed_in_batchnorm, lr)
 

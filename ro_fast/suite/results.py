@@ -27,7 +27,8 @@ def collect(config: AblateConfig, branches: list[Branch], wall_seconds: float) -
         curves[arm.name] = {branch.seed: _metrics(branch) for branch in runs}
         seeds = [_summary(branch, curves[arm.name][branch.seed]) for branch in runs]
         axis = {} if arm.x is None else {"x": arm.x}
-        about = {"name": arm.name, "role": arm.role, "factor": arm.factor, "fork_epoch": runs[0].fork, **axis}
+        about: dict[str, Any] = {"name": arm.name, "role": arm.role, "factor": arm.factor, "control": arm.control}
+        about |= {"fork_epoch": runs[0].fork, **axis}
         final = final_means(seeds)
         arms.append({**about, "seeds": seeds, **summarise_arm(seeds), **({"final": final} if final else {})})
     prefixes = {branch.prefix.out: branch.fork for branch in branches}
@@ -59,7 +60,7 @@ def _part_results(
 ) -> dict[str, Any]:
     """What one question came to: its arms in its own order, claims and finding."""
     by_name = {arm["name"]: arm for arm in arms}
-    own = [{**by_name[arm.name], "role": arm.role, "factor": arm.factor} for arm in part.arms]
+    own = [{**by_name[arm.name], "role": arm.role, "factor": arm.factor, "control": arm.control} for arm in part.arms]
     ranking = rank(own, part.ranking) if part.ranking else None
     if part.rules:
         finding = write_finding({"data": config.data.name, "arms": own}, part.rules)
@@ -68,7 +69,9 @@ def _part_results(
     return {
         "suite": part.name,
         "question": part.question,
-        "arms": [{"name": arm.name, "role": arm.role, "factor": arm.factor, "x": arm.x} for arm in part.arms],
+        "arms": [
+            {"name": arm.name, "role": arm.role, "factor": arm.factor, "control": arm.control, "x": arm.x} for arm in part.arms
+        ],
         "x_label": part.x_label,
         "figures": part.figures,
         "fork_epoch": fork_epoch(part.fork, config.trainer.epochs),

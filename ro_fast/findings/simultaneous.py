@@ -1,0 +1,107 @@
+"""Comparisons of a suite's arms, all at once: paired by seed, with variances that learn from each other.
+
+Three seeds say little of a variance, and arms differ much in theirs. So each arm's variance is drawn towards a common one,
+by as much as the arms' variances agree (empirical Bayes; Smyth 2004, "Linear models and empirical Bayes methods", and
+limma's squeezeVar), and the intervals hold for all comparisons of a family together (Bonferroni), since the verdict is about
+all of them. p-values come from the same test: p < 0.05 exactly where the 95 % interval leaves 0 out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ro_fast.errors import InputError
+
+MOST_PRIOR = 2.0  # degrees of freedom that the other arms may lend: with more, the noisiest arm of few is covered too seldom
+OUTLIER = 6.0  # an arm whose variance exceeds the common one so many times is judged by its own alone
+_LEAST = 1e-12  # a variance of equal numbers, as of accuracies on few images
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A mean over seeds with its interval and p-value, None where one seed gives no spread."""
+
+    difference: float
+    ci95: tuple[float, float] | None
+    p: float | None
+
+
+def simultaneous(
+    families: Mapping[str, Sequence[float]], lending: Sequence[Sequence[float]] = (), level: float = 0.95
+) -> dict[str, Comparison]:
+    """Means of differences, with intervals that hold for all of the family at once.
+
+    ``mean ± t(1 − (1 − level)/(2m), d₀ + d)·√(s̃²/n)`` with ``s̃² = max(s², (d₀·s₀² + d·s²)/(d₀ + d))``, d = n − 1, m comparisons,
+    and d₀, s₀² estimated from the variances of the family and of ``lending``, d₀ at most :data:`MOST_PRIOR`. A variance is never
+    drawn down, and two seeds borrow nothing: both would cost coverage where arms differ much (tests/findings hold it to 94 %).
+
+    Args:
+        families: name -> one difference per seed.
+        lending: further differences, of the same kind, whose variances are learnt from.
+
+    Raises:
+        InputError: a comparison has no value, or one is not finite.
+    """
+    for name, values in families.items():
+        if not values or not all(map(math.isfinite, values)):
+            raise InputError(f"comparison '{name}' needs finite values, got {list(values)}: a seed's run failed or was left out")
+    spread = [(len(v) - 1, max(_variance(v), _LEAST)) for v in (*families.values(), *lending) if len(v) > 1]
+    prior, scale = squeeze(spread)
+    found = {}
+    for name, values in families.items():
+        n, mean = len(values), math.fsum(values) / len(values)
+        if n == 1:
+            found[name] = Comparison(mean, None, None)
+            continue
+        own = max(_variance(values), _LEAST)
+        lent = prior if n > 2 and own <= OUTLIER * scale else 0.0
+        freedom = n - 1 + lent
+        variance = max(own, (lent * scale + (n - 1) * own) / freedom)
+        error = math.sqrt(variance / n)
+        half = _quantile(1 - (1 - level) / (2 * len(families)), freedom) * error
+        found[name] = Comparison(mean, (mean - half, mean + half), min(1.0, len(families) * _two_sided(mean / error, freedom)))
+    return found
+
+
+def squeeze(spread: Sequence[tuple[int, float]]) -> tuple[float, float]:
+    """Degrees of freedom d₀ and variance s₀² that arms' variances have in common; (0, 0) where fewer than three tell of it.
+
+    Args:
+        spread: of each arm its degrees of freedom and its variance.
+    """
+    if len(spread) < 3:
+        return 0.0, 0.0
+    from scipy.special import digamma, polygamma
+
+    logs = [math.log(s2) - float(digamma(d / 2)) + math.log(d / 2) for d, s2 in spread]
+    mean = math.fsum(logs) / len(logs)
+    beyond = math.fsum((z - mean) ** 2 for z in logs) / (len(logs) - 1)
+    beyond -= math.fsum(float(polygamma(1, d / 2)) for d, _ in spread) / len(spread)
+    prior = MOST_PRIOR if beyond <= float(polygamma(1, MOST_PRIOR / 2)) else 2 * _inverse_trigamma(beyond)
+    return prior, math.exp(mean + float(digamma(prior / 2)) - math.log(prior / 2))
+
+
+def _inverse_trigamma(y: float) -> float:
+    from scipy.optimize import brentq
+    from scipy.special import polygamma
+
+    return float(brentq(lambda x: float(polygamma(1, x)) - y, 1e-6, 1e6))
+
+
+def _variance(values: Sequence[float]) -> float:
+    mean = math.fsum(values) / len(values)
+    return math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
+
+
+def _quantile(p: float, freedom: float) -> float:
+    from scipy.stats import t
+
+    return float(t.ppf(p, freedom))
+
+
+def _two_sided(statistic: float, freedom: float) -> float:
+    from scipy.stats import t
+
+    return 2 * float(t.sf(abs(statistic), freedom))
