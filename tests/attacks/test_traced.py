@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import io
+import random
 import weakref
 from collections.abc import Callable, Iterator
 
@@ -82,7 +83,7 @@ def test_many_random_networks(block: int) -> None:
 @pytest.mark.parametrize("kind", sorted(BLOCKS))
 def test_each_kind_of_block_takes_the_steps_of_autograd(kind: str) -> None:
     network = RandomNetwork(0)
-    network.kinds, network.blocks = [kind], nn.ModuleList([BLOCKS[kind](__import__("random").Random(1), network.width)])
+    network.kinds, network.blocks = [kind], nn.ModuleList([BLOCKS[kind](random.Random(1), network.width)])
     network.double().eval()
     assert PGD().explain(network, images()[0]).startswith("engine: fused")
     assert same_steps(network)

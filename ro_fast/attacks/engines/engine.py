@@ -57,8 +57,9 @@ def climb_by(gradient: Gradient, plan: Plan) -> Climb:
             x_adv = torch.where(active.view(-1, *[1] * (x.dim() - 1)), x_adv, x)
         for _ in range(plan.steps):
             grad = gradient(x_adv, start.y)
-            budget = {"norm": plan.norm, "lo": plan.lo, "hi": plan.hi}
-            pgd_step(x_adv, x, grad, start.eps, start.alpha, active=active, out=x_adv, **budget)  # type: ignore[arg-type]
+            pgd_step(
+                x_adv, x, grad, start.eps, start.alpha, norm=plan.norm, lo=plan.lo, hi=plan.hi, active=active, out=x_adv
+            )
         return x_adv
 
     return climb

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from ro_fast.attacks.engines.engine import Climb, Model, Plan, Start
+from ro_fast.attacks.engines.run import graph_function
 from ro_fast.attacks.engines.trace import NotTraced, Traced, tensors_of, trace
 from ro_fast.ops import backends, pgd_mlp
 
@@ -58,14 +59,14 @@ def read_mlp(traced: Traced) -> MlpGraph | str:
             raise NotAnMLP("a ReLU stands before its first linear layer")
         before = _affine_chain(node, x)
         # From x's own side: whatever a layer's weights are made of must not depend on it.
-        weights = _sources(graph, [layer for layer in layers if layer is not None])
+        weights = _sources([layer for layer in layers if layer is not None])
         if x in weights:
             raise NotAnMLP("a layer's weights depend on its input")
     except NotAnMLP as error:
         return str(error)
-    made = _function([*held], [node for node in graph.nodes if node in weights], layers, traced.constants)
-    chain = _sources(graph, [node])
-    start = _function([*held, x], [other for other in graph.nodes if other in chain], [node], traced.constants)
+    made = graph_function((node for node in graph.nodes if node in weights), held, layers, traced.constants)
+    chain = _sources([node])
+    start = graph_function((other for other in graph.nodes if other in chain), [*held, x], [node], traced.constants)
     return MlpGraph(made, start, not any(other.target not in _RESHAPES for other in before))
 
 
@@ -77,7 +78,7 @@ def _affine_chain(node: Any, x: fx.Node) -> list[fx.Node]:
         if node.op != "call_function" or not (node.target in _RESHAPES or packet in _ELEMENTWISE):
             raise NotAnMLP(f"its graph has {node.target if node.op == 'call_function' else node.op}, which no MLP has")
         others = [a for a in node.args[1:] if isinstance(a, fx.Node)]
-        if node.target not in _RESHAPES and (node.kwargs or any(x in _sources(node.graph, [o]) for o in others)):
+        if node.target not in _RESHAPES and (node.kwargs or x in _sources(others)):
             raise NotAnMLP("its first layer reads more than an affine map of each value")
         found.append(node)
         node = node.args[0]
@@ -86,7 +87,7 @@ def _affine_chain(node: Any, x: fx.Node) -> list[fx.Node]:
     return found
 
 
-def _sources(graph: fx.Graph, nodes: list[Any]) -> set[fx.Node]:
+def _sources(nodes: list[Any]) -> set[fx.Node]:
     found: set[fx.Node] = set()
     waiting = [node for node in nodes if isinstance(node, fx.Node)]
     while waiting:
@@ -95,21 +96,6 @@ def _sources(graph: fx.Graph, nodes: list[Any]) -> set[fx.Node]:
             found.add(node)
             waiting += node.all_input_nodes
     return found
-
-
-def _function(
-    inputs: list[fx.Node], nodes: list[fx.Node], outputs: list[Any], constants: dict[str, Tensor]
-) -> Callable[..., tuple[Any, ...]]:
-    graph = fx.Graph()
-    copied: dict[Any, Any] = {node: graph.placeholder(node.name) for node in inputs}
-    for node in nodes:
-        if node not in copied:
-            copied[node] = graph.node_copy(node, copied.__getitem__)
-    graph.output(tuple(None if node is None else copied[node] for node in outputs))
-    root = nn.Module()
-    for name, tensor in constants.items():
-        setattr(root, name, tensor)
-    return fx.GraphModule(root, graph).forward
 
 
 def trace_mlp(model: nn.Module, x: Tensor) -> tuple[MlpGraph, Traced]:

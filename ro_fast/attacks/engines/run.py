@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -41,10 +41,10 @@ class Program:
         saved = _read_by(behind, set(ahead)) | ({input_grad} & set(ahead))
         self._made, self._saved = _in_order(graph, made_outside), _in_order(graph, saved)
         constant_tensors = traced.constants
-        self._prepare = _function(made, held, self._made, constant_tensors)
-        self._forward = _function(ahead, [*self._made, x], [logits, *self._saved])
-        self._backward = _function(behind, [*self._made, *self._saved, grad], [input_grad])
-        self._predict = _function(ahead, [*self._made, x], [logits], finish=rewrite.join_relu_with_convolution)
+        self._prepare = graph_function(made, held, self._made, constant_tensors)
+        self._forward = graph_function(ahead, [*self._made, x], [logits, *self._saved])
+        self._backward = graph_function(behind, [*self._made, *self._saved, grad], [input_grad])
+        self._predict = graph_function(ahead, [*self._made, x], [logits], finish=rewrite.join_relu_with_convolution)
 
     def prepare(self, tensors: Iterable[Tensor], batch: int) -> tuple[Any, ...]:
         """What the steps of an attack have in common, made of the network's tensors as they are."""
@@ -104,10 +104,10 @@ def _in_order(graph: fx.Graph, nodes: set[fx.Node]) -> list[fx.Node]:
     return [node for node in graph.nodes if node in nodes]
 
 
-def _function(
+def graph_function(
     nodes: Iterable[fx.Node],
     inputs: list[fx.Node],
-    outputs: list[fx.Node],
+    outputs: Sequence[fx.Node | None],
     constants: dict[str, Tensor] | None = None,
     finish: Callable[[fx.Graph], None] | None = None,
 ) -> Callable[..., tuple[Any, ...]]:
@@ -119,7 +119,7 @@ def _function(
     for node in nodes:
         if node not in copied:
             copied[node] = graph.node_copy(node, copied.__getitem__)
-    graph.output(tuple(copied[node] for node in outputs))
+    graph.output(tuple(None if node is None else copied[node] for node in outputs))
     graph.eliminate_dead_code()
     if finish is not None:
         finish(graph)
