@@ -34,7 +34,6 @@ from .pgd_step import pgd_step, pgd_step_input
 from .small_loss import small_loss
 from .weighted_cross_entropy import weighted_cross_entropy, weighted_cross_entropy_backward
 from .weighted_kl import weighted_kl, weighted_kl_backward
-from .winograd_conv import winograd_conv
 
 __all__ = [
     "affine_relu",
@@ -55,5 +54,4 @@ __all__ = [
     "weighted_cross_entropy_backward",
     "weighted_kl",
     "weighted_kl_backward",
-    "winograd_conv",
 ]

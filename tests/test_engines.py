@@ -119,7 +119,7 @@ def test_mlp_takes_the_steps_of_eager_also_where_some_samples_are_left_alone() -
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU")
 def test_captured_takes_the_steps_of_eager_also_after_the_weights_moved(case: tuple) -> None:
     model, x, y = (t.cuda() for t in case)
-    for eps in (0.1, torch.tensor([0.05, 0.1, 0.2])):
+    for eps in (0.1, torch.tensor([0.05, 0.1, 0.2], device="cuda")):
         found = [PGD(0.1, 0.03, 3, random_start=False, engine=engine)(model, x, y, eps=eps) for engine in ("eager", "captured")]
         torch.testing.assert_close(*found, rtol=0, atol=1e-10)
         with torch.no_grad():

@@ -136,11 +136,32 @@ class Compiled:
         if key not in graphs:
             there = weakref.ref(model)  # a graph must not keep alive the model that keeps the graph
 
-            def eager(x_adv: Tensor, y: Tensor) -> Tensor:
-                return _autograd(there(), plan.loss)(x_adv, y)  # type: ignore[arg-type]
+            def loss(leaf: Tensor, y: Tensor) -> Tensor:
+                return plan.loss(there()(leaf), y)  # type: ignore[misc]
 
-            graphs[key] = _told(torch.compile(eager, fullgraph=True, dynamic=False), "compiled: torch.compile took")
+            graphs[key] = _told(_compiled(loss), "compiled: torch.compile took")
         return climb_by(graphs[key], plan)
+
+
+def _compiled(loss: Gradient) -> Gradient:
+    """The input gradient of a loss, compiled; the leaf is made outside, since torch 2.11 refuses requires_grad_() inside."""
+
+    def inside(leaf: Tensor, y: Tensor) -> Tensor:
+        return torch.autograd.grad(loss(leaf, y), leaf)[0]
+
+    if hasattr(torch._dynamo.config, "trace_autograd_ops"):
+        traced = torch._dynamo.config.patch(trace_autograd_ops=True)(torch.compile(inside, fullgraph=True, dynamic=False))
+    else:  # torch 2.10 compiles forward and backward as two graphs
+        forward = torch.compile(loss, fullgraph=True, dynamic=False)
+
+        def traced(leaf: Tensor, y: Tensor) -> Tensor:
+            return torch.autograd.grad(forward(leaf, y), leaf)[0]
+
+    def gradient(x_adv: Tensor, y: Tensor) -> Tensor:
+        with torch.enable_grad():
+            return traced(x_adv.detach().requires_grad_(), y)
+
+    return gradient
 
 
 def _told(compiled: Gradient, what: str) -> Gradient:
@@ -150,8 +171,7 @@ def _told(compiled: Gradient, what: str) -> Gradient:
     def gradient(x_adv: Tensor, y: Tensor) -> Tensor:
         nonlocal first
         start = time.perf_counter()
-        with torch._dynamo.config.patch(trace_autograd_ops=True):
-            grad = compiled(x_adv, y)
+        grad = compiled(x_adv, y)
         if first:
             _log.info("engine %s %.1f s for a batch %s", what, time.perf_counter() - start, list(x_adv.shape))
             first = False

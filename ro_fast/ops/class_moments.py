@@ -137,8 +137,11 @@ def _join(count: Tensor, mean: Tensor, scatter: Tensor | None, count_b: Tensor, 
 
 def _reference(count: Tensor, mean: Tensor, scatter: Tensor | None, features: Tensor, labels: Tensor) -> None:
     f = features.to(torch.float64)
-    total = torch.zeros_like(mean).index_add_(0, labels, f)
     own = torch.zeros_like(count).index_add_(0, labels, torch.ones_like(labels))
+    if f.is_cuda:  # where index_add_ adds in whatever order its threads come, so that float64 sums change from call to call
+        total = torch.stack([f[labels == c].sum(0) for c in range(len(mean))])
+    else:
+        total = torch.zeros_like(mean).index_add_(0, labels, f)
     own_mean = total / own.clamp(min=1).unsqueeze(1)
     if scatter is not None:
         centred = f - own_mean[labels]
@@ -197,7 +200,7 @@ def class_moments(
     Raises:
         ValueError, TypeError: on shapes, dtypes or devices that don't fit, naming both values.
 
-    Deterministic on a CPU.
+    Deterministic.
 
     >>> class_moments(torch.tensor([[1.0], [3.0], [7.0]]), torch.tensor([0, 0, 2]), 3).mean.flatten().tolist()
     [2.0, 0.0, 7.0]
