@@ -140,8 +140,8 @@ def compiled_attack(
     """The strongest attack we know how to write with torch.compile: eval mode, frozen parameters, one full graph a step.
 
     The graph holds forward, input gradient and update. Where ``mode`` makes CUDA graphs, each step's result is cloned, as their
-    outputs are overwritten by the next replay. On a GPU there is one stronger: :func:`ro_fast.benchmarks.gpu.timing.captured` on
-    the function that is returned, in mode "default", makes one CUDA graph of all its steps.
+    outputs are overwritten by the next replay. On a GPU there is one stronger: ``gpu/session.py``'s ``captured`` makes one CUDA
+    graph of all steps of the function that is returned, in mode "default".
     """
     model = copy.deepcopy(model).eval().requires_grad_(False)
     has_graphs = mode not in ("default", "max-autotune-no-cudagraphs")

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ro_fast import backends
-from ro_fast.ops import OPS
+from ro_fast.ops import OPS, winograd_weights
 from ro_fast.testing import assert_close, backends_for, samples
 
 X, GRAD = torch.rand(128, 3, 32, 32), torch.randn(128, 3, 32, 32)
@@ -24,6 +24,7 @@ CALLS = {
     "affine_relu_backward": (GRAD, torch.zeros(GRAD.numel() // 8, dtype=torch.uint8)),
     "class_moments": (torch.randn(1000, 64), torch.randint(10, (1000,)), 10),
     "small_loss": (torch.rand(1000), 0.5),
+    "winograd_conv": (torch.randn(16, 64, 32, 32), winograd_weights(torch.randn(64, 64, 3, 3))),
 }
 OPTIONS = {
     "pgd_mlp": {"eps": 8 / 255, "alpha": 2 / 255, "steps": 10},
