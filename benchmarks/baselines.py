@@ -9,8 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ro_fast.ops._torch_private import trace_autograd
-
 
 def torchattacks_step(x_adv: Tensor, x: Tensor, grad: Tensor, eps: float, alpha: float) -> Tensor:
     """The L∞ update of torchattacks 3.5.1: step, clamp of the difference, clamp to [0, 1]."""
@@ -137,25 +135,30 @@ def adv_lib_attack(model: nn.Module, x: Tensor, y: Tensor, eps: float, alpha: fl
 
 
 def compiled_attack(
-    model: nn.Module, eps: float, alpha: float, steps: int, mode: str = "default"
+    model: nn.Module, eps: float, alpha: float, steps: int, mode: str = "default", backend: str = "inductor"
 ) -> Callable[[Tensor, Tensor], Tensor]:
     """The strongest attack we know how to write with torch.compile: eval mode, frozen parameters, one full graph a step.
 
-    The graph holds forward, input gradient and update.
+    The graph holds forward, input gradient and update. Where ``mode`` makes CUDA graphs, each step's result is cloned, as their
+    outputs are overwritten by the next replay. On a GPU there is one stronger: ``gpu/session.py``'s ``captured`` makes one CUDA
+    graph of all steps of the function that is returned, in mode "default".
     """
     model = copy.deepcopy(model).eval().requires_grad_(False)
+    has_graphs = mode not in ("default", "max-autotune-no-cudagraphs")
 
-    def step(leaf: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        (grad,) = torch.autograd.grad(F.cross_entropy(model(leaf), y, reduction="sum"), leaf)
-        return chain_linf(leaf.detach(), x, grad, eps, alpha)
+    def step(x_adv: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        grad = torch.func.grad(lambda leaf: F.cross_entropy(model(leaf), y, reduction="sum"))(x_adv)
+        return chain_linf(x_adv, x, grad, eps, alpha)
 
-    compiled = torch.compile(step, fullgraph=True, dynamic=False, mode=mode)
+    compiled = torch.compile(step, fullgraph=True, dynamic=False, mode=mode, backend=backend)
 
     def attack(x: Tensor, y: Tensor) -> Tensor:
         x_adv = (x + eps * torch.empty_like(x).uniform_(-1, 1)).clamp_(0, 1)
-        with trace_autograd(), torch.enable_grad():
-            for _ in range(steps):  # the leaf is made outside: Dynamo of torch 2.11 refuses it in a compiled function
-                x_adv = compiled(x_adv.detach().requires_grad_(), x, y)
-        return x_adv.detach()
+        for _ in range(steps):
+            if has_graphs:
+                torch.compiler.cudagraph_mark_step_begin()
+            x_adv = compiled(x_adv, x, y)
+            x_adv = x_adv.clone() if has_graphs else x_adv
+        return x_adv
 
     return attack

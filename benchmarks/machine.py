@@ -1,7 +1,8 @@
-"""What numbers depend on: the CPU they were measured on."""
+"""What numbers depend on: the CPU they were measured on, and the code."""
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 
@@ -14,3 +15,12 @@ def cpuinfo() -> str:
     """What Linux tells of the CPU, "" elsewhere."""
     path = Path("/proc/cpuinfo")
     return path.read_text() if path.exists() else ""
+
+
+def commit() -> str:
+    """The commit that is checked out, with "-dirty" where files differ from it; "" outside a repository."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=7", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).resolve().parent).stdout.strip()
+    except FileNotFoundError:
+        return ""

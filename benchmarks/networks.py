@@ -31,6 +31,7 @@ class Bench:
 
     device: str = "cpu"
     batch: int = BATCH
+    config: ModelConfig = field(default_factory=lambda: ModelConfig(name="preact_resnet18"))
     plain: nn.Module = field(init=False)
     last: nn.Module = field(init=False)
     x: Tensor = field(init=False)
@@ -38,8 +39,7 @@ class Bench:
     y: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
-        config = ModelConfig(name="preact_resnet18")
-        self.plain = build_model(config, (3, 32, 32), 10, [0.49, 0.48, 0.45], [0.25, 0.24, 0.26]).to(self.device).train()
+        self.plain = build_model(self.config, (3, 32, 32), 10, [0.49, 0.48, 0.45], [0.25, 0.24, 0.26]).to(self.device).train()
         self.last = copy.deepcopy(self.plain).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.x = torch.rand(self.batch, 3, 32, 32, device=self.device)
         self.y = torch.randint(10, (self.batch,), device=self.device)
@@ -145,12 +145,13 @@ def suite_and_scripts(bench: Bench, lean: Run, published: Run) -> tuple[Run, Run
     return suite, scripts
 
 
-def training_step(bench: Bench, recipe: str, precision: str) -> Callable[[], None]:
+def training_step(bench: Bench, recipe: str, precision: str, engine: str = "auto") -> Callable[[], None]:
     """The trainer's step of a recipe: decide, descend, and the natural forward where it has one."""
     published = recipe == "rice2020"
     x = bench.x if published else bench.x_last
     model = copy.deepcopy(bench.plain if published else bench.last).train()
     attack = PGD(EPS, ALPHA, STEPS, bn="train", final_forward=True) if published else PGD(EPS, ALPHA, STEPS)
+    attack.engine = engine
     optimizer = torch.optim.SGD(model.parameters(), **SGD, fused=True)
 
     def run() -> None:

@@ -9,7 +9,6 @@ import datetime
 import json
 import os
 import platform
-import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -75,13 +74,12 @@ def line(row: Row) -> str:
 
 def about() -> dict[str, object]:
     """What the numbers depend on."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=RESULTS.parent)
     info = machine.cpuinfo().splitlines()
     cpu = next((x.split(":")[1].strip() for x in info if x.startswith("model name")), platform.processor())
     return environment(torch.device("cpu")) | {
         "cpu": cpu,
         "capability": torch.backends.cpu.get_cpu_capability(),
-        "commit": commit.stdout.strip(),
+        "commit": machine.commit(),
         "date": datetime.date.today().isoformat(),
         "load": os.getloadavg()[0],
         "copy_gb_s": copy_speed(),

@@ -5,7 +5,8 @@ program touches, so that they stay in its caches, and a barrier parts each write
 layers are padded to one width H with zero weights, whose outputs are 0, so that one loop goes over any number of layers.
 A layer's gradient takes the place of its hidden values, tile by tile, after the ReLU's mask was read from them.
 
-Cost: 4·N·K·Σ in·out flops, by tl.dot in full precision; every program reads all weights twice a step, mostly from L2.
+Cost: 4·N·K·Σ in·out flops, by tl.dot in full precision (``out_dtype`` is named, since Triton 3.6 takes it for float32 even
+where operands and sum are float64, and refuses); every program reads all weights twice a step, mostly from L2.
 
 # I/O: read x, y, noise, parameters; write out
 """
@@ -65,7 +66,7 @@ def _forward(
             b_in = tl.load(p_in + o_n[:, None] * K + o_k[None, :], m_n[:, None] & (o_k < K)[None, :], other=0.0)  # [R, B]
             m_w = (o_k < K)[:, None] & (o_m < M)[None, :]
             b_w = tl.load(p_w + o_m[None, :] * K + o_k[:, None], m_w, other=0.0)  # [B, B], k first
-            b_sum = tl.dot(b_in, b_w, b_sum, input_precision="ieee")
+            b_sum = tl.dot(b_in, b_w, b_sum, input_precision="ieee", out_dtype=DTYPE)
         b_sum += tl.load(p_bias + o_m, o_m < M, other=0.0)[None, :]
         if RELU:
             b_sum = tl.where(b_sum < 0, 0.0, b_sum)
@@ -113,7 +114,7 @@ def _gradient(p_grad, p_w, o_n, m_n, o_k, M, K, R: tl.constexpr, B: tl.constexpr
         b_grad = tl.load(p_grad + o_n[:, None] * M + o_m[None, :], m_n[:, None] & (o_m < M)[None, :], other=0.0)  # [R, B]
         m_w = (o_m < M)[:, None] & (o_k < K)[None, :]
         b_w = tl.load(p_w + o_m[:, None] * K + o_k[None, :], m_w, other=0.0)  # [B, B], m first
-        b_sum = tl.dot(b_grad, b_w, b_sum, input_precision="ieee")
+        b_sum = tl.dot(b_grad, b_w, b_sum, input_precision="ieee", out_dtype=DTYPE)
     return b_sum
 
 

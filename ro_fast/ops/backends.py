@@ -44,9 +44,9 @@ def use_backend(name: str) -> Iterator[None]:
         _named.reset(token)
 
 
-def select(op: str, device_type: str, dtype: torch.dtype | None = None) -> Callable[..., Any]:
-    """Returns the implementation of operator slot ``op`` that runs on ``device_type`` now, for inputs of ``dtype``."""
-    return _resolve(op, device_type, dtype, _wanted())
+def select(op: str, device_type: str) -> Callable[..., Any]:
+    """Returns the implementation of operator slot ``op`` that runs on ``device_type`` now."""
+    return _resolve(op, device_type, _wanted())
 
 
 def available(op: str, device_type: str) -> list[str]:
@@ -54,23 +54,20 @@ def available(op: str, device_type: str) -> list[str]:
     return [name for name in BACKENDS if why_not(name, op, device_type) is None]
 
 
-def why_not(name: str, op: str, device_type: str, dtype: torch.dtype | None = None) -> str | None:
-    """Returns None where a backend can run an operator on a device, else one sentence saying why it cannot.
-
-    With ``dtype`` given, also whether it takes inputs of that dtype.
-    """
+def why_not(name: str, op: str, device_type: str) -> str | None:
+    """Returns None where a backend can run an operator on a device, else one sentence saying why it cannot."""
     _check_name(name)
     if name == "triton":
-        return _why_no_triton(op, device_type) or _why_no_triton_of(op, device_type, dtype)
+        return _why_no_triton(op, device_type)
     if name == "native":
         return _why_no_native(op, device_type)
     return None
 
 
-def running(op: str, device_type: str, dtype: torch.dtype | None = None) -> str:
-    """Names the backend that runs operator slot ``op`` on ``device_type`` now, for inputs of ``dtype``."""
+def running(op: str, device_type: str) -> str:
+    """Names the backend that runs operator slot ``op`` on ``device_type`` now."""
     _check_op(op)
-    return _wanted() or next(name for name in _order(device_type) if why_not(name, op, device_type, dtype) is None)
+    return _wanted() or next(name for name in _order(device_type) if why_not(name, op, device_type) is None)
 
 
 def explain(op: str, device_type: str) -> str:
@@ -86,17 +83,17 @@ def _wanted() -> str | None:
 
 
 @functools.cache
-def _resolve(op: str, device_type: str, dtype: torch.dtype | None, wanted: str | None) -> Callable[..., Any]:
+def _resolve(op: str, device_type: str, wanted: str | None) -> Callable[..., Any]:
     if wanted is not None:
         _check_name(wanted)
-        reason = why_not(wanted, op, device_type, dtype)
+        reason = why_not(wanted, op, device_type)
         if reason is not None:
             raise ValueError(
                 f"backend '{wanted}' cannot run {op} on {device_type}: {reason}. "
                 f"Available: {', '.join(available(op, device_type))}"
             )
         return _implementation(wanted, op)
-    return next(_implementation(name, op) for name in _order(device_type) if why_not(name, op, device_type, dtype) is None)
+    return next(_implementation(name, op) for name in _order(device_type) if why_not(name, op, device_type) is None)
 
 
 def _implementation(name: str, op: str) -> Callable[..., Any]:
@@ -121,12 +118,6 @@ def _why_no_triton(op: str, device_type: str) -> str | None:
     if device_type not in ("cpu", "cuda"):
         return f"no Triton kernels exist for device '{device_type}'"
     return None if hasattr(kernels, op) else f"no Triton kernel of {op} exists"
-
-
-def _why_no_triton_of(op: str, device_type: str, dtype: torch.dtype | None) -> str | None:
-    if op == "pgd_mlp" and device_type == "cuda" and dtype == torch.float64:
-        return "Triton multiplies no matrices of float64 on a GPU"
-    return None
 
 
 def _why_no_native(op: str, device_type: str) -> str | None:

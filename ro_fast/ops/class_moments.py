@@ -136,10 +136,11 @@ def _join(count: Tensor, mean: Tensor, scatter: Tensor | None, count_b: Tensor, 
 
 def _reference(count: Tensor, mean: Tensor, scatter: Tensor | None, features: Tensor, labels: Tensor) -> None:
     f = features.to(torch.float64)
-    # On a GPU index_add_ sums in an order that changes from call to call; a product with the labels' indicators does not.
-    classes = torch.nn.functional.one_hot(labels, len(count)).to(f.dtype) if f.is_cuda else None
-    total = torch.zeros_like(mean).index_add_(0, labels, f) if classes is None else classes.T @ f
     own = torch.zeros_like(count).index_add_(0, labels, torch.ones_like(labels))
+    if f.is_cuda:  # where index_add_ adds in whatever order its threads come, so that float64 sums change from call to call
+        total = torch.stack([f[labels == c].sum(0) for c in range(len(mean))])
+    else:
+        total = torch.zeros_like(mean).index_add_(0, labels, f)
     own_mean = total / own.clamp(min=1).unsqueeze(1)
     if scatter is not None:
         centred = f - own_mean[labels]

@@ -56,7 +56,7 @@ def _input_gradient(x_adv: Tensor, y: Tensor, weights: list[Tensor], biases: lis
 
 
 def _new(x: Tensor, y: Tensor, weights: list[Tensor], biases: list[Tensor], noise: Tensor | None, *rest) -> Tensor:
-    run = backends.select("pgd_mlp", x.device.type, x.dtype)
+    run = backends.select("pgd_mlp", x.device.type)
     weights, biases = [w.contiguous() for w in weights], [b.contiguous() for b in biases]
     return run(x.contiguous(), y.contiguous(), weights, biases, None if noise is None else noise.contiguous(), *rest)
 

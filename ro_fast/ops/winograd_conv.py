@@ -82,7 +82,7 @@ def winograd_conv(
     """Convolution of 3×3 with stride 1 and padding 1, ``y_o = b_o + Σ_c g_oc ∗ x_c``; max(0, y) with ``relu``.
 
     For each 2×2 of outputs, of which d is the 4×4 of inputs: ``Aᵀ [Σ_c (G g Gᵀ) ⊙ (Bᵀ d B)] A``, which takes 4/9 of the
-    products. On a GPU, cuDNN has such kernels of its own.
+    products. A GPU has only the reference: cuDNN has such kernels of its own.
 
     Args:
         x: [N, C, H, W], float32, bfloat16 or float64; channels_last is read in place.

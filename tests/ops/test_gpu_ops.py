@@ -21,8 +21,8 @@ def backend(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-def there(op: str, backend: str, dtype: torch.dtype | None = None) -> None:
-    if reason := backends.why_not(backend, op, "cuda", dtype):
+def there(op: str, backend: str) -> None:
+    if reason := backends.why_not(backend, op, "cuda"):
         pytest.skip(f"{backend}: {reason}")
 
 
@@ -30,7 +30,7 @@ def there(op: str, backend: str, dtype: torch.dtype | None = None) -> None:
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("op", OPS)
 def test_as_close_to_float64_as_the_reference_each_time(op: str, dtype: torch.dtype, layout: str, backend: str) -> None:
-    there(op, backend, dtype)
+    there(op, backend)
     for sample in samples(op, dtype, "cuda", layout):
         with backends.use_backend("reference"):
             reference = sample.run()

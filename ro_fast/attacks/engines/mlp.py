@@ -181,6 +181,6 @@ def why_not_mlp_attack(model: Model, x: Tensor, plan: Plan) -> str | None:
         return "a module is in train mode"
     if torch.is_autocast_enabled(x.device.type):
         return "it computes in the dtype of the weights, and autocast asks for another"
-    if backends.running("pgd_mlp", x.device.type, x.dtype) == "reference":
+    if backends.running("pgd_mlp", x.device.type) == "reference":
         return "no compiled pgd_mlp is here (run: ro-fast build)"
     return None
