@@ -42,7 +42,7 @@ export -f tests
 export root dry
 
 [ -n "$dry" ] || step build 150 python -c 'from ro_fast._build import build_in_place; print(build_in_place())'
-step tests 150 bash -c 'tests test_gpu_ops.py test_engines.py test_pgd_mlp.py'
+step tests 150 bash -c 'tests ops/test_gpu_ops.py attacks/test_engines.py ops/test_pgd_mlp.py'
 # Without torch's cache of memory each tensor is an allocation of its own, so that a step beyond its end is seen.
 command -v compute-sanitizer >/dev/null && for tool in memcheck racecheck initcheck; do
   step "$tool" 60 env PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool "$tool" --error-exitcode 1 \

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 
-from ro_fast.ops import backends
 from ro_fast.attacks import PGD
 from ro_fast.ops import (
     affine_relu,
     affine_relu_backward,
+    backends,
     class_moments,
     pgd_init,
     pgd_step,

@@ -16,7 +16,7 @@ from ro_fast.attacks import PGD
 from ro_fast.data import load_data
 from ro_fast.methods.objective import Objective
 from ro_fast.suite.plan import plan
-from ro_fast.training.trainer import Run
+from ro_fast.training import trainer
 
 from .. import baselines
 from ..networks import ALPHA, EPS, SGD, STEPS, Bench, suite_and_scripts, training_step
@@ -107,7 +107,7 @@ def waits(session: Session) -> None:
     with tempfile.TemporaryDirectory() as folder:
         config = plan(study(session, Path(folder)))[0].config
         device = torch.device(session.device)
-        run = Run(config, load_data(config.data).to(device), device)
+        run = trainer.Run(config, load_data(config.data).to(device), device)
         run.train_epoch()
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")

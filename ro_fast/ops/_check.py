@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from ro_fast.ops._torch_private import overlap
+from ro_fast.ops._torch_private import transformed
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float64)
 NORMS = ("linf", "l2")
@@ -52,8 +52,18 @@ def check_out(op: str, out: Tensor, **others: Tensor) -> None:
     """An output is an input itself, value by value, or shares no memory with it: a shifted one is read after it was written."""
     for name, other in others.items():
         same = out.shape == other.shape and out.stride() == other.stride() and out.dtype == other.dtype
-        if overlap(out, other) and not (same and out.data_ptr() == other.data_ptr()):
+        if _overlap(out, other) and not (same and out.data_ptr() == other.data_ptr()):
             raise ValueError(f"{op}: out shares a part of its memory with {name}; it should be {name} itself or lie elsewhere")
+
+
+def _overlap(a: Tensor, b: Tensor) -> bool:
+    """Whether two dense tensors have memory in common; of others, and of a tracer's, nothing is said."""
+    last = torch.channels_last
+    dense = all(t.is_contiguous() or (t.dim() == 4 and t.is_contiguous(memory_format=last)) for t in (a, b))
+    if not dense or transformed() or torch.compiler.is_compiling():
+        return False
+    ends = [(t.data_ptr(), t.data_ptr() + t.numel() * t.element_size()) for t in (a, b)]
+    return a.device == b.device and max(ends[0][0], ends[1][0]) < min(ends[0][1], ends[1][1])
 
 
 def check_norm(op: str, norm: str) -> None:

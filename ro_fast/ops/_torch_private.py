@@ -21,7 +21,6 @@ try:
     _function_mode = torch._C._is_torch_function_mode_enabled
     _has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
     _standard_gamma = torch._standard_gamma
-    _overlaps = torch._C._overlaps
     AnyBatchNorm = nn.modules.batchnorm._BatchNorm  # the common class of BatchNorm1d, 2d, 3d and SyncBatchNorm
 except (ImportError, AttributeError) as error:
     raise ImportError(f"ro_fast needs a private name that torch {torch.__version__} no longer has: {error}") from error
@@ -35,7 +34,6 @@ __all__ = [
     "mkldnn",
     "mkldnn_packs",
     "operators_intercepted",
-    "overlap",
     "standard_gamma",
     "trace_autograd",
     "transformed",
@@ -62,11 +60,6 @@ def fake_tensors() -> Any:
 def differentiated_by_transforms() -> bool:
     """Whether torch.func's transforms or forward-mode differentiation are at work, which operators reach by other ways."""
     return _transforms_active() or torch.autograd.forward_ad._current_level >= 0
-
-
-def overlap(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors have memory in common; False where a tracer's tensors have none."""
-    return not transformed() and bool(_overlaps(a, b))
 
 
 def transformed() -> bool:

@@ -52,7 +52,7 @@ def test_peak_is_what_is_held_at_once() -> None:
 
 # -- on a GPU ----------------------------------------------------------------------------------------------------------
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def test_all_that_is_measured_on_a_gpu_runs_dry_on_a_cpu(tmp_path: Path) -> None:
