@@ -154,6 +154,7 @@ BLOCKS: dict[str, Callable[[random.Random, int], nn.Module]] = {
         nn.BatchNorm2d(width, track_running_stats=draw.random() < 0.7),
         nn.ReLU(),
     ),
+    "circular": lambda draw, width: nn.Conv2d(width, width, 3, padding=1, padding_mode="circular"),
     "transposed": lambda draw, width: nn.Sequential(
         nn.ConvTranspose2d(width, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()
     ),

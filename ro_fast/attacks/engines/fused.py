@@ -202,7 +202,10 @@ def _prove(known: Known, model: nn.Module, x: Tensor) -> None:
     begun = time.perf_counter()
     network = TracedNetwork(known.program, tensors_of(model), len(x), x.device.type)
     few = x if known.traced.batch is not None else x[:2]
-    known.reason = difference(model, network, few)
+    try:
+        known.reason = difference(model, network, few)
+    except RuntimeError as error:  # of the graph; one of the network itself comes again, from autograd
+        known.reason = f"its traced graph does not run: {str(error).splitlines()[0][:200]}"
     if isinstance(known.mlp, MlpGraph) and known.reason is None:
         read = mlp_logits(*mlp_layers(model, x, (known.mlp, known.traced)), few)
         if not agree(read, network(few)):

@@ -19,6 +19,7 @@ from ro_fast.attacks.engines import layers
 aten = torch.ops.aten
 Node = Any  # fx.Node, whose arguments are of more types than a type checker could follow
 _INPUT_ONLY = [True, False, False]  # the output mask of a backward that gives the input's gradient alone
+_OF_MEMORY_ORDER = ("strided", "_reshape_alias", "native_group_norm_backward")
 _WORTH_BITS = 512  # values per sample from which on bits are kept of a ReLU
 _FRESH = (layers.conv, layers.conv_input_gradient, layers.relu_input_gradient)  # what they return nothing else holds
 
@@ -32,10 +33,19 @@ def rewrite(graph: fx.Graph, hint: Node) -> Counter[str]:
     """
     applied: Counter[str] = Counter()
     for name, run in PASSES.items():
-        applied[name] = run(graph, hint)
+        if run is fold_batch_norm or not depends_on_memory_order(graph):
+            applied[name] = run(graph, hint)
         graph.eliminate_dead_code()
     graph.lint()
     return +applied
+
+
+def depends_on_memory_order(graph: fx.Graph) -> bool:
+    """Whether an operator reads strides, or is wrong where its arguments' orders differ, as GroupNorm's backward on CPUs.
+
+    Passes that bring values into another order leave such a graph alone.
+    """
+    return any(part in str(node.target) for node in graph.nodes for part in _OF_MEMORY_ORDER)
 
 
 def fold_batch_norm(graph: fx.Graph, hint: Node) -> int:
@@ -190,14 +200,8 @@ def relu_within_convolution(graph: fx.Graph, hint: Node) -> int:
 
 
 def lay_channels_last(graph: fx.Graph, hint: Node) -> int:
-    """``view`` → ``reshape``, which takes any memory order; with convolutions, images channels last from the input on.
-
-    A graph with an operator whose result depends on strides is left as it is.
-    """
+    """``view`` → ``reshape``, which takes any memory order; with convolutions, images channels last from the input on."""
     nodes = list(graph.nodes)
-    sensitive = any("strided" in str(node.target) or "_reshape_alias" in str(node.target) for node in nodes)
-    if sensitive:
-        return 0
     for node in nodes:
         if node.target in (aten.view.default, aten._unsafe_view.default):
             node.target = aten.reshape.default
