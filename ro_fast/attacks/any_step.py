@@ -16,7 +16,6 @@ from ro_fast.attacks import engines
 from ro_fast.attacks.active_set import Inputs, State, survive
 from ro_fast.attacks.borrow import borrowed
 from ro_fast.attacks.pgd import PGD
-from ro_fast.ops import pgd_init, pgd_step
 
 
 @dataclass(frozen=True)
@@ -107,11 +106,15 @@ class Climb:
         eps: Tensor | None = None,  # [N], replaces the attack's radius
     ) -> None:
         self.attack, self.generator, self.eps = attack, generator, eps
+        self.box, self._own, length = attack.ball()
+        if eps is not None and (self.box.eps or self.box.alpha):
+            raise ValueError("any_step: eps= can't replace radii or step lengths by channel")
+        self._share = length / self._own if self._own > 0 else 0.0  # of the radius, a step
         self.length, self.passes = attack.steps + 1, attack.restarts
         self._logits = x.new_empty(0)
         plan = attack.plan(model)
         engine = engines.stepwise(model, x, plan)
-        self.logits, self._gradient = engine.functions(model, x, self._noting(plan.loss))
+        self.logits, self._gradient = engine.functions(model, x, plan, self._noting(plan.loss))
 
     def _noting(self, loss: engines.Loss) -> engines.Loss:
         """The loss, which leaves its logits behind: an iterate is judged by the forward that its gradient needs anyway."""
@@ -128,16 +131,16 @@ class Climb:
 
     def start(self, index: Tensor, x: Tensor, y: Tensor, noise: Tensor | None, turn: int) -> State:
         """A random point of the ball, or its centre."""
-        eps = radii(self.attack.eps if self.eps is None else self.eps[index], x)
-        x_adv = x.clone() if noise is None else pgd_init(x, eps, noise, norm=self.attack.norm)
+        x = self.box.check("PGD", x)
+        eps = radii(self._own if self.eps is None else self.eps[index], x)
+        x_adv = x.clone() if noise is None else self.box.start(x, eps, noise)
         return {"index": index, "step": torch.zeros_like(index), "x": x, "x_adv": x_adv, "y": y, "eps": eps}
 
     def step(self, state: State) -> Tensor:
         """One step of PGD from where the samples are."""
         x_adv, eps = state["x_adv"], state["eps"]
         grad = self._gradient(x_adv, state["y"])
-        alpha = eps * (self.attack.alpha / self.attack.eps if self.attack.eps > 0 else 0.0)
-        pgd_step(x_adv, state["x"], grad, eps, alpha, norm=self.attack.norm, out=x_adv)
+        self.box.step(x_adv, state["x"], grad, eps, eps * self._share, out=x_adv)
         return self._logits.argmax(1) != state["y"]
 
 

@@ -12,10 +12,12 @@ from torch import Tensor
 
 from ro_fast.attacks import engines
 from ro_fast.attacks.active_set import State, in_one_batch, like_rows
+from ro_fast.attacks.answer import Output
 from ro_fast.attacks.any_step import draw_noise, radii
 from ro_fast.attacks.borrow import borrowed
+from ro_fast.attacks.box import Box, Budget, box_of
 from ro_fast.attacks.pgd import PGD
-from ro_fast.ops import _check, dlr_loss, margin_loss, pgd_init, pgd_step, weighted_cross_entropy
+from ro_fast.ops import dlr_loss, margin_loss, weighted_cross_entropy
 
 _log = logging.getLogger("ro_fast")
 _MOMENTUM = 0.75  # share of the new step; the rest repeats the last one
@@ -32,7 +34,7 @@ class APGD:
     η nor the best loss has changed since.
 
     Args:
-        eps: radius in input units (8/255, not 8).
+        eps: radius in input units (8/255, not 8); in L∞ also one for every channel.
         steps: gradient steps of each restart.
         norm: "linf" or "l2".
         restarts: random starts (for each target class).
@@ -42,6 +44,7 @@ class APGD:
         targets: classes that "dlr_targeted" goes for; with fewer wrong classes all of them.
         rho: see above.
         generator: draws the noise, on the device of the inputs; None uses torch's global one.
+        lo, hi, output: as those of :class:`~ro_fast.attacks.PGD`.
 
     Raises:
         ValueError: on a budget or an option that doesn't fit.
@@ -56,7 +59,7 @@ class APGD:
     True
     """
 
-    eps: float = 8 / 255
+    eps: Budget = 8 / 255
     steps: int = 100
     norm: str = "linf"
     restarts: int = 1
@@ -64,10 +67,12 @@ class APGD:
     targets: int = 9
     rho: float = 0.75
     generator: torch.Generator | None = None
+    lo: Budget = 0.0
+    hi: Budget = 1.0
+    output: Output = None
 
     def __post_init__(self) -> None:
-        _check.check_norm("APGD", self.norm)
-        _check.check_budget("APGD", "eps", self.eps, self.norm, 0.0, 1.0)
+        self.ball()
         for name, value in (("steps", self.steps), ("restarts", self.restarts), ("targets", self.targets)):
             if value < 1:
                 raise ValueError(f"APGD: {name} = {value}; at least 1 is needed")
@@ -76,16 +81,21 @@ class APGD:
         if not 0 < self.rho < 1:
             raise ValueError(f"APGD: rho = {self.rho:g} should lie between 0 and 1")
 
+    def ball(self) -> tuple[Box, float]:
+        """The ball and range that adversarial inputs stay in, and the radius in its units."""
+        box, eps, _ = box_of("APGD", self.norm, self.eps, self.eps, self.lo, self.hi)
+        return box, eps
+
     def __call__(
         self,
-        model: Callable[[Tensor], Tensor],  # [N, ...] in [0, 1] -> logits [N, C]
-        x: Tensor,  # [N, ...] in [0, 1]
+        model: Callable[[Tensor], Any],  # [N, ...] in [lo, hi] -> logits [N, C], or what holds them
+        x: Tensor,  # [N, ...] in [lo, hi]
         y: Tensor,  # int64 [N]
         *,
         noise: Tensor | None = None,  # [passes, N, ...]: uniform(−1, 1) for L∞, normal for L2
     ) -> Tensor:
         """Attacks ``model`` at ``x``, in eval mode, and returns the adversarial inputs, [N, ...]."""
-        x = x.detach()
+        x = self.ball()[0].check("APGD", x)
         if not len(x):
             return x
         with borrowed(model, "eval"), torch.no_grad():
@@ -95,12 +105,13 @@ class APGD:
 class AutoClimb:
     """Auto-PGD as steps of samples that come and go; the model is in eval mode."""
 
-    def __init__(self, model: Callable[[Tensor], Tensor], x: Tensor, attack: APGD, generator: torch.Generator | None) -> None:
+    def __init__(self, model: Callable[[Tensor], Any], x: Tensor, attack: APGD, generator: torch.Generator | None) -> None:
         self.attack, self.generator = attack, generator
         self._logits = self._losses = x.new_empty(0)
         self._target: Tensor | None = None
-        engine = engines.stepwise(model, x, PGD(attack.eps, norm=attack.norm).plan(model))
-        self.logits, self._gradient = engine.functions(model, x, self._noting)
+        self.box, self._eps = attack.ball()
+        plan = PGD(output=attack.output).plan(model)
+        self.logits, self._gradient = engines.stepwise(model, x, plan).functions(model, x, plan, self._noting)
         classes = self.logits(x[:1]).shape[1]
         self._loss = _defined(attack.loss, classes)
         self._targeted = attack.loss == "dlr_targeted"
@@ -123,8 +134,9 @@ class AutoClimb:
     def start(self, index: Tensor, x: Tensor, y: Tensor, noise: Tensor | None, turn: int) -> State:
         """A random point of the ball; for a targeted attack with the class to go to."""
         assert noise is not None
-        eps = radii(self.attack.eps, x)
-        x_adv = pgd_init(x, eps, noise, norm=self.attack.norm)
+        x = self.box.check("APGD", x)
+        eps = radii(self._eps, x)
+        x_adv = self.box.start(x, eps, noise)
         never = torch.full_like(eps, -torch.inf)
         state = {
             "index": index, "step": torch.zeros_like(index), "x": x, "x_adv": x_adv, "y": y, "eps": eps,
@@ -167,15 +179,14 @@ class AutoClimb:
 
     def _move(self, state: State, x_adv: Tensor, grad: Tensor) -> Tensor:
         """The step with momentum, from x_adv; the first has none."""
-        x, eps, norm = state["x"], state["eps"], self.attack.norm
-        z = pgd_step(x_adv, x, grad, eps, state["length"], norm=norm)
+        x, eps = state["x"], state["eps"]
+        z = self.box.step(x_adv, x, grad, eps, state["length"])
         share = like_rows(torch.where(state["step"] == 0, 1.0, _MOMENTUM).to(x.dtype), x)
         move = torch.lerp(x_adv - state["before"], z - x_adv, share)
-        if norm == "linf":
-            radius = like_rows(eps.to(x.dtype), x)
-            return torch.clamp(x_adv + move, (x - radius).clamp_(min=0), (x + radius).clamp_(max=1))
+        if self.box.norm == "linf":
+            return self.box.clamp(x_adv + move, x, eps)
         # A step along d of d's own length: the operator's projection of x_adv + d.
-        return pgd_step(x_adv, x, move, eps, move.flatten(1).norm(dim=1), norm=norm)
+        return self.box.step(x_adv, x, move, eps, move.flatten(1).norm(dim=1))
 
 
 def checkpoints(steps: int) -> list[tuple[int, int]]:

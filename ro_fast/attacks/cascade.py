@@ -6,11 +6,13 @@ import functools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ro_fast.attacks.active_set import Inputs, Stepper, survive
+from ro_fast.attacks.answer import Output, logits_of
 from ro_fast.attacks.any_step import Climb
 from ro_fast.attacks.apgd import APGD, AutoClimb
 from ro_fast.attacks.borrow import borrowed
@@ -54,7 +56,7 @@ def standard_attacks(
 
 
 def cascade(
-    model: Callable[[Tensor], Tensor],  # [B, ...] -> logits [B, C]
+    model: Callable[[Tensor], Any],  # [B, ...] -> logits [B, C], or what holds them
     inputs: Inputs,  # indices [B] -> natural inputs [B, ...] in [0, 1]
     y: Tensor,  # int64 [N]
     attacks: dict[str, Attack],
@@ -102,7 +104,8 @@ def cascade(
     stages = list(done)
     with borrowed(model, "eval"), torch.no_grad():
         if not stages:
-            stages.append(_natural(model, inputs, y, batch_size))
+            output = next((attack.output for attack in attacks.values()), None)
+            stages.append(_natural(model, inputs, y, batch_size, output))
             _tell(on_stage, stages)
         for name in list(attacks)[len(stages) - 1 :]:
             start, robust = time.perf_counter(), stages[-1].robust.clone()
@@ -117,14 +120,14 @@ def cascade(
     return stages
 
 
-def _natural(model: Callable[[Tensor], Tensor], inputs: Inputs, y: Tensor, batch_size: int) -> Stage:
+def _natural(model: Callable[[Tensor], Any], inputs: Inputs, y: Tensor, batch_size: int, output: Output) -> Stage:
     start, right = time.perf_counter(), torch.zeros(len(y), dtype=torch.bool, device=y.device)
     for index in torch.arange(len(y), device=y.device).split(batch_size):
-        right[index] = model(inputs(index)).argmax(1) == y[index]
+        right[index] = logits_of(model(inputs(index)), output).argmax(1) == y[index]
     return Stage("natural", len(y), right, len(y), time.perf_counter() - start)
 
 
-def _stepper(attack: Attack, model: Callable[[Tensor], Tensor], x: Tensor, generator: torch.Generator) -> Stepper:
+def _stepper(attack: Attack, model: Callable[[Tensor], Any], x: Tensor, generator: torch.Generator) -> Stepper:
     if isinstance(attack, PGD):
         return Climb(model, x, attack, generator)
     return AutoClimb(model, x, attack, generator) if isinstance(attack, APGD) else Search(model, x, attack)

@@ -15,11 +15,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ro_fast.attacks import engines
+from ro_fast.attacks.answer import answering
 from ro_fast.attacks.borrow import borrowed
 from ro_fast.attacks.cascade import Attack, Stage, cascade
+from ro_fast.attacks.engines.eager import input_gradient
 from ro_fast.attacks.pgd import PGD
 from ro_fast.attacks.square import Square
+from ro_fast.attacks.steady import doubts
 from ro_fast.ops import weighted_cross_entropy
 
 VANISHED = 0.05  # share of inputs whose gradient is zero
@@ -58,9 +60,9 @@ def gradient_masking(
 ) -> list[str]:
     """Asks whether the model's gradients lead attacks astray, and returns a sentence for each sign of it, none if there is none.
 
-    Probabilities instead of logits; gradients that are zero; one step better than twenty; a hundred short steps worse than
-    twenty; a loss that doesn't rise with the radius; a huge radius that doesn't break the model; a black-box attack that
-    breaks what PGD doesn't. At a radius of 0 only the first two are asked.
+    Answers that are random or depend on the batch; probabilities instead of logits; gradients that are zero; one step better than
+    twenty; a hundred short steps worse than twenty; a loss that doesn't rise with the radius; a huge radius that doesn't break
+    the model; a black-box attack that breaks what PGD doesn't. At a radius of 0 nothing is attacked.
 
     Args:
         model: left as it was found.
@@ -76,12 +78,18 @@ def gradient_masking(
     """
     if not len(y):
         return []
-    probe = Probe(model, x, y, eps, norm, seed)
-    found = [probabilities(probe), vanishing(probe)]
+    probe = Probe(answering(model), x, y, eps, norm, seed)
+    found = [*unsteady(probe), probabilities(probe), vanishing(probe)]
     if eps > 0:
         found += [*steps(probe), flat_loss(probe), huge_radius(probe)]
         found += [black_box(probe, queries)] if norm == "linf" else []
     return [warning for warning in found if warning is not None]
+
+
+def unsteady(probe: Probe) -> list[str]:
+    """Does it answer the same twice, and each sample by itself?"""
+    with borrowed(probe.model, "eval"):
+        return doubts(probe.model, probe.x)
 
 
 @torch.no_grad()
@@ -100,7 +108,7 @@ def probabilities(probe: Probe) -> str | None:
 def vanishing(probe: Probe) -> str | None:
     """Is the input gradient of cross-entropy zero?"""
     with borrowed(probe.model, "eval"), torch.no_grad():
-        gradient = engines.ENGINES["eager"].functions(probe.model, probe.x, _cross_entropy)[1]
+        gradient = input_gradient(probe.model, _cross_entropy)
         grad = gradient(probe.x, probe.y).flatten(1)
     share = (~grad.isfinite().all(1) | (grad == 0).all(1)).double().mean().item()
     if share <= VANISHED:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ro_fast.attacks import engines
+from ro_fast.attacks.answer import Output, logits_of
 from ro_fast.attacks.borrow import MODES, borrowed
-from ro_fast.ops import _check, dlr_loss, margin_loss, weighted_cross_entropy
+from ro_fast.attacks.box import Box, Budget, box_of
+from ro_fast.attacks.steady import warn_once
+from ro_fast.ops import dlr_loss, margin_loss, weighted_cross_entropy
 
 ENGINES = ("auto", *engines.ENGINES)
-ROUNDING = 1e-5  # of the input range: so far may inputs lie beyond it
 
 
 @dataclass
@@ -26,7 +29,7 @@ class PGD:
     and grad of every parameter, and its buffers, except that ``bn="train"`` leaves BatchNorm's as a forward does.
 
     Args:
-        eps, alpha: radius and step length in input units (8/255, not 8).
+        eps, alpha: radius and step length in input units (8/255, not 8); in L∞ also one each for every channel.
         steps: gradient steps of each restart.
         norm: "linf" or "l2".
         restarts: random starts; with more than one, the start of greatest loss is kept for each sample.
@@ -36,8 +39,11 @@ class PGD:
         engine: "auto", or one of ro_fast.attacks.engines: "eager", "mlp", "fused", "compiled", "captured"; :meth:`explain`
             tells which "auto" takes and why. All take the same steps, up to rounding.
         generator: draws the noise, on the device of the inputs; None uses torch's global one.
-        lo, hi: input range; inputs beyond it by more than rounding are an error (looked for on a CPU alone: a GPU would have to
-            wait). For inputs normalised by one number, its ends after normalisation.
+        lo, hi: input range, one each for all or for every channel; inputs beyond it by more than rounding are an error (looked
+            for on a CPU alone: a GPU would have to wait). For inputs that are normalised, its ends after that, (0 − mean)/std
+            and (1 − mean)/std, with eps/std and alpha/std; or attack :func:`ro_fast.attacks.normalised`.
+        output: where the logits are in what the model returns, if that is no tensor: a key or attribute, an index, or a function
+            of it; None finds the usual ones (:func:`ro_fast.attacks.answer.logits_of`).
         final_forward: also run the forward that chooses among restarts when there is just one, as published loops do;
             with bn="train" its BatchNorm update is all that is left of it.
 
@@ -53,8 +59,8 @@ class PGD:
     True
     """
 
-    eps: float = 8 / 255
-    alpha: float = 2 / 255
+    eps: Budget = 8 / 255
+    alpha: Budget = 2 / 255
     steps: int = 10
     norm: str = "linf"
     restarts: int = 1
@@ -64,14 +70,12 @@ class PGD:
     engine: str = "auto"
     generator: torch.Generator | None = None
     final_forward: bool = False
-    lo: float = 0.0
-    hi: float = 1.0
+    lo: Budget = 0.0
+    hi: Budget = 1.0
+    output: Output = None
 
     def __post_init__(self) -> None:
-        _check.check_norm("PGD", self.norm)
-        _check.check_range("PGD", self.lo, self.hi)
-        _check.check_budget("PGD", "eps", self.eps, self.norm, self.lo, self.hi)
-        _check.check_budget("PGD", "alpha", self.alpha, self.norm, self.lo, self.hi)
+        self.ball()
         if self.steps < 0 or self.restarts < 1:
             raise ValueError(f"PGD: steps = {self.steps}, restarts = {self.restarts}; at least 0 and 1 are needed")
         for name, value, known in (("bn", self.bn, MODES), ("engine", self.engine, ENGINES)):
@@ -83,8 +87,8 @@ class PGD:
 
     def __call__(
         self,
-        model: Callable[[Tensor], Tensor],  # [N, ...] in [0, 1] -> logits [N, C]
-        x: Tensor,  # [N, ...] in [0, 1]
+        model: Callable[[Tensor], Any],  # [N, ...] in [lo, hi] -> logits [N, C], or what holds them
+        x: Tensor,  # [N, ...] in [lo, hi]
         y: Tensor,  # int64 [N], or probabilities [N, C]
         *,
         eps: float | Tensor | None = None,  # replaces the attack's radius: a number or [N]
@@ -97,15 +101,20 @@ class PGD:
         """
         if torch.is_inference_mode_enabled():
             raise ValueError("PGD: input gradients don't exist in torch.inference_mode(); use torch.no_grad() outside")
-        x = self._checked(x)
-        alpha: float | Tensor = self.alpha
+        box, own, length = self.ball()
+        x = box.check("PGD", x)
+        alpha: float | Tensor = length
         if eps is None:
-            eps = self.eps
-        elif self.eps > 0:
-            alpha = eps * (self.alpha / self.eps)
+            eps = own
+        elif box.eps or box.alpha:
+            raise ValueError("PGD: eps= of a call can't replace radii or step lengths by channel; make another PGD")
+        elif own > 0:
+            alpha = eps * (length / own)
         best, best_loss = x, None
         with borrowed(model, self.bn):
             plan = self.plan(model, y)
+            if not plan.training:
+                warn_once(model, x, self.output)
             climb = engines.prepare(self.engine, model, x, plan)
             for restart in range(self.restarts):
                 x_adv = climb(engines.Start(x, y, eps, alpha, self._noise(x, noise, restart), active))
@@ -122,36 +131,24 @@ class PGD:
                     best_loss = torch.where(better, loss, best_loss)
         return best
 
-    def explain(self, model: Callable[[Tensor], Tensor], x: Tensor) -> str:
+    def explain(self, model: Callable[[Tensor], Any], x: Tensor) -> str:
         """Tells which engine attacks ``model`` at inputs like ``x``, and why each other one does or doesn't."""
         with borrowed(model, self.bn):
             return engines.explain(self.engine, model, x, self.plan(model))
 
-    def plan(self, model: Callable[[Tensor], Tensor], y: Tensor | None = None) -> engines.Plan:
+    def plan(self, model: Callable[[Tensor], Any], y: Tensor | None = None) -> engines.Plan:
         """What engines need to know of this attack on ``model`` in the mode it is in."""
         training = isinstance(model, nn.Module) and any(module.training for module in model.modules())
         hard = self.loss == "ce" and (y is None or y.dim() == 1)
-        return engines.Plan(_total(self.loss), self.norm, self.steps, training, hard, self.lo, self.hi)
+        return engines.Plan(_total(self.loss), self.steps, training, hard, self.ball()[0], self.output)
 
-    def _checked(self, x: Tensor) -> Tensor:
-        """The inputs without a graph; on a CPU an error where they leave the range by more than rounding."""
-        if not isinstance(x, Tensor) or x.dtype not in _check.DTYPES:
-            what = str(x.dtype) if isinstance(x, Tensor) else type(x).__name__
-            raise TypeError(f"PGD: x is {what}; a tensor of float32, bfloat16 or float64 in [{self.lo:g}, {self.hi:g}] is needed")
-        x = x.detach()
-        if x.device.type == "cpu" and x.numel() > 0:
-            low, high = (float(end) for end in torch.aminmax(x))
-            slack = ROUNDING * (self.hi - self.lo)
-            if low < self.lo - slack or high > self.hi + slack:
-                raise ValueError(
-                    f"PGD: x spans [{low:g}, {high:g}] but the input range is [{self.lo:g}, {self.hi:g}]; give lo= and hi=, or "
-                    "put the normalisation inside the model"
-                )
-        return x
+    def ball(self) -> tuple[Box, float, float]:
+        """The ball and range that adversarial inputs stay in, and the radius and step length in its units."""
+        return box_of("PGD", self.norm, self.eps, self.alpha, self.lo, self.hi)
 
     @torch.no_grad()
-    def _loss(self, model: Callable[[Tensor], Tensor], x_adv: Tensor, y: Tensor) -> Tensor:
-        logits = model(x_adv)
+    def _loss(self, model: Callable[[Tensor], Any], x_adv: Tensor, y: Tensor) -> Tensor:
+        logits = logits_of(model(x_adv), self.output)
         return self.loss(logits, y) if callable(self.loss) else LOSSES[self.loss](logits, y, "none")
 
     def _noise(self, x: Tensor, noise: Tensor | None, restart: int) -> Tensor | None:

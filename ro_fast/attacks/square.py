@@ -6,16 +6,19 @@ import bisect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ro_fast.attacks import engines
 from ro_fast.attacks.active_set import State, in_one_batch, like_rows
+from ro_fast.attacks.answer import Output
 from ro_fast.attacks.any_step import radii
 from ro_fast.attacks.borrow import borrowed
+from ro_fast.attacks.box import Box, Budget, box_of
 from ro_fast.attacks.pgd import PGD
-from ro_fast.ops import _check, margin_loss
+from ro_fast.ops import margin_loss
 
 # Of 10000 queries, those after which the share of changed pixels is halved.
 _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
@@ -26,11 +29,12 @@ class Square:
     """Square attack in L∞: from stripes x ± ε, random squares of ±ε are tried, and kept where ``max_{k≠y} z_k − z_y`` grows.
 
     Args:
-        eps: radius in input units (8/255, not 8).
+        eps: radius in input units (8/255, not 8), or one for every channel.
         queries: forwards of each sample, at most.
         norm: "linf"; the L2 form of the attack is not in here.
         share: of the pixels that the first square covers; it is halved along ``queries`` as published for 10000.
         seed: draws stripes and squares. A draw belongs to the sample, its query and the seed, not to the batch.
+        lo, hi, output: as those of :class:`~ro_fast.attacks.PGD`.
 
     Raises:
         ValueError: on a budget or an option that doesn't fit.
@@ -45,29 +49,37 @@ class Square:
     True
     """
 
-    eps: float = 8 / 255
+    eps: Budget = 8 / 255
     queries: int = 5000
     norm: str = "linf"
     share: float = 0.8
     seed: int = 0
+    lo: Budget = 0.0
+    hi: Budget = 1.0
+    output: Output = None
 
     def __post_init__(self) -> None:
         if self.norm != "linf":
             raise ValueError(f"Square: norm '{self.norm}' is not in here; there is: linf")
-        _check.check_budget("Square", "eps", self.eps, self.norm, 0.0, 1.0)
+        self.ball()
         if self.queries < 1:
             raise ValueError(f"Square: queries = {self.queries}; at least 1 is needed")
         if not 0 < self.share <= 1:
             raise ValueError(f"Square: share = {self.share:g} should lie above 0 and at most at 1")
 
+    def ball(self) -> tuple[Box, float]:
+        """The ball and range that adversarial inputs stay in, and the radius in its units."""
+        box, eps, _ = box_of("Square", self.norm, self.eps, self.eps, self.lo, self.hi)
+        return box, eps
+
     def __call__(
         self,
-        model: Callable[[Tensor], Tensor],  # [N, ...] in [0, 1] -> logits [N, C]
-        x: Tensor,  # [N, C, H, W] or [N, D] in [0, 1]
+        model: Callable[[Tensor], Any],  # [N, ...] in [lo, hi] -> logits [N, C], or what holds them
+        x: Tensor,  # [N, C, H, W] or [N, D] in [lo, hi]
         y: Tensor,  # int64 [N]
     ) -> Tensor:
         """Attacks ``model`` at ``x``, in eval mode, and returns the adversarial inputs, [N, ...]."""
-        x = x.detach()
+        x = self.ball()[0].check("Square", x)
         if not len(x):
             return x
         with borrowed(model, "eval"), torch.no_grad():
@@ -79,12 +91,13 @@ class Search:
 
     passes = 1
 
-    def __init__(self, model: Callable[[Tensor], Tensor], x: Tensor, attack: Square) -> None:
+    def __init__(self, model: Callable[[Tensor], Any], x: Tensor, attack: Square) -> None:
         if x.dim() not in (2, 4):
             raise ValueError(f"Square: inputs have shape {list(x.shape)}; [N, C, H, W] or [N, D] is needed")
         self.attack, self.length = attack, attack.queries
-        engine = engines.stepwise(model, x, PGD(attack.eps).plan(model))
-        self.logits, _ = engine.functions(model, x, lambda logits, y: logits.sum())
+        self.box, self._eps = attack.ball()
+        plan = PGD(output=attack.output).plan(model)
+        self.logits, _ = engines.stepwise(model, x, plan).functions(model, x, plan, plan.loss)
         self.channels, self.height, self.width = x.shape[1:] if x.dim() == 4 else (1, 1, x.shape[1])
         sides = [_sides(share_at(query, attack), self.height, self.width) for query in range(attack.queries)]
         self._sides = torch.tensor(sides, device=x.device)  # [queries, 2]
@@ -94,7 +107,8 @@ class Search:
 
     def start(self, index: Tensor, x: Tensor, y: Tensor, noise: Tensor | None, turn: int) -> State:
         """Vertical stripes one pixel wide of ±ε, a sign each channel and column."""
-        eps = radii(self.attack.eps, x)
+        x = self.box.check("Square", x)
+        eps = radii(self._eps, x)
         stripes = self._signs(index, torch.zeros_like(index), self.channels * self.width).view(-1, self.channels, 1, self.width)
         x_adv = self._moved(x, eps, stripes.expand(-1, -1, self.height, -1))
         return {
@@ -126,8 +140,8 @@ class Search:
 
     def _moved(self, x: Tensor, eps: Tensor, signs: Tensor) -> Tensor:  # signs [B, C, 1 or H, 1 or W]
         shape = (len(x), self.channels, self.height, self.width)
-        offset = signs.to(x.dtype) * eps.to(x.dtype).view(-1, 1, 1, 1)
-        return (x.view(shape) + offset).clamp_(0, 1).view(x.shape)
+        whole = signs.to(x.dtype).expand(shape).reshape(x.shape)
+        return self.box.start(x, eps, whole)  # the corner of the ball that the signs name
 
     def _signs(self, index: Tensor, query: Tensor, count: int) -> Tensor:  # ±1 [B, count]
         bits = _hash(self.attack.seed, index[:, None], query[:, None], 2 + torch.arange(count, device=index.device))

@@ -10,10 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ro_fast.attacks.answer import Output, answering
 from ro_fast.attacks.borrow import borrowed
+from ro_fast.attacks.box import ROUNDING
 from ro_fast.attacks.cascade import Attack, Stage, cascade, standard_attacks
 from ro_fast.attacks.masking import black_box_found, gradient_masking
-from ro_fast.attacks.pgd import PGD, ROUNDING
+from ro_fast.attacks.pgd import PGD
 from ro_fast.errors import InputError
 
 PROBED = 256  # samples that questions about gradient masking are asked on
@@ -88,12 +90,13 @@ class Hooks:
 
 
 def evaluate_model(
-    model: Callable[[Tensor], Tensor],  # [B, ...] in [0, 1] -> logits [B, C]
+    model: Callable[[Tensor], Any],  # [B, ...] in [0, 1] -> logits [B, C], or what holds them
     x: Tensor,  # [N, ...], float in [0, 1], or uint8
     y: Tensor,  # int64 [N]
     eps: float,
     *,
     norm: str = "linf",
+    output: Output = None,
     settings: Settings | None = None,
     hooks: Hooks | None = None,
 ) -> Evaluation:
@@ -105,11 +108,14 @@ def evaluate_model(
         x, y: samples and their classes, on any device.
         eps: radius in input units (8/255, not 8).
         norm: "linf" or "l2"; Square is not run in L2.
+        output: where the logits are in what the model returns, if that is no tensor: a key or attribute, an index, or a function
+            of it; None finds the usual ones (:func:`ro_fast.attacks.answer.logits_of`).
         settings: how hard to try.
         hooks: results that are known, and listeners.
 
     Returns:
-        Accuracies as fractions with Wilson's 95 % interval, seconds, and warnings where gradients seem to be masked.
+        Accuracies as fractions with Wilson's 95 % interval, seconds, and warnings where there is reason to doubt them: gradients
+        seem to be masked, or the model is random or its answers depend on the batch.
 
     Raises:
         InputError: on inputs or labels that the model can't take, outputs that are not finite logits, or a budget that
@@ -128,6 +134,7 @@ def evaluate_model(
     device = _device(model, x)
     y = y.to(device)
     inputs = _inputs(model, x, device)
+    model = answering(model, output)
     _check(model, x, y, inputs)
     run = _Run(model, inputs, y, settings, hooks)
     first: dict[str, Stage] = {"natural": run.natural()}
@@ -198,12 +205,13 @@ def _check(model: Callable[[Tensor], Tensor], x: Tensor, y: Tensor, inputs: Call
     with borrowed(model, "eval"), torch.no_grad():
         try:
             logits = model(inputs(torch.arange(min(2, len(y)), device=y.device)))
+        except TypeError as error:
+            raise InputError(f"evaluate: {error}") from error
         except (RuntimeError, ValueError) as error:
             first = str(error).splitlines()[0]
             raise InputError(f"evaluate: the model can't take inputs {[len(x), *x.shape[1:]]} of {x.dtype}: {first}") from error
-    if not isinstance(logits, Tensor) or logits.dim() != 2 or logits.shape[1] < 2:
-        shape = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise InputError(f"evaluate: the model returns {shape}; logits [N, C] of at least two classes are needed")
+    if logits.dim() != 2 or logits.shape[1] < 2:
+        raise InputError(f"evaluate: the model returns {list(logits.shape)}; logits [N, C] of at least two classes are needed")
     if not logits.isfinite().all():
         raise InputError("evaluate: the model's logits hold NaN or infinity; its weights may be broken")
     low, high = int(y.min()), int(y.max())

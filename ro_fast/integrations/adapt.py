@@ -1,26 +1,11 @@
-"""What the adapters share: input ranges and normalisation as a layer in front of a model, and the loss of a targeted attack."""
+"""What the adapters share: input ranges as a layer in front of a model, and the loss of a targeted attack."""
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
+from ro_fast.attacks.normalised import Affine
 from ro_fast.ops import weighted_cross_entropy
-
-
-class Affine(nn.Module):
-    """``scale·x + shift``, each a number or [C, 1, 1], in the dtype and on the device of the input."""
-
-    scale: Tensor
-    shift: Tensor
-
-    def __init__(self, scale: Tensor | float, shift: Tensor | float) -> None:
-        super().__init__()
-        self.register_buffer("scale", torch.as_tensor(scale, dtype=torch.float64))
-        self.register_buffer("shift", torch.as_tensor(shift, dtype=torch.float64))
-
-    def forward(self, x: Tensor) -> Tensor:  # [N, ...]
-        return x * self.scale.to(x) + self.shift.to(x)
 
 
 def in_unit_range(model: nn.Module, lo: float, hi: float) -> nn.Module:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ro_fast import attacks
 from ro_fast.attacks.borrow import borrowed
 from ro_fast.errors import InputError
-from ro_fast.integrations.adapt import Affine, towards_target
+from ro_fast.integrations.adapt import towards_target
 
 TargetMap = Callable[[Tensor, Tensor], Tensor]
 
@@ -42,9 +42,8 @@ class _Attack:
         if self.normalization_used is None:
             return self._attack()(self.model, x, y if self._targets is None else self._targets(x, y))
         mean, std = (value.to(x) for value in self.normalization_used.values())
-        model = nn.Sequential(Affine(1 / std, -mean / std), self.model)
         x = x * std + mean
-        return (self._attack()(model, x, y if self._targets is None else self._targets(x, y)) - mean) / std
+        return (self._attack()(self._of_images, x, y if self._targets is None else self._targets(x, y)) - mean) / std
 
     def _attack(self) -> attacks.PGD:
         loss = "ce" if self._targets is None else towards_target
@@ -64,6 +63,7 @@ class _Attack:
         self.normalization_used = {
             name: torch.as_tensor(values, dtype=torch.float64).view(-1, 1, 1) for name, values in (("mean", mean), ("std", std))
         }
+        self._of_images = attacks.normalised(self.model, mean, std)
 
     def set_model_training_mode(
         self, model_training: bool = False, batchnorm_training: bool = False, dropout_training: bool = False

@@ -13,5 +13,5 @@ def attack_strength(step: Step, eps_ratio: float = 2.0, masks: str = "moving") -
     small = small_of(step, step.decide(trains=False), masks).nonzero().squeeze(1)
     x = step.x_adv.clone()
     if len(small) > 0:
-        x[small] = step.attacked(step.x[small], step.target[small], eps=eps_ratio * step.attack.eps)
+        x[small] = step.attacked(step.x[small], step.target[small], eps=eps_ratio * step.attack.ball()[1])
     return step.loss(x)

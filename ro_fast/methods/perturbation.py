@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from ro_fast.methods.step import Decision, Step
-from ro_fast.ops import pgd_init
 
 
 def small_of(step: Step, decision: Decision, masks: str) -> Tensor:
@@ -36,7 +35,8 @@ def random_perturbation(step: Step, masks: str = "moving") -> Tensor:
             noise.uniform_(-1, 1, generator=step.generator).sign_()  # as long, in every value, as most adversarial ones
         else:
             noise.normal_(generator=step.generator)
-        return pgd_init(step.x, step.attack.eps, noise, norm=step.attack.norm)
+        box, eps, _ = step.attack.ball()
+        return box.start(step.x, eps, noise)
 
     return _instead(step, random, masks)
 

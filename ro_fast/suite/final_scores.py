@@ -46,7 +46,7 @@ def final_scores(run: Run, model: nn.Module, how: FinalConfig) -> dict[str, floa
     """
     attack = dataclasses.replace(run.eval_attack, steps=how.steps, generator=None)
     options = {"steps": how.apgd_steps, "targets": how.targets, "queries": how.queries, "seed": run.config.seed}
-    attacks = {"pgd": attack, **standard_attacks(attack.eps, attack.norm, **options)}
+    attacks = {"pgd": attack, **standard_attacks(attack.ball()[1], attack.norm, **options)}
     x, t = run.data.x_test, run.config.trainer
     stages = cascade(
         model, lambda index: run.inputs(x[index]), run.data.y_test, attacks, batch_size=t.eval_batch_size, seed=run.config.seed

@@ -10,7 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from ro_fast.attacks import PGD
+from ro_fast.attacks import APGD, PGD, Square, cascade, normalised
+from ro_fast.errors import InputError
+from ro_fast.evaluation.evaluate import Settings, evaluate_model
 
 
 def make_model(dtype: torch.dtype = torch.float64) -> nn.Module:
@@ -187,3 +189,145 @@ def test_the_compiled_engine_takes_any_number_of_batch_sizes() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
     for n in range(1, 11):
         assert PGD(0.1, 0.03, 1, engine="compiled")(model, torch.rand(n, 2, 2), torch.zeros(n, dtype=torch.int64)).shape[0] == n
+
+
+def by_channel_model() -> nn.Module:
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(6 * 16, 4)).double().eval()
+
+
+MEAN, STD = (0.5, 0.4, 0.3), (0.25, 0.2, 0.3)
+ATTACKS = {
+    "pgd": lambda lo, hi, by: PGD(tuple(0.1 / s for s in by), tuple(0.03 / s for s in by), 4, lo=lo, hi=hi),
+    "apgd": lambda lo, hi, by: APGD(tuple(0.1 / s for s in by), 12, lo=lo, hi=hi),
+    "square": lambda lo, hi, by: Square(tuple(0.1 / s for s in by), 30, lo=lo, hi=hi),
+}
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_budgets_and_ranges_by_channel_are_those_of_the_images_before_normalisation(name: str) -> None:
+    """Attacking normalised inputs in normalised units finds what attacking the images through the normalisation finds."""
+    model, mean, std = by_channel_model(), *(torch.tensor(v, dtype=torch.float64).view(-1, 1, 1) for v in (MEAN, STD))
+    x, y = torch.rand(6, 3, 6, 6).double(), torch.arange(6) % 4
+    noise = {} if name == "square" else {"noise": 2 * torch.rand(1, 6, 3, 6, 6).double() - 1}
+    expected = ATTACKS[name](0, 1, (1, 1, 1))(normalised(model, MEAN, STD), x, y, **noise)
+    lo, hi = (tuple((end - m) / s for m, s in zip(MEAN, STD, strict=True)) for end in (0, 1))
+    found = ATTACKS[name](lo, hi, STD)(model, (x - mean) / std, y, **noise)
+    torch.testing.assert_close(found * std + mean, expected, rtol=0, atol=1e-9)
+    assert (expected - x).abs().amax() > 0.09 and expected.amin() >= 0 and expected.amax() <= 1
+
+
+def test_a_cascade_keeps_to_the_range_by_channel() -> None:
+    model, lo, hi = by_channel_model(), (-1.0, 0.0, 2.0), (1.0, 0.5, 3.0)
+    x = torch.stack([torch.empty(9, 6, 6).uniform_(a, b) for a, b in zip(lo, hi, strict=True)], 1).double()
+    y, seen = model(x).argmax(1), []
+    model.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach()))
+    options = {"lo": lo, "hi": hi}
+    attacks = {"pgd": PGD(0.3, 0.1, 3, **options), "l2": PGD(2.0, 1.0, 3, "l2", **options), "apgd": APGD(0.3, 5, **options)}
+    cascade(model, lambda index: x[index], y, {**attacks, "square": Square(0.3, 5, **options)})
+    for channel in range(3):
+        values = torch.cat(seen)[:, channel]
+        assert values.amin() >= lo[channel] and values.amax() <= hi[channel]
+    assert len(seen) > 10
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"eps": (0.1, 0.2), "lo": (0, 0, 0)}, "by channel there are eps 2, lo 3 values"),
+        ({"eps": (0.1, 0.2, 0.1), "norm": "l2"}, "in L2 eps and alpha are numbers"),
+        ({"eps": (0.1, 8, 0.1)}, "eps = 8 is wider"),
+        ({"lo": (0, 1, 0)}, "is empty"),
+        ({"eps": ()}, "eps is empty"),
+    ],
+)
+def test_budgets_by_channel_that_do_not_fit_are_told(options: dict, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        PGD(**options)
+
+
+def test_inputs_that_do_not_fit_a_range_by_channel_are_told() -> None:
+    attack = PGD((0.1, 0.2, 0.1), 0.01, 2, lo=(0, 0, 0), hi=(1, 2, 1))
+    y = torch.zeros(2, dtype=torch.int64)
+    with pytest.raises(ValueError, match=r"eps has 3 values, one a channel, but x has shape \[2, 1, 6, 6\]"):
+        PGD((0.1, 0.2, 0.1), 0.01, 2)(by_channel_model(), torch.rand(2, 1, 6, 6).double(), y)
+    with pytest.raises(ValueError, match=r"in channel 2 but the input range is \[0, 1\]"):
+        attack(by_channel_model(), torch.tensor([0.5, 1.5, 1.5]).double().view(1, 3, 1, 1).expand(2, 3, 6, 6), y)
+    with pytest.raises(ValueError, match="make another PGD"):
+        attack(by_channel_model(), torch.rand(2, 3, 6, 6).double(), y, eps=0.1)
+
+
+class Answer(dict):
+    """What Hugging Face's models return: a dict whose items are attributes too."""
+
+    __getattr__ = dict.__getitem__
+
+
+class Wrapped(nn.Module):
+    def __init__(self, wrap) -> None:
+        super().__init__()
+        self.inner, self.wrap = by_channel_model(), wrap
+
+    def forward(self, x: torch.Tensor):
+        return self.wrap(self.inner(x))
+
+
+@pytest.mark.parametrize("engine", ["eager", "fused", "auto"])
+@pytest.mark.parametrize(
+    ("wrap", "output"),
+    [
+        (lambda z: (z,), None),
+        (lambda z: {"logits": z, "loss": None}, None),
+        (lambda z: Answer(logits=z, hidden=3 * z), None),
+        (lambda z: {"out": z}, None),
+        (lambda z: (None, z, 2 * z), 1),
+        (lambda z: {"a": -z, "b": z}, "b"),
+        (lambda z: {"parts": [z / 2, z / 2]}, lambda answer: sum(answer["parts"])),
+    ],
+)
+def test_logits_are_found_in_what_models_return(wrap, output, engine: str) -> None:
+    model, y = Wrapped(wrap), torch.arange(5) % 4
+    x, noise = torch.rand(5, 3, 6, 6).double(), 2 * torch.rand(5, 3, 6, 6).double() - 1
+    expected = PGD(0.1, 0.03, 4, engine="eager")(model.inner, x, y, noise=noise)
+    found = PGD(0.1, 0.03, 4, engine=engine, output=output)(model, x, y, noise=noise)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-9)
+    quick = Settings(steps=2, apgd_steps=2, queries=2, masking=False)
+    evaluated = evaluate_model(model, x, y, 0.1, output=output, settings=quick)
+    assert evaluated.natural.acc == (model.inner(x).argmax(1) == y).double().mean().item()
+
+
+def test_an_answer_without_logits_is_told_with_what_there_is() -> None:
+    x, y = torch.rand(2, 3, 6, 6).double(), torch.zeros(2, dtype=torch.int64)
+    with pytest.raises(TypeError, match=r"returns dict with the keys 'a', 'b'; logits \[N, C\] are needed: give output="):
+        PGD()(Wrapped(lambda z: {"a": z, "b": z}), x, y)
+    with pytest.raises(TypeError, match="returns tuple of 2, whose output 3 is not there"):
+        PGD(output=3)(Wrapped(lambda z: (z, z)), x, y)
+    with pytest.raises(InputError, match="evaluate: the model returns tuple of 2"):
+        evaluate_model(Wrapped(lambda z: (z, z)), x, y, 0.1)
+
+
+class Together(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.flatten(1)[:, :4] - x.flatten(1)[:, :4].mean(0)
+
+
+class Noisy(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.flatten(1)[:, :4] + 0.1 * torch.randn(len(x), 4)
+
+
+@pytest.mark.parametrize(("model", "words"), [(Noisy(), "the model is random"), (Together(), "depend on the rest of its batch")])
+def test_models_that_are_random_or_depend_on_the_batch_are_named(model: nn.Module, words: str, caplog) -> None:
+    x, y = torch.rand(6, 3, 2, 2), torch.arange(6) % 4
+    state = torch.get_rng_state()
+    found = evaluate_model(model, x, y, 0.01, settings=Settings(steps=2, apgd_steps=2, queries=2))
+    assert any(words in warning for warning in found.warnings)
+    torch.set_rng_state(state)
+    for _ in range(2):
+        PGD(0.1, 0.03, 2)(model, x, y)
+    assert sum(words in record.message for record in caplog.records) == 1
+
+
+def test_a_steady_model_is_not_doubted(caplog) -> None:
+    PGD(0.1, 0.03, 2)(by_channel_model(), torch.rand(6, 3, 6, 6).double(), torch.arange(6) % 4)
+    assert not caplog.records

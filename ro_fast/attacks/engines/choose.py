@@ -56,5 +56,5 @@ def explain(name: str, model: Model, x: Tensor, plan: Plan) -> str:
     for other, reason in reasons.items():
         lines.append(f"  {other}: {reason or ('available' if other in AUTO else 'available where it is named')}")
     if chosen in ("fused", "mlp") and isinstance(model, nn.Module):
-        lines.append(f"its graph: {FUSED.about(model, x)}")
+        lines.append(f"its graph: {FUSED.about(model, x, plan)}")
     return "\n".join(lines)

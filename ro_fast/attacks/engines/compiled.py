@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ro_fast.attacks.answer import logits_of
 from ro_fast.attacks.engines.engine import Climb, Gradient, Model, Plan, climb_by
 from ro_fast.ops._torch_private import trace_autograd
 
@@ -30,12 +31,12 @@ class Compiled:
         """The graph of this model, which reads its weights anew at each call."""
         assert isinstance(model, nn.Module)
         graphs = self._graphs.setdefault(model, {})
-        key = (plan.loss, plan.training, x.shape, x.dtype, torch.is_autocast_enabled(x.device.type))
+        key = (plan.loss, plan.output, plan.training, x.shape, x.dtype, torch.is_autocast_enabled(x.device.type))
         if key not in graphs:
             there = weakref.ref(model)  # a graph must not keep alive the model that keeps the graph
 
             def eager(leaf: Tensor, y: Tensor) -> Tensor:
-                return torch.autograd.grad(plan.loss(there()(leaf), y), leaf)[0]  # type: ignore[misc]
+                return torch.autograd.grad(plan.loss(logits_of(there()(leaf), plan.output), y), leaf)[0]  # type: ignore[misc]
 
             graphs[key] = _told(torch.compile(eager, fullgraph=True, dynamic=False), "compiled: torch.compile took")
         return climb_by(graphs[key], plan)

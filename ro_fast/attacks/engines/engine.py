@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ro_fast.ops import pgd_init, pgd_step
+from ro_fast.attacks.answer import Output
+from ro_fast.attacks.box import Box
 
-Model = Callable[[Tensor], Tensor]
+Model = Callable[[Tensor], Any]  # its answer is logits [N, C], or what holds them
+Logits = Callable[[Tensor], Tensor]
 Loss = Callable[[Tensor, Tensor], Tensor]  # logits, y -> the sum over samples
 Gradient = Callable[[Tensor, Tensor], Tensor]  # x_adv, y -> ∇ₓ in the dtype of x_adv
 
@@ -24,12 +27,11 @@ class Plan:
     """What is the same for all restarts of an attack."""
 
     loss: Loss
-    norm: str
     steps: int
     training: bool  # whether any module is in train mode meanwhile
     cross_entropy: bool  # whether the loss is that of hard labels
-    lo: float = 0.0  # the input range
-    hi: float = 1.0
+    box: Box
+    output: Output = None  # where the logits are in the model's answer
 
 
 @dataclass(frozen=True)
@@ -52,14 +54,12 @@ def climb_by(gradient: Gradient, plan: Plan) -> Climb:
 
     def climb(start: Start) -> Tensor:
         x, active = start.x, start.active
-        x_adv = x.clone() if start.noise is None else pgd_init(x, start.eps, start.noise, norm=plan.norm, lo=plan.lo, hi=plan.hi)
+        x_adv = x.clone() if start.noise is None else plan.box.start(x, start.eps, start.noise)
         if active is not None and start.noise is not None:
             x_adv = torch.where(active.view(-1, *[1] * (x.dim() - 1)), x_adv, x)
         for _ in range(plan.steps):
             grad = gradient(x_adv, start.y)
-            pgd_step(
-                x_adv, x, grad, start.eps, start.alpha, norm=plan.norm, lo=plan.lo, hi=plan.hi, active=active, out=x_adv
-            )
+            plan.box.step(x_adv, x, grad, start.eps, start.alpha, active=active, out=x_adv)
         return x_adv
 
     return climb

@@ -15,8 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ro_fast.attacks.answer import Output, logits_of
 from ro_fast.attacks.engines.eager import input_gradient
-from ro_fast.attacks.engines.engine import Climb, Gradient, Loss, Model, Plan, climb_by
+from ro_fast.attacks.engines.engine import Climb, Gradient, Logits, Loss, Model, Plan, climb_by
 from ro_fast.attacks.engines.mlp import MlpGraph, climb_mlp, mlp_layers, mlp_logits, read_mlp, why_not_mlp_attack
 from ro_fast.attacks.engines.proof import agree, difference
 from ro_fast.attacks.engines.run import Program, TracedNetwork
@@ -52,7 +53,7 @@ class Traces:
     def __init__(self) -> None:
         self._known: weakref.WeakKeyDictionary[nn.Module, OrderedDict[Any, Known]] = weakref.WeakKeyDictionary()
         self._built: OrderedDict[Any, Known] = OrderedDict()
-        self._looked: dict[tuple[int, torch.Size], Known] | None = None
+        self._looked: dict[tuple[int, torch.Size, Output], Known] | None = None
 
     @contextlib.contextmanager
     def one_look(self) -> Iterator[None]:
@@ -63,43 +64,43 @@ class Traces:
         finally:
             self._looked = before
 
-    def of(self, model: nn.Module, x: Tensor) -> Known:
+    def of(self, model: nn.Module, x: Tensor, output: Output = None) -> Known:
         """What is known of a network for inputs like x; traced now where it was not yet."""
         if self._looked is None:
-            return self._of(model, x)
-        place = id(model), x.shape
+            return self._of(model, x, output)
+        place = id(model), x.shape, output
         if place not in self._looked:
-            self._looked[place] = self._of(model, x)
+            self._looked[place] = self._of(model, x, output)
         return self._looked[place]
 
-    def _of(self, model: nn.Module, x: Tensor) -> Known:
+    def _of(self, model: nn.Module, x: Tensor, output: Output) -> Known:
         try:
             known = self._known.setdefault(model, OrderedDict())
         except TypeError:
             return Known(reason="it can't be told apart from other networks: its class defines __eq__ without __hash__")
-        print_ = fingerprint(model, x)
+        print_ = output, fingerprint(model, x)
         for key in (print_, (print_, len(x))):
             if key in known and (found := known[key]).traced is not None and found.traced.batch in (None, len(x)):
                 known.move_to_end(key)
                 return found
             if key in known and known[key].traced is None:
                 return known[key]
-        made = self._alike(model, x)
+        made = self._alike(model, x, output)
         key = print_ if made.traced is None or made.traced.batch is None else (print_, len(x))
         known[key] = made
         while len(known) > _KEPT:
             known.popitem(last=False)
         return made
 
-
-    def _alike(self, model: nn.Module, x: Tensor) -> Known:
+    def _alike(self, model: nn.Module, x: Tensor, output: Output) -> Known:
         """What was traced of a network that is built alike, as a suite's are, and has to be proven of this one; or traced now."""
-        built = structure(model, x)
+        alike = structure(model, x)
+        built = None if alike is None else (output, alike)
         for key in (built, (built, len(x))):
             if built is not None and key in self._built:
                 self._built.move_to_end(key)
                 return dataclasses.replace(self._built[key])
-        made = _traced(model, x)
+        made = _traced(model, x, output)
         if built is not None:
             key = built if made.traced is None or made.traced.batch is None else (built, len(x))
             self._built[key] = dataclasses.replace(made)
@@ -108,10 +109,10 @@ class Traces:
         return made
 
 
-def _traced(model: nn.Module, x: Tensor) -> Known:
+def _traced(model: nn.Module, x: Tensor, output: Output) -> Known:
     begun = time.perf_counter()
     try:
-        traced = trace(model, x)
+        traced = trace(model, x, output)
     except NotTraced as error:
         _log.info("a network can't be traced and is attacked by autograd: %s", error)
         return Known(reason=str(error))
@@ -135,25 +136,25 @@ class Fused:
             return "a module is in train mode, in which BatchNorm depends on the batch and can't be folded"
         if len(x) == 0:
             return "the batch is empty"
-        known = TRACES.of(model, x)
+        known = TRACES.of(model, x, plan.output)
         if known.reason is None and known.due() and not _capturing(x):
-            _prove(known, model, x)
+            _prove(known, model, x, plan.output)
         return known.reason
 
-    def functions(self, model: Model, x: Tensor, loss: Loss) -> tuple[Model, Gradient]:
+    def functions(self, model: Model, x: Tensor, plan: Plan, loss: Loss) -> tuple[Logits, Gradient]:
         """Logits and input gradients with the weights as they are now, folded and packed."""
         assert isinstance(model, nn.Module)
-        networks = _Networks(model, x)
+        networks = _Networks(model, x, plan.output)
         return networks, lambda x_adv, y: networks.gradient(x_adv, lambda logits: loss(logits, y))
 
     def prepare(self, model: Model, x: Tensor, plan: Plan) -> Climb:
         """Steps with the weights as they are now."""
-        return climb_by(self.functions(model, x, plan.loss)[1], plan)
+        return climb_by(self.functions(model, x, plan, plan.loss)[1], plan)
 
-    def about(self, model: Model, x: Tensor) -> str:
+    def about(self, model: Model, x: Tensor, plan: Plan) -> str:
         """Which passes applied to the network's graph, and how often it was proven, in words."""
         assert isinstance(model, nn.Module)
-        known = TRACES.of(model, x)
+        known = TRACES.of(model, x, plan.output)
         passes = ", ".join(f"{name} ({count})" for name, count in known.program.applied.items()) if known.program else ""
         return f"{passes or 'no pass applies'}; held against the network {known.proofs} times"
 
@@ -161,8 +162,8 @@ class Fused:
 class _Networks:
     """A network's graphs within one attack, whatever batch sizes come: mostly one for any batch, and one for a single sample."""
 
-    def __init__(self, model: nn.Module, x: Tensor) -> None:
-        self._model, self._batch = model, len(x)
+    def __init__(self, model: nn.Module, x: Tensor, output: Output) -> None:
+        self._model, self._batch, self._output = model, len(x), output
         self._any: TracedNetwork | None = None
         self._of_size: dict[int, TracedNetwork | None] = {}
         self._for(x)
@@ -172,19 +173,19 @@ class _Networks:
         if network is not None:
             return network(x)
         with torch.no_grad():
-            return self._model(x)
+            return logits_of(self._model(x), self._output)
 
     def gradient(self, x: Tensor, loss: Callable[[Tensor], Tensor]) -> Tensor:
         network = self._for(x)
         if network is not None:
             return network.gradient(x, loss)
-        return input_gradient(self._model, lambda logits, _: loss(logits))(x, x)
+        return input_gradient(self._model, lambda logits, _: loss(logits), self._output)(x, x)
 
     def _for(self, x: Tensor) -> TracedNetwork | None:
         if self._any is not None and len(x) != 1:
             return self._any
         if len(x) not in self._of_size:
-            known = TRACES.of(self._model, x)
+            known = TRACES.of(self._model, x, self._output)
             if known.program is None or known.traced is None or known.reason is not None:
                 self._of_size[len(x)] = None
             else:
@@ -197,13 +198,13 @@ class _Networks:
         return self._of_size[len(x)]
 
 
-def _prove(known: Known, model: nn.Module, x: Tensor) -> None:
+def _prove(known: Known, model: nn.Module, x: Tensor, output: Output) -> None:
     assert known.program is not None and known.traced is not None
     begun = time.perf_counter()
     network = TracedNetwork(known.program, tensors_of(model), len(x), x.device.type)
     few = x if known.traced.batch is not None else x[:2]
     try:
-        known.reason = difference(model, network, few)
+        known.reason = difference(lambda inputs: logits_of(model(inputs), output), network, few)
     except RuntimeError as error:  # of the graph; one of the network itself comes again, from autograd
         known.reason = f"its traced graph does not run: {str(error).splitlines()[0][:200]}"
     if isinstance(known.mlp, MlpGraph) and known.reason is None:
@@ -230,7 +231,7 @@ class Mlp:
         if reason is not None:
             return reason
         assert isinstance(model, nn.Module)
-        known = TRACES.of(model, x) if len(x) > 0 else Known(reason="the batch is empty")
+        known = TRACES.of(model, x, plan.output) if len(x) > 0 else Known(reason="the batch is empty")
         if known.reason is None and isinstance(known.mlp, str):
             return known.mlp
         reason = FUSED.why_not(model, x, plan)  # proves the graph, and what is read from it
@@ -239,7 +240,7 @@ class Mlp:
     def prepare(self, model: Model, x: Tensor, plan: Plan) -> Climb:
         """Reads the weights as they are now."""
         assert isinstance(model, nn.Module)
-        known = TRACES.of(model, x)
+        known = TRACES.of(model, x, plan.output)
         assert isinstance(known.mlp, MlpGraph) and known.traced is not None
         return climb_mlp(*mlp_layers(model, x, (known.mlp, known.traced)), plan)
 

@@ -162,7 +162,8 @@ def climb_mlp(weights: list[Tensor], biases: list[Tensor | None], plan: Plan) ->
 
     def climb(start: Start) -> Tensor:
         x, noise = start.x, None if start.noise is None else start.noise.flatten(1)
-        budget: dict[str, Any] = {"eps": start.eps, "alpha": start.alpha, "steps": plan.steps, "lo": plan.lo, "hi": plan.hi}
+        budget: dict[str, Any] = {"eps": start.eps, "alpha": start.alpha, "steps": plan.steps}
+        budget |= {"lo": plan.box.lo, "hi": plan.box.hi}
         x_adv = pgd_mlp(x.flatten(1), start.y, weights, biases, noise, **budget).view(x.shape)
         if start.active is not None:
             x_adv = torch.where(start.active.view(-1, *[1] * (x.dim() - 1)), x_adv, x)
@@ -175,7 +176,9 @@ def why_not_mlp_attack(model: Model, x: Tensor, plan: Plan) -> str | None:
     """What an attack in one call can't take, besides networks that are no MLP."""
     if not isinstance(model, nn.Module):
         return "the model is a function, not an nn.Module"
-    if plan.norm != "linf" or not plan.cross_entropy:
+    if plan.box.by_channel:
+        return "budget or range differ by channel"
+    if plan.box.norm != "linf" or not plan.cross_entropy:
         return "it takes L∞ and the cross-entropy of hard labels only"
     if plan.training:
         return "a module is in train mode"

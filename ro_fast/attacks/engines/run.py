@@ -43,7 +43,7 @@ class Program:
         constant_tensors = traced.constants
         self._prepare = graph_function(made, held, self._made, constant_tensors)
         self._forward = graph_function(ahead, [*self._made, x], [logits, *self._saved])
-        self._backward = graph_function(behind, [*self._made, *self._saved, grad], [input_grad])
+        self._backward = graph_function(behind, [*self._made, grad], [input_grad], taken=self._saved)
         self._predict = graph_function(ahead, [*self._made, x], [logits], finish=rewrite.join_relu_with_convolution)
 
     def prepare(self, tensors: Iterable[Tensor], batch: int) -> tuple[Any, ...]:
@@ -80,7 +80,7 @@ class TracedNetwork:
         with torch.enable_grad():
             (grad,) = torch.autograd.grad(loss(logits.requires_grad_()), logits)
         with torch.no_grad(), _no_autocast(self._device):
-            return self._program._backward(*self._made, *saved, grad)[0].to(x.dtype)
+            return self._program._backward(*self._made, grad, saved)[0].to(x.dtype)
 
 
 def _no_autocast(device: str) -> contextlib.AbstractContextManager[Any]:
@@ -94,6 +94,11 @@ def _depending_on(graph: fx.Graph, source: fx.Node) -> set[fx.Node]:
         if node.op != "output" and any(used in found for used in node.all_input_nodes):
             found.add(node)
     return found - {source}
+
+
+def _take(held: list[Any], place: int) -> Any:
+    value, held[place] = held[place], None
+    return value
 
 
 def _read_by(nodes: Iterable[fx.Node], among: set[fx.Node]) -> set[fx.Node]:
@@ -110,15 +115,30 @@ def graph_function(
     outputs: Sequence[fx.Node | None],
     constants: dict[str, Tensor] | None = None,
     finish: Callable[[fx.Graph], None] | None = None,
+    taken: list[fx.Node] | None = None,
 ) -> Callable[..., tuple[Any, ...]]:
-    """A Python function of ``inputs`` that runs ``nodes`` and returns ``outputs``; values are freed after their last use."""
+    """A Python function of ``inputs`` that runs ``nodes`` and returns ``outputs``; values are freed after their last use.
+
+    With ``taken`` it has one argument more, a list of those values, which it empties: an argument is held by who calls, and what
+    a gradient needs should go as soon as it was used, as autograd lets it.
+    """
     graph, copied = fx.Graph(), {}
     for node in inputs:
         copied[node] = graph.placeholder(node.name)
         copied[node].meta = dict(node.meta)
+    places = {node: i for i, node in enumerate(taken or ())}
+    held = graph.placeholder("held") if taken is not None else None
+
+    def take(needed: Iterable[fx.Node | None]) -> None:
+        for node in needed:
+            if node in places and node not in copied:
+                copied[node] = graph.call_function(_take, (held, places[node]))
+
     for node in nodes:
         if node not in copied:
+            take(node.all_input_nodes)
             copied[node] = graph.node_copy(node, copied.__getitem__)
+    take(outputs)
     graph.output(tuple(None if node is None else copied[node] for node in outputs))
     graph.eliminate_dead_code()
     if finish is not None:

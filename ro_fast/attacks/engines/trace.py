@@ -19,6 +19,7 @@ from torch import Tensor, fx, nn
 from torch.func import functional_call, functionalize, vjp
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from ro_fast.attacks.answer import Output, logits_of
 from ro_fast.attacks.engines.batch_size import NotGeneral, for_any_batch
 from ro_fast.ops._torch_private import any_hooks, fake_tensors
 
@@ -59,21 +60,24 @@ def _names(model: nn.Module) -> list[str]:
     return found
 
 
-def trace(model: nn.Module, x: Tensor) -> Traced:
+def trace(model: nn.Module, x: Tensor, output: Output = None) -> Traced:
     """Traces a network for inputs like x [N, ...]: for any N beyond 1 where its graph allows it, else for this one.
+
+    Args:
+        output: where the logits are in its answer (:func:`~ro_fast.attacks.answer.logits_of`).
 
     Raises:
         NotTraced: where the network does what a graph can't hold, with the reason.
     """
     _check_traceable(model)
     if len(x) > 1:
-        found = [_traced(model, _like(x, size)) for size in SIZES]
+        found = [_traced(model, _like(x, size), output) for size in SIZES]
         try:
             _check_equal([constants for _, constants in found])
             return Traced(for_any_batch([graph for graph, _ in found], SIZES), found[0][1], None)
         except NotGeneral:
             pass
-    graph, constants = _traced(model, x)
+    graph, constants = _traced(model, x, output)
     return Traced(graph, constants, len(x))
 
 
@@ -91,23 +95,22 @@ def _like(x: Tensor, size: int) -> Tensor:
     return new.contiguous(memory_format=torch.channels_last) if last else new
 
 
-def _traced(model: nn.Module, x: Tensor) -> tuple[fx.Graph, dict[str, Tensor]]:
+def _traced(model: nn.Module, x: Tensor, output: Output) -> tuple[fx.Graph, dict[str, Tensor]]:
     names, tensors = _names(model), [t.detach() for t in tensors_of(model)]
 
     def joint(tensors: list[Tensor], x: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
-        call = lambda x: functional_call(model, dict(zip(names, tensors, strict=True)), (x,), tie_weights=False)  # noqa: E731
-        logits, back = vjp(call, x)[:2]
-        if not isinstance(logits, Tensor) or logits.shape != grad.shape:
+        weights = dict(zip(names, tensors, strict=True))
+        logits, back = vjp(lambda x: logits_of(functional_call(model, weights, (x,), tie_weights=False), output), x)[:2]
+        if logits.shape != grad.shape:
             raise NotTraced("its output is not one tensor [N, C] for any batch")
         return logits, back(grad)[0]
 
     try:
         with left_as_it_was(model), torch.enable_grad():
             with torch.no_grad(), fake_tensors() as mode:
-                shown = functional_call(
-                    model, {n: mode.from_tensor(t) for n, t in zip(names, tensors, strict=True)}, (mode.from_tensor(x),)
-                )
-            if not isinstance(shown, Tensor) or shown.dim() != 2 or len(shown) != len(x):
+                weights = {n: mode.from_tensor(t) for n, t in zip(names, tensors, strict=True)}
+                shown = logits_of(functional_call(model, weights, (mode.from_tensor(x),)), output)
+            if shown.dim() != 2 or len(shown) != len(x):
                 raise NotTraced("its output is not one tensor [N, C]")
             grad = torch.empty(shown.shape, dtype=shown.dtype, device=x.device)
             module = make_fx(functionalize(joint), tracing_mode="fake")(tensors, x, grad)

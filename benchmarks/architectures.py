@@ -1,0 +1,227 @@
+"""``python -m ro_fast.benchmarks.architectures``: what the default engine does with public networks, as a table.
+
+Needs torchvision, timm and pytorchcv beside ro_fast, in an environment of the torch that torchvision was built against. Each
+network is a row: the engine that "auto" takes and its passes, its error against autograd in float64, and the time of an
+attack in float32 against autograd and against torch.compile, in pairs. Rows that are there already are kept, so that a run
+that was interrupted goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import copy
+import functools
+import json
+import logging
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ro_fast.attacks import PGD
+from ro_fast.attacks.engines import ENGINES
+from ro_fast.config import ModelConfig
+from ro_fast.environment import keep_freed_memory
+from ro_fast.models import build_model
+from ro_fast.ops import margin_loss
+
+from .paired import paired
+from .run import RESULTS, about
+
+STEPS = 5
+LEAST = 0.98  # of eager's speed, which no network should fall below
+FILE = RESULTS / "cpu" / "architectures.jsonl"
+
+OURS = ("small_cnn", "preact_resnet18")
+CIFAR = (
+    "nin", "resnet20", "resnet56", "resnet164bn", "preresnet20", "preresnet56", "preresnet164bn", "resnext20_16x4d",
+    "resnext29_32x4d", "seresnet20", "seresnet56", "sepreresnet20", "sepreresnet56", "pyramidnet110_a48", "densenet40_k12",
+    "densenet40_k12_bc", "densenet100_k12_bc", "xdensenet40_2_k24_bc", "wrn16_10", "wrn20_10_32bit", "ror3_56", "rir",
+    "msdnet22", "resdropresnet20", "shakeshakeresnet20_2x16d", "shakedropresnet20", "fractalnet", "diaresnet20",
+    "diapreresnet20",
+)  # fmt: skip
+TORCHVISION = (
+    "alexnet", "vgg11", "vgg16_bn", "resnet18", "resnet50", "resnext50_32x4d", "densenet121", "googlenet", "squeezenet1_1",
+    "mobilenet_v2", "mobilenet_v3_small", "efficientnet_b0", "regnet_x_400mf", "regnet_y_400mf", "shufflenet_v2_x1_0",
+    "mnasnet1_0", "convnext_tiny", "swin_t", "vit_b_16",
+)  # fmt: skip
+TIMM = (
+    "resnet26d", "resnetv2_50", "nf_resnet26", "seresnet18", "ecaresnet26t", "skresnet18", "res2net50_26w_4s", "dla34", "dpn68",
+    "hrnet_w18_small", "repvgg_a0", "mobilenetv3_small_100", "mobilenetv4_conv_small", "ghostnet_100", "tinynet_e",
+    "rexnet_100", "mixnet_s", "efficientnet_lite0", "convnextv2_atto", "edgenext_xx_small", "fastvit_t8", "inception_next_tiny",
+    "poolformer_s12", "mobilevit_xxs", "levit_128s", "efficientformer_l1", "vit_tiny_patch16_224", "deit3_small_patch16_224",
+    "mixer_s16_224", "resmlp_12_224", "xcit_nano_12_p16_224", "coat_tiny",
+)  # fmt: skip
+WHOLE = ("vit", "deit3", "mixer", "resmlp", "xcit", "coat", "levit", "efficientformer")  # whose input size is fixed
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A public network, and the inputs that it is attacked with."""
+
+    name: str
+    source: str
+    build: Callable[[], nn.Module]
+    shape: tuple[int, int, int]
+    batch: int
+
+
+def architectures() -> Iterator[Architecture]:
+    """All of them, those of the packages that are not here left out."""
+    for name in OURS:
+        yield Architecture(name, "ro_fast", lambda name=name: _ours(name), (3, 32, 32), 64 if name == "small_cnn" else 16)
+    with contextlib.suppress(ImportError):
+        from pytorchcv.model_provider import get_model
+
+        for name in CIFAR:
+            yield Architecture(name, "pytorchcv", lambda name=name: get_model(f"{name}_cifar10"), (3, 32, 32), 16)
+    with contextlib.suppress(ImportError):
+        import torchvision
+
+        for name in TORCHVISION:
+            side = 224 if name == "vit_b_16" else 96
+            build = lambda name=name: torchvision.models.get_model(name, weights=None, num_classes=10)  # noqa: E731
+            yield Architecture(name, "torchvision", build, (3, side, side), 4 if side == 224 else 16)
+    with contextlib.suppress(ImportError):
+        import timm
+
+        for name in TIMM:
+            side = 224 if name.startswith(WHOLE) else 96
+            build = lambda name=name: timm.create_model(name, num_classes=10)  # noqa: E731
+            yield Architecture(name, "timm", build, (3, side, side), 4 if side == 224 else 16)
+
+
+def _ours(name: str) -> nn.Module:
+    return build_model(ModelConfig(name=name), (3, 32, 32), 10, [0.49, 0.48, 0.45], [0.25, 0.24, 0.26])
+
+
+def measure(architecture: Architecture, compiled: bool) -> dict[str, Any]:
+    """One row of the table."""
+    torch.manual_seed(0)
+    model = architecture.build().eval()
+    _settle(model, architecture.shape)
+    x, y = torch.rand(architecture.batch, *architecture.shape), torch.randint(10, (architecture.batch,))
+    row: dict[str, Any] = {"name": architecture.name, "source": architecture.source, "input": [len(x), *architecture.shape]}
+    told = PGD().explain(model, x).splitlines()
+    row["engine"] = told[0].split()[1]
+    row["passes"] = told[-1].removeprefix("its graph: ").split(";")[0] if "graph" in told[-1] else ""
+    row["reason"] = "" if row["engine"] == "fused" else next(line for line in told if "fused:" in line).split("fused: ")[-1]
+    row["error"] = error_in_float64(model, x[:2])
+    attacks = {engine: PGD(steps=STEPS, engine=engine) for engine in ("auto", "eager", "compiled")}
+    run = {engine: (engine, lambda attack=attack: attack(model, x, y)) for engine, attack in attacks.items()}
+    for _ in range(8):  # the first calls are proven each
+        if row["engine"] != "eager":
+            run["auto"][1]()
+    rivals = ["eager"]
+    if compiled:
+        try:
+            run["compiled"][1]()
+            rivals.append("compiled")
+        except Exception as error:  # whatever torch.compile says
+            row["compiled"] = f"fails: {type(error).__name__}"
+    for rival in rivals:
+        found = paired(architecture.name, run["auto"], run[rival], seconds=6.0, at_least=5)
+        row |= {rival: found.ratio, f"{rival}_p20": found.ratio_p20, f"{rival}_p80": found.ratio_p80, "ours_ms": found.ours_ms}
+        if rival == "eager":
+            row |= {"ours_mb": found.ours_mb, "eager_mb": found.rival_mb}
+    return row
+
+
+def _settle(model: nn.Module, shape: tuple[int, ...]) -> None:
+    """A few forwards in train mode, so that BatchNorm's statistics are those of its inputs and values stay of one size."""
+    norms = [m for m in model.modules() if isinstance(m, (nn.BatchNorm1d, nn.BatchNorm2d))]
+    if not norms:
+        return
+    for norm in norms:
+        norm.train()
+        norm.momentum = 0.5
+    with torch.no_grad():
+        for _ in range(8):
+            model(torch.rand(8, *shape))
+    model.eval()
+
+
+def error_in_float64(model: nn.Module, x: Tensor) -> float:
+    """The relative error of the input gradient of the engine that "auto" takes, against autograd."""
+    model, x, y = copy.deepcopy(model).double().eval(), x.double(), torch.zeros(len(x), dtype=torch.int64)
+    for p in model.parameters():
+        p.requires_grad_(False)
+    loss = lambda logits, y: margin_loss(logits, y, reduction="sum")  # noqa: E731
+    plan = PGD().plan(model, y)
+    engine = ENGINES["fused"] if ENGINES["fused"].why_not(model, x, plan) is None else ENGINES["eager"]
+    ours, theirs = (e.functions(model, x, plan, loss)[1](x, y) for e in (engine, ENGINES["eager"]))
+    return float((ours - theirs).norm() / theirs.norm().clamp(min=1e-300))
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The rows as Markdown, with what they say together."""
+    gain = sum(row["eager"] >= 2 - LEAST for row in rows)
+    lose = [row["name"] for row in rows if row["eager"] < LEAST]
+    lines = [
+        "# The default engine on public networks",
+        "",
+        f"{len(rows)} networks, PGD-{STEPS} in float32 on one thread of {rows[0]['about']['cpu']}, in pairs. Weights are random,",
+        "BatchNorm's statistics those of its inputs. Above 1 the default is faster. The error is the input gradient's",
+        "against autograd in float64, relative. `fused` is the traced and rewritten graph. Memory: the peak in 2²⁰ bytes.",
+        "",
+        f"{gain} of {len(rows)} gain 2 % and more, {len(lose)} lose as much{': ' + ', '.join(lose) if lose else ''}.",
+        "Made by `python -m ro_fast.benchmarks.architectures`; every figure is in architectures.jsonl.",
+        "",
+        "| network | inputs | engine | passes | error | against eager | against torch.compile | memory, eager's |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        passes = functools.reduce(lambda text, words: text.replace(*words), _SHORT.items(), row["passes"])
+        compiled = row.get("compiled", "")
+        cells = [
+            f"{row['name']} ({row['source']})", "×".join(map(str, row["input"])), row["engine"], passes or row["reason"],
+            f"{row['error']:.0e}", f"{row['eager']:.2f}", f"{compiled:.2f}" if isinstance(compiled, float) else compiled,
+            f"{row['ours_mb']:.0f}, {row['eager_mb']:.0f}",
+        ]  # fmt: skip
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+_SHORT = {
+    "sums in place": "sums",
+    "mean over positions": "mean",
+    "channels last": "last",
+    "convolutions prepared": "convolutions",
+}
+
+
+def main() -> None:
+    """Measures what is not in the file yet, and writes the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default="", help="a regular expression of names")
+    parser.add_argument("--out", type=Path, default=FILE)
+    parser.add_argument("--compiled", action="store_true", help="torch.compile too, which takes a minute a network")
+    args = parser.parse_args()
+    logging.getLogger("ro_fast").setLevel(logging.ERROR)
+    keep_freed_memory()
+    torch.set_num_threads(1)
+    there = [json.loads(line) for line in args.out.read_text().splitlines()] if args.out.exists() else []
+    known = {(row["source"], row["name"]) for row in there}
+    for architecture in architectures():
+        if (architecture.source, architecture.name) in known or not re.search(args.only, architecture.name):
+            continue
+        try:
+            row = measure(architecture, args.compiled) | {"about": about()}
+        except Exception as error:  # a network that does not run here costs no other
+            print(f"{architecture.name}: {type(error).__name__}: {str(error)[:200]}", flush=True)
+            continue
+        print(json.dumps({k: v for k, v in row.items() if k != "about"}), flush=True)
+        there.append(row)
+        with args.out.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+    if there:
+        args.out.with_suffix(".md").write_text(table(there), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
