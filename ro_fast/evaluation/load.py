@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,12 @@ from torch import Tensor, nn
 from ro_fast.config import DataConfig, ModelConfig
 from ro_fast.data import ImageData, load_data
 from ro_fast.errors import InputError
-from ro_fast.models import build_model
+from ro_fast.evaluation import foreign
+from ro_fast.evaluation.foreign import Weights
+from ro_fast.models import MODELS, build_model
 from ro_fast.storage import checkpoint
 
-Weights = dict[str, Tensor]
+_log = logging.getLogger("ro_fast")
 
 
 @dataclass(frozen=True)
@@ -92,20 +95,59 @@ def load_trained(
     return Trained(stored, built, model, images, data, float(eps), str(attack.get("norm", "linf")))
 
 
-def load_model(path: str | Path) -> nn.Module:
-    """The model in a safetensors file that ``ro-fast export`` wrote, in eval mode; from [N, ...] in [0, 1] to logits.
+def load_model(
+    path: str | Path,
+    model: str | ModelConfig | None = None,
+    *,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> nn.Module:
+    """The model in a file, in eval mode; from [N, ...] in [0, 1] to logits.
+
+    Takes what ``ro-fast export`` wrote, and state dicts of others whose network is one of ours, RobustBench's and those of the
+    papers' code among them, in whatever dictionaries and prefixes they come.
+
+    Args:
+        path: a .safetensors, or a file of torch that holds weights alone.
+        model: the network's name, for files that don't tell; None finds it by their names.
+        mean, std: how inputs are normalised, for files that don't tell; 0 and 1 where they were not.
 
     Raises:
-        InputError: on another file.
+        InputError: on a file without weights, or whose weights are not those of the network, with the nearest name.
     """
     stored = read(Path(path))
-    try:
-        about = json.loads(stored.metadata["ro_fast"])
-        config, shape, classes = ModelConfig(**about["model"]), tuple(about["image_shape"]), int(about["num_classes"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path} was not written by ro-fast export; load_trained takes other files") from error
+    config, shape, classes = _described(stored, model)
+    if mean is None and std is None and "ro_fast" not in stored.metadata and not foreign.holds_normalisation(stored.weights):
+        raise InputError(
+            f"{path} does not tell how inputs are normalised; give mean= and std= of its training, [0] and [1] if they were not"
+        )
     per_channel = shape[0] if len(shape) == 3 else 1
-    return _built(stored, config, shape, classes, ([0.0] * per_channel, [1.0] * per_channel), "its metadata")
+    given = list(mean if mean is not None else [0.0]), list(std if std is not None else [1.0])
+    sizes = tuple(values * per_channel if len(values) == 1 else values for values in given)
+    return _built(stored, config, shape, classes, (sizes[0], sizes[1]), "its metadata" if stored.metadata else "its shapes")
+
+
+def _described(stored: Stored, model: str | ModelConfig | None) -> tuple[ModelConfig, tuple[int, ...], int]:
+    """Network, shape of an input and classes, as the file tells them or its weights have them."""
+    if "ro_fast" in stored.metadata:
+        try:
+            about = json.loads(stored.metadata["ro_fast"])
+            return ModelConfig(**about["model"]), tuple(about["image_shape"]), int(about["num_classes"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{stored.path}: its metadata can't be read ({error}); export it again") from error
+    name = model or foreign.network_of(stored.weights)
+    if name is None:
+        first = ", ".join(list(stored.weights)[:3])
+        raise InputError(
+            f"{stored.path} holds the weights of none of our networks (its names begin with {first}); give model= with one of: "
+            f"{', '.join(MODELS)}, or load it into its own code and hand the module to evaluate_model"
+        )
+    config = name if isinstance(name, ModelConfig) else ModelConfig(name=name)
+    channels, classes = _channels(stored.weights), _classes(stored.weights)
+    if classes is None:
+        raise InputError(f"{stored.path} holds no linear layer, by which classes are counted; a classifier's weights are needed")
+    inputs = next(value.shape[1] for value in stored.weights.values() if value.dim() == 2)
+    return config, (inputs,) if channels is None else (channels, 32, 32), classes
 
 
 def _built(
@@ -118,25 +160,31 @@ def _built(
 ) -> nn.Module:
     with torch.random.fork_rng(devices=[]):  # the initial weights are thrown away
         model = build_model(config, shape, classes, *mean_std)
-    _fits(stored, model.state_dict(), config.name, what)
-    model.load_state_dict(stored.weights)
+    needed = model.state_dict()
+    weights = foreign.renamed(stored.weights, needed)
+    if not foreign.holds_normalisation(stored.weights) and "normalize.mean" in needed:
+        told = ", ".join(f"{name} {values}" for name, values in zip(("mean", "std"), mean_std, strict=True))
+        _log.warning("%s does not tell how inputs are normalised; taken: %s of %s", stored.path, told, what)
+    _check_fit(stored, weights, needed, config.name, what)
+    model.load_state_dict(weights)
     return model.eval()
 
 
-def _fits(stored: Stored, needed: Mapping[str, Tensor], name: str, what: str) -> None:
+def _check_fit(stored: Stored, weights: Weights, needed: Mapping[str, Tensor], name: str, what: str) -> None:
     """Raises InputError, in one sentence, where weights are not those of the model."""
-    there, path = stored.weights, stored.path
+    path = stored.path
+    reason = foreign.misfit(weights, needed)
+    if reason is None:
+        return
     for first, taken in (("channels", _channels), ("classes", _classes)):
-        theirs, ours = taken(there), taken(needed)
-        if None not in (theirs, ours) and theirs != ours and set(there) == set(needed):
+        theirs, ours = taken(weights), taken(needed)
+        if None not in (theirs, ours) and theirs != ours and set(weights) == set(needed):
             raise InputError(f"{path}: the model was trained for {theirs} {first}, {what} has {ours}; give data= that it fits")
-    if odd := sorted(set(needed) ^ set(there)):
-        where = "lacks" if odd[0] in needed else "has also"
-        raise InputError(f"{path} is not a '{name}': it {where} {odd[0]} ({len(odd)} names differ); give the model= that it is")
-    for key, value in needed.items():
-        if value.shape != there[key].shape:
-            shapes = f"{list(there[key].shape)}, {list(value.shape)} is needed"
-            raise InputError(f"{path} does not fit model '{name}' and {what}: {key} is {shapes}; see model.width and data=")
+    if set(weights) == set(needed):
+        raise InputError(f"{path} does not fit model '{name}' and {what}: {reason}; see model.width and data=")
+    other = foreign.network_of(stored.weights)
+    hint = "give the model= that it is" if other is None else f"its names are those of '{other}': give model={other}"
+    raise InputError(f"{path} is not a '{name}': {reason}; {hint}")
 
 
 def _channels(weights: Mapping[str, Tensor]) -> int | None:
@@ -155,14 +203,11 @@ def _torch(path: Path) -> tuple[Weights, int | None, dict[str, str]]:
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise InputError(f"checkpoint={path} is cut short or no checkpoint of weights alone ({reason})") from error
     epoch = state.get("epoch") if isinstance(state, dict) else None
-    for key in ("model", "state_dict"):
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
-    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise InputError(
-            f"checkpoint={path} holds no weights; a state dict of tensors, or one below 'model' or 'state_dict', is needed"
-        )
-    return state, epoch if isinstance(epoch, int) else None, {}
+    weights = foreign.unwrapped(state)
+    if weights is None:
+        below = ", ".join(f"'{key}'" for key in foreign.WRAPPERS)
+        raise InputError(f"checkpoint={path} holds no weights; a state dict of tensors, or one below {below}, is needed")
+    return weights, epoch if isinstance(epoch, int) else None, {}
 
 
 def _safetensors(path: Path) -> tuple[Weights, int | None, dict[str, str]]:
@@ -173,9 +218,10 @@ def _safetensors(path: Path) -> tuple[Weights, int | None, dict[str, str]]:
     try:
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
-            return {key: file.get_tensor(key) for key in file.keys()}, None, metadata  # noqa: SIM118
+            weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise InputError(f"checkpoint={path} is cut short or no safetensors file ({error})") from error
+    return foreign.unwrapped(weights) or weights, None, metadata
 
 
 def _yaml(path: Path) -> dict[str, Any]:
