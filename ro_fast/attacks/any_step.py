@@ -127,13 +127,18 @@ class Climb:
 
     def noise(self, x: Tensor) -> Tensor | None:
         """Uniform for L∞, normal for L2; None where the attack starts at the natural input."""
-        return draw_noise(x, self.attack.norm, self.generator) if self.attack.random_start else None
+        if not self.attack.random_start:
+            return None
+        return draw_noise(x, "l2" if self.attack.spread else self.attack.norm, self.generator)
 
     def start(self, index: Tensor, x: Tensor, y: Tensor, noise: Tensor | None, turn: int) -> State:
         """A random point of the ball, or its centre."""
         x = self.box.check("PGD", x)
         eps = radii(self._own if self.eps is None else self.eps[index], x)
-        x_adv = x.clone() if noise is None else self.box.start(x, eps, noise)
+        if noise is None:
+            x_adv = x.clone()
+        else:
+            x_adv = x + self.attack.spread * noise if self.attack.spread else self.box.start(x, eps, noise)
         return {"index": index, "step": torch.zeros_like(index), "x": x, "x_adv": x_adv, "y": y, "eps": eps}
 
     def step(self, state: State) -> Tensor:

@@ -33,7 +33,8 @@ class PGD:
         steps: gradient steps of each restart.
         norm: "linf" or "l2".
         restarts: random starts; with more than one, the start of greatest loss is kept for each sample.
-        random_start: False starts at the natural input.
+        random_start: False starts at the natural input, True at random in the ball; a number at ``x`` plus normal noise of that
+            deviation, not clipped, which is where the released code of TRADES and MART starts (0.001).
         loss: "ce", "margin", "dlr", or a function (logits [N, C], y) -> loss [N], to climb.
         bn: "eval", "train" or "keep": the mode the whole model is in while it is attacked.
         engine: "auto", or one of ro_fast.attacks.engines: "eager", "mlp", "fused", "compiled", "captured"; :meth:`explain`
@@ -64,7 +65,7 @@ class PGD:
     steps: int = 10
     norm: str = "linf"
     restarts: int = 1
-    random_start: bool = True
+    random_start: bool | float = True
     loss: str | Callable[[Tensor, Tensor], Tensor] = "ce"
     bn: str = "eval"
     engine: str = "auto"
@@ -78,6 +79,8 @@ class PGD:
         self.ball()
         if self.steps < 0 or self.restarts < 1:
             raise ValueError(f"PGD: steps = {self.steps}, restarts = {self.restarts}; at least 0 and 1 are needed")
+        if not self.random_start >= 0:
+            raise ValueError(f"PGD: random_start = {self.random_start}; False, True, or a deviation above 0 is needed")
         for name, value, known in (("bn", self.bn, MODES), ("engine", self.engine, ENGINES)):
             if value not in known:
                 raise ValueError(f"PGD: {name} '{value}' is unknown; there are: {', '.join(known)}")
@@ -92,7 +95,7 @@ class PGD:
         y: Tensor,  # int64 [N], or probabilities [N, C]
         *,
         eps: float | Tensor | None = None,  # replaces the attack's radius: a number or [N]
-        noise: Tensor | None = None,  # [N, ...], or [restarts, N, ...]: uniform(−1, 1) for L∞, normal for L2
+        noise: Tensor | None = None,  # [N, ...], or [restarts, N, ...]: uniform(−1, 1) for L∞, else normal
         active: Tensor | None = None,  # bool [N]: the others come back natural
     ) -> Tensor:
         """Attacks ``model`` at ``x`` and returns the adversarial inputs, [N, ...].
@@ -140,7 +143,12 @@ class PGD:
         """What engines need to know of this attack on ``model`` in the mode it is in."""
         training = isinstance(model, nn.Module) and any(module.training for module in model.modules())
         hard = self.loss == "ce" and (y is None or y.dim() == 1)
-        return engines.Plan(_total(self.loss), self.steps, training, hard, self.ball()[0], self.output)
+        return engines.Plan(_total(self.loss), self.steps, training, hard, self.ball()[0], self.output, self.spread)
+
+    @property
+    def spread(self) -> float:
+        """The deviation of a normal start; 0 where it is another."""
+        return 0.0 if isinstance(self.random_start, bool) else float(self.random_start)
 
     def ball(self) -> tuple[Box, float, float]:
         """The ball and range that adversarial inputs stay in, and the radius and step length in its units."""
@@ -152,7 +160,7 @@ class PGD:
         return self.loss(logits, y) if callable(self.loss) else LOSSES[self.loss](logits, y, "none")
 
     def _noise(self, x: Tensor, noise: Tensor | None, restart: int) -> Tensor | None:
-        if not self.random_start:
+        if self.random_start is False or self.random_start == 0:
             return None
         if noise is not None:
             given = noise[restart] if noise.dim() == x.dim() + 1 else noise
@@ -163,7 +171,8 @@ class PGD:
                 )
             return given
         drawn = torch.empty_like(x)
-        return drawn.uniform_(-1, 1, generator=self.generator) if self.norm == "linf" else drawn.normal_(generator=self.generator)
+        uniform = self.norm == "linf" and not self.spread
+        return drawn.uniform_(-1, 1, generator=self.generator) if uniform else drawn.normal_(generator=self.generator)
 
 
 def _cross_entropy(logits: Tensor, y: Tensor, reduction: str) -> Tensor:

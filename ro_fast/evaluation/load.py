@@ -86,6 +86,9 @@ def load_trained(
     data = data or _part(stored, "data", DataConfig)
     model = model or _part(stored, "model", ModelConfig)
     images = load_data(data)
+    if not foreign.holds_normalisation(stored.weights) and model.mean is None:
+        told = "%s does not tell how inputs are normalised: mean and std of data %s are taken; give model.mean= and model.std="
+        _log.warning(told + " of its training if they were others", stored.path, images.name)
     attack = stored.config.get("attack", {})
     eps = attack.get("eps") or data.eps
     built = _built(stored, model, images.image_shape, images.num_classes, images.mean_std(), f"data {images.name}")
@@ -162,9 +165,6 @@ def _built(
         model = build_model(config, shape, classes, *mean_std)
     needed = model.state_dict()
     weights = foreign.renamed(stored.weights, needed)
-    if not foreign.holds_normalisation(stored.weights) and "normalize.mean" in needed:
-        told = ", ".join(f"{name} {values}" for name, values in zip(("mean", "std"), mean_std, strict=True))
-        _log.warning("%s does not tell how inputs are normalised; taken: %s of %s", stored.path, told, what)
     _check_fit(stored, weights, needed, config.name, what)
     model.load_state_dict(weights)
     return model.eval()

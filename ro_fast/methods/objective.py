@@ -1,4 +1,9 @@
-"""What adversarial training minimises: how the attack climbs, and what the loss is made of. Orthogonal to the methods."""
+"""What adversarial training minimises: how the attack climbs, and what the loss is made of. Orthogonal to the methods.
+
+"trades" and "mart" are what the papers write; "trades2019" and "mart2020" also follow the released code where it differs: the
+attack starts at normal noise of 0.001 and is not clipped there, the natural forward comes before the adversarial one, TRADES runs
+it once more behind that, and MART's logarithms have small constants. Running statistics of BatchNorm then move as they did.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +26,16 @@ OPTIONS = ("objective", "beta")  # of every method
 class Objective:
     """One objective; ``forwards`` is how many a step trains on, ``attack_forwards`` how many its attack adds."""
 
-    name: str
+    name: str  # "at", "trades" or "mart"
     forwards: int
     beta: float = 6.0
     attack_forwards: int = 0
+    released: bool = False  # step for step as in the released code
+
+    @property
+    def repeats_natural(self) -> bool:
+        """Whether the natural forward runs twice in a step; the answers are the same, BatchNorm's statistics move once more."""
+        return self.released and self.name == "trades"
 
     def attack(
         self,
@@ -39,6 +50,8 @@ class Objective:
         "at" and "mart" climb the cross-entropy. "trades" climbs ``KL(f(x) ‖ f(x'))`` from the natural answer, both in the
         attack's mode; it needs a random start, since that divergence is flat at x.
         """
+        if self.released:
+            attack = dataclasses.replace(attack, random_start=_RELEASED_START)
         if self.name != "trades":
             return attack(model, x, y, eps=eps)
         with torch.no_grad(), borrowed(model, attack.bn):
@@ -64,6 +77,8 @@ class Objective:
         """
         if natural is None:
             return weighted_cross_entropy(logits, y, weight, reduction=reduction)
+        if self.name == "mart" and self.released:
+            return _reduced(*_released_mart(logits, natural, y, self.beta, weight), reduction)
         if self.name == "mart":
             doubt = 1 - natural.softmax(1).gather(1, y[:, None]).squeeze(1)
             boosted = boosted_cross_entropy(logits, y, weight, reduction=reduction)
@@ -72,6 +87,19 @@ class Objective:
         return weighted_cross_entropy(natural, y, weight, reduction=reduction) + self.beta * weighted_kl(
             logits, natural, weight, reduction=reduction
         )
+
+
+def _released_mart(
+    logits: Tensor, natural: Tensor, y: Tensor, beta: float, weight: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """MART's loss [N] with the constants of its code, times the weights, and the weights."""
+    p, q = logits.softmax(1), natural.softmax(1)
+    own = torch.nn.functional.one_hot(y, p.shape[1]).bool()
+    rival = p.masked_fill(own, -1).argmax(1, keepdim=True)
+    boosted = weighted_cross_entropy(logits, y, reduction="none") - (1.0001 - p + 1e-12).gather(1, rival).squeeze(1).log()
+    divergence = (q * (q.log() - (p + 1e-12).log())).sum(1) * (1.0000001 - q.gather(1, y[:, None]).squeeze(1))
+    loss = boosted + beta * divergence
+    return loss if weight is None else loss * weight, weight
 
 
 def _reduced(loss: Tensor, weight: Tensor | None, reduction: str) -> Tensor:
@@ -87,7 +115,10 @@ OBJECTIVES: dict[str, Callable[[float], Objective]] = {
     "at": lambda beta: AT,
     "trades": lambda beta: Objective("trades", 2, beta, attack_forwards=1),
     "mart": lambda beta: Objective("mart", 2, beta),
+    "trades2019": lambda beta: Objective("trades", 2, beta, attack_forwards=1, released=True),
+    "mart2020": lambda beta: Objective("mart", 2, beta, released=True),
 }
+_RELEASED_START = 0.001
 
 
 def build_objective(options: dict) -> Objective:

@@ -28,7 +28,7 @@ class Option:
 _ANY, _SHARE = (0, math.inf), (0, 1)
 OPTIONS: dict[str, Option] = {
     "start_epoch": Option("epoch before which the baseline of the same objective runs"),
-    "objective": Option("at | trades | mart"),
+    "objective": Option("at | trades | mart: as the papers write them | trades2019 | mart2020: as their released code runs"),
     "beta": Option("weight of the divergence: 6 in TRADES, 5 in MART, as published", bounds=_ANY),
     "inputs": Option("null | mixup | cutmix | cutout | idbh: what is done to images before they are attacked"),
     "inputs_strength": Option("mixup, cutmix: alpha; cutout, idbh: share of the side; null: as published, 1.4, 1, 14/32, 11/32"),

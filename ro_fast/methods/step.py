@@ -93,6 +93,9 @@ class Step:
         self.x_adv = x  # [N, ...] the adversarial batch, once the method's attack has made it
         self.right: Tensor | None = None  # [N] the attack's iterates that were still classified right, where it counts them
         self.decision: Decision | None = None
+        # The released code of TRADES and MART runs the natural forward first; with weights perturbed (AWP) it comes second.
+        self._natural_first = objective.released and weights is None
+        self._natural: Tensor | None = None  # logits [N, C] of the step's natural inputs, where they came first
 
     def attacked(self, x: Tensor, y: Tensor, eps: float | None = None) -> Tensor:
         """Adversarial inputs for any samples, at the attack's radius or at ``eps``."""
@@ -154,6 +157,8 @@ class Step:
         batch statistics, and leaves no trace.
         """
         if trains:
+            if self._natural_first:
+                self._natural = self.forward(self.x)
             with statistics_moved_twice(self.model) if self._joins else contextlib.nullcontext():
                 logits = self.forward(self.x_adv)
         else:
@@ -182,9 +187,18 @@ class Step:
         reduction: str = "mean",
     ) -> Tensor:
         """The objective's loss on a batch: the mean over samples, weighted, or another reduction."""
+        inputs = self.x if x is None else x
+        natural, self._natural = self._natural if x is None else None, None
+        if natural is None and self._natural_first and logits is None:
+            natural = self.forward(inputs)
         if logits is None:
             logits = self.forward(x_adv)
-        natural = self.forward(self.x if x is None else x) if self.objective.forwards > 1 else None
+        if natural is None and self.objective.forwards > 1:
+            natural = self.forward(inputs)
+        if self.objective.repeats_natural:
+            self._work.forward += len(inputs)
+            with torch.no_grad():
+                self.model(inputs)
         return self.objective.loss(logits, natural, self.target if target is None else target, weight, reduction)
 
     def among(self, index: Tensor) -> Step:

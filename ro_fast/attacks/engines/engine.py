@@ -32,6 +32,7 @@ class Plan:
     cross_entropy: bool  # whether the loss is that of hard labels
     box: Box
     output: Output = None  # where the logits are in the model's answer
+    spread: float = 0.0  # of a normal start that is not clipped; 0: a start within the ball
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,10 @@ def climb_by(gradient: Gradient, plan: Plan) -> Climb:
 
     def climb(start: Start) -> Tensor:
         x, active = start.x, start.active
-        x_adv = x.clone() if start.noise is None else plan.box.start(x, start.eps, start.noise)
+        if start.noise is None:
+            x_adv = x.clone()
+        else:
+            x_adv = x + plan.spread * start.noise if plan.spread else plan.box.start(x, start.eps, start.noise)
         if active is not None and start.noise is not None:
             x_adv = torch.where(active.view(-1, *[1] * (x.dim() - 1)), x_adv, x)
         for _ in range(plan.steps):

@@ -176,8 +176,8 @@ def why_not_mlp_attack(model: Model, x: Tensor, plan: Plan) -> str | None:
     """What an attack in one call can't take, besides networks that are no MLP."""
     if not isinstance(model, nn.Module):
         return "the model is a function, not an nn.Module"
-    if plan.box.by_channel:
-        return "budget or range differ by channel"
+    if plan.box.by_channel or plan.spread:
+        return "budget or range differ by channel, or the start is not one within the ball"
     if plan.box.norm != "linf" or not plan.cross_entropy:
         return "it takes L∞ and the cross-entropy of hard labels only"
     if plan.training:
