@@ -42,6 +42,7 @@ class Square:
     Called on a batch it runs all queries and returns of each sample the first misclassified point, else that of greatest margin;
     :func:`ro_fast.attacks.cascade` runs it on surviving samples only. Vectors [N, D] are images of one row, whose squares are
     intervals. Source: Andriushchenko et al. 2020 (arXiv 1912.00049); unlike their batched code, each sample has its own squares.
+    AutoAttack stops its schedule of 10000 queries at 5000, where its squares are still larger: its Square is another attack.
 
     >>> x, y = torch.rand(5, 1, 4, 4), torch.zeros(5, dtype=torch.int64)
     >>> x_adv = Square(eps=0.1, queries=20)(torch.nn.Flatten(), x, y)

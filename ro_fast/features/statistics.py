@@ -92,23 +92,33 @@ def linear_cka(
 
 def effective_rank(
     covariance: Tensor,  # [..., D, D]
+    of: str = "variances",
 ) -> Tensor:
-    """How many directions a covariance spreads over, ``exp(−Σ_i p_i·log p_i)`` with ``p = λ/Σλ`` of its eigenvalues λ.
+    """How many directions features spread over, ``exp(−Σ_i p_i·log p_i)`` with ``p = λ/Σλ``.
 
     Args:
         covariance: symmetric and positive semidefinite, [..., D, D], float32 or float64; any multiple of it gives the same.
+        of: "variances": λ are the eigenvalues of the covariance, so that a direction counts by its share of the variance;
+            "singular_values": their square roots, the singular values of the centred features, as Roy & Vetterli have it
+            and, of features that are not centred, RankMe (arXiv 2210.02885). This one is never smaller.
 
     Returns:
         [...] in [1, D], float64; 0 where all is zero. Eigenvalues below 0 by rounding count as 0.
+
+    Raises:
+        ValueError: on another shape, or another spectrum.
 
     Deterministic on a CPU. Source: Roy & Vetterli 2007.
 
     >>> round(effective_rank(torch.diag(torch.tensor([2.0, 2.0, 0.0]))).item(), 6)
     2.0
     """
+    if of not in ("variances", "singular_values"):
+        raise ValueError(f"effective_rank: of '{of}' is unknown; there are: variances, singular_values")
     if covariance.dim() < 2 or covariance.shape[-1] != covariance.shape[-2]:
         raise ValueError(f"effective_rank: covariance has shape {list(covariance.shape)}; [..., D, D] is needed")
     values = torch.linalg.eigvalsh(covariance.double()).clamp(min=0)
+    values = values.sqrt() if of == "singular_values" else values
     total = values.sum(-1, keepdim=True)
     p = torch.where(total > 0, values / total, 0.0)
     return torch.where(total.squeeze(-1) > 0, torch.special.entr(p).sum(-1).exp(), 0.0)

@@ -45,6 +45,11 @@ def test_effective_rank_counts_directions() -> None:
     q = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
     found = effective_rank(torch.tensor(9 * q @ np.diag(p) @ q.T))
     assert found.item() == pytest.approx(np.exp(-(p * np.log(p)).sum()))
+    features = torch.randn(40, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * torch.tensor([3.0, 1.0, 0.2])
+    singular = torch.linalg.svdvals(features - features.mean(0))
+    p = (singular / singular.sum()).numpy()
+    found = effective_rank(torch.cov(features.T), of="singular_values")
+    assert found.item() == pytest.approx(np.exp(-(p * np.log(p)).sum()))
 
 
 def test_shapes_that_do_not_fit_are_told() -> None:
