@@ -3,7 +3,8 @@
 Take ``from ro_fast.integrations.torchattacks import PGD`` for ``from torchattacks import PGD``. There are PGD and PGDL2, their
 targeted modes, ``set_normalization_used``, ``set_model_training_mode`` for the whole model and ``set_device``. There are no
 ``save`` and ``load``, no combination of attacks (MultiAttack), and no ``eps_for_division``: a sample whose gradient is 0 takes
-no step, and one whose gradient's L2 norm is not far above 1e-10 a step of full length, where torchattacks' is shorter. Changes of mode print nothing.
+no step, and one whose gradient's L2 norm is not far above 1e-10 a step of full length, where torchattacks' is shorter. Changes of
+mode print nothing.
 """
 
 from __future__ import annotations
