@@ -59,6 +59,8 @@ def bits(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def check_random_network(seed: int) -> None:
     network, (x, _) = RandomNetwork(seed), images(2 + seed % 4)
+    if seed % 3 == 0:
+        network, x = network.to(memory_format=torch.channels_last), x.contiguous(memory_format=torch.channels_last)
     traced = trace(network, x)
     fused = TracedNetwork(Program(traced), tensors_of(network), len(x), "cpu")
     others = [x] if traced.batch else [x, images(7, 1)[0]]
@@ -85,8 +87,7 @@ def test_each_kind_of_block_takes_the_steps_of_autograd(kind: str) -> None:
     network = RandomNetwork(0)
     network.kinds, network.blocks = [kind], nn.ModuleList([BLOCKS[kind](random.Random(1), network.width)])
     network.double().eval()
-    assert PGD().explain(network, images()[0]).startswith("engine: fused")
-    assert same_steps(network)
+    assert torch.allclose(steps_of(network, "fused"), steps_of(network, "eager"), rtol=0, atol=1e-12)
 
 
 # -- passes --------------------------------------------------------------------------------------------------------------------
@@ -114,6 +115,41 @@ def test_batch_norm_is_folded_only_into_a_convolution_that_nothing_else_reads() 
 
 def test_a_pass_that_does_not_match_leaves_the_graph_alone() -> None:
     assert applied(nn.Sequential(nn.Flatten(), nn.Linear(192, 5), nn.Softplus())) == {}
+
+
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_passes_apply_in_any_memory_order_of_the_inputs(order: torch.memory_format) -> None:
+    """AdaptiveAvgPool2d(1) of images channels last reads and writes by strides, forward and backward."""
+    layers = nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 5)
+    model, x = nn.Sequential(*layers).double().eval().to(memory_format=order), images()[0].contiguous(memory_format=order)
+    traced = trace(model, x)
+    found = Program(traced).applied
+    assert found["BatchNorm folded"] == found["convolutions prepared"] == found["ReLU within convolutions"] == 1
+    assert not rewrite.depends_on_memory_order(traced.graph) and traced.batch is None
+
+
+class Attention(nn.Module):
+    def __init__(self, dropout: float) -> None:
+        super().__init__()
+        self.dropout, self.inner, self.head = dropout, nn.Conv2d(3, 8, 2, 2), nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.inner(x).flatten(2).transpose(1, 2)
+        return self.head(F.scaled_dot_product_attention(h, h, h, dropout_p=self.dropout).mean(1))
+
+
+def test_attention_is_traced_unless_it_drops_values_at_random() -> None:
+    model, x = Attention(0.0).double().eval(), images()[0]
+    assert relative_error(model, TracedNetwork(Program(trace(model, x)), tensors_of(model), len(x), "cpu"), x) < 1e-9
+    with pytest.raises(NotTraced, match="random"):
+        trace(Attention(0.5).double().eval(), x)
+
+
+def test_a_network_without_anything_to_gain_is_left_to_autograd() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 5), nn.Softplus()).double().eval()
+    told = PGD().explain(model, images()[0])
+    assert told.startswith("engine: eager") and "no pass applies to the network's graph" in told
+    assert same_steps(model) and torch.allclose(steps_of(model, "fused"), steps_of(model, "eager"), rtol=0, atol=1e-12)
 
 
 # -- what tracing freezes ------------------------------------------------------------------------------------------------------

@@ -20,8 +20,16 @@ def prepare(name: str, model: Model, x: Tensor, plan: Plan) -> Climb:
 
 
 def stepwise(model: Model, x: Tensor, plan: Plan) -> Any:
-    """The engine whose single gradients can be had: fused where it can, else eager."""
-    return next(ENGINES[name] for name in ("fused", "eager") if ENGINES[name].why_not(model, x, plan) is None)
+    """The engine whose single gradients can be had: fused where it can and gains, else eager."""
+    return next(ENGINES[name] for name in ("fused", "eager") if _why_not_by_itself(name, model, x, plan) is None)
+
+
+def _why_not_by_itself(name: str, model: Model, x: Tensor, plan: Plan) -> str | None:
+    """Why "auto" doesn't take an engine: it can't attack the model, or it would not gain."""
+    reason = ENGINES[name].why_not(model, x, plan)
+    if reason is None and name == "fused" and isinstance(model, nn.Module) and not FUSED.gains(model, x, plan):
+        return "no pass applies to the network's graph, so that autograd is as fast"
+    return reason
 
 
 ENGINES: dict[str, Any] = {
@@ -41,7 +49,7 @@ def choose(name: str, model: Model, x: Tensor, plan: Plan) -> Any:
         ValueError: where the named one can't, with its reason.
     """
     if name == "auto":
-        return next(ENGINES[other] for other in AUTO if ENGINES[other].why_not(model, x, plan) is None)
+        return next(ENGINES[other] for other in AUTO if _why_not_by_itself(other, model, x, plan) is None)
     reason = ENGINES[name].why_not(model, x, plan)
     if reason is not None:
         raise ValueError(f"PGD: engine '{name}' can't attack this model: {reason}; engine 'auto' takes one that can")
@@ -50,7 +58,7 @@ def choose(name: str, model: Model, x: Tensor, plan: Plan) -> Any:
 
 def explain(name: str, model: Model, x: Tensor, plan: Plan) -> str:
     """Tells in a few lines which engine runs, and why each other one does or doesn't."""
-    reasons = {other: engine.why_not(model, x, plan) for other, engine in ENGINES.items()}
+    reasons = {other: _why_not_by_itself(other, model, x, plan) for other in ENGINES}
     chosen = name if name != "auto" else next(other for other in AUTO if reasons[other] is None)
     lines = [f"engine: {chosen}" + ("" if name == "auto" else " (named)")]
     for other, reason in reasons.items():

@@ -151,6 +151,11 @@ class Fused:
         """Steps with the weights as they are now."""
         return climb_by(self.functions(model, x, plan, plan.loss)[1], plan)
 
+    def gains(self, model: nn.Module, x: Tensor, plan: Plan) -> bool:
+        """Whether any pass applies to the network's graph; without, it does what autograd does."""
+        known = TRACES.of(model, x, plan.output)
+        return known.program is not None and bool(known.program.applied)
+
     def about(self, model: Model, x: Tensor, plan: Plan) -> str:
         """Which passes applied to the network's graph, and how often it was proven, in words."""
         assert isinstance(model, nn.Module)

@@ -32,6 +32,7 @@ def rewrite(graph: fx.Graph, hint: Node) -> Counter[str]:
         hint: a placeholder for the batch size that an attack begins with.
     """
     applied: Counter[str] = Counter()
+    without_strides(graph)
     for name, run in PASSES.items():
         if run is fold_batch_norm or not depends_on_memory_order(graph):
             applied[name] = run(graph, hint)
@@ -46,6 +47,41 @@ def depends_on_memory_order(graph: fx.Graph) -> bool:
     Passes that bring values into another order leave such a graph alone.
     """
     return any(part in str(node.target) for node in graph.nodes for part in _OF_MEMORY_ORDER)
+
+
+def without_strides(graph: fx.Graph) -> None:
+    """``as_strided`` that reads values in their own order → the values; a buffer written and read so → a ``reshape``.
+
+    AdaptiveAvgPool2d(1) of images channels last has both, forward and backward: its output's strides are those of such images.
+    """
+    for node in _calls(graph, aten.as_strided.default):
+        source, sizes, strides, *offset = node.args
+        if any(offset) or not _plain_order(node.meta["val"].shape, strides):
+            continue
+        value, whole = source.meta["val"], node.meta["val"].numel()
+        if source.target is aten.as_strided_scatter.default:
+            buffer, written, _, scattered, *at = source.args
+            full = written.meta["val"].numel() == whole == buffer.meta["val"].numel()
+            if any(at) or not full or not _plain_order(written.meta["val"].shape, scattered):
+                continue
+            source = written.args[1] if written.target is aten.copy.default else written
+        elif value.numel() != whole or not _plain_order(value.shape, value.stride()):
+            continue
+        with graph.inserting_before(node):
+            new = graph.call_function(aten.reshape.default, (source, sizes))
+        new.meta = dict(node.meta)
+        node.replace_all_uses_with(new)
+    graph.eliminate_dead_code()
+
+
+def _plain_order(shape: Any, strides: Any) -> bool:
+    """Whether strides are those of values one after another; those of a dimension of one say nothing."""
+    expected = 1
+    for size, stride in zip(reversed(shape), reversed(strides), strict=True):
+        if size != 1 and stride != expected:
+            return False
+        expected *= size
+    return True
 
 
 def fold_batch_norm(graph: fx.Graph, hint: Node) -> int:

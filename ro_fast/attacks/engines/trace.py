@@ -137,10 +137,20 @@ def _check_graph(graph: fx.Graph) -> None:
         if node.op != "call_function":
             continue
         target: Any = node.target
-        if torch.Tag.nondeterministic_seeded in getattr(target, "tags", ()):
+        if torch.Tag.nondeterministic_seeded in getattr(target, "tags", ()) and not _without_dropout(node):
             raise NotTraced(f"it draws random numbers ({target})")
         if getattr(target, "_schema", None) is not None and target._schema.is_mutable:
             raise NotTraced(f"its forward writes into its buffers ({target})")
+
+
+def _without_dropout(node: fx.Node) -> bool:
+    """Whether a fused attention, which could drop values at random, drops none."""
+    target: Any = node.target
+    for i, argument in enumerate(target._schema.arguments):
+        if argument.name == "dropout_p":
+            value = node.args[i] if i < len(node.args) else node.kwargs.get("dropout_p", argument.default_value)
+            return bool(value == 0)
+    return False
 
 
 @contextlib.contextmanager
