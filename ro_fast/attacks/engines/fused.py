@@ -53,16 +53,20 @@ class Traces:
     def __init__(self) -> None:
         self._known: weakref.WeakKeyDictionary[nn.Module, OrderedDict[Any, Known]] = weakref.WeakKeyDictionary()
         self._built: OrderedDict[Any, Known] = OrderedDict()
-        self._looked: dict[tuple[int, torch.Size, Output], Known] | None = None
+        self._looked: dict[Any, Known] | None = None  # by network, shape and output
 
     @contextlib.contextmanager
-    def one_look(self) -> Iterator[None]:
-        """Within it a network is looked at once per kind of inputs, since choosing an engine and using it change nothing."""
-        before, self._looked = self._looked, {}
+    def one_look(self, seen: dict[Any, Known] | None = None) -> Iterator[None]:
+        """Within it a network is looked at once per kind of inputs, since choosing an engine and using it change nothing.
+
+        With ``seen`` given, what was looked at within another block is known: nothing may have changed between the two.
+        """
+        outer = self._looked
+        self._looked = outer if outer is not None else {} if seen is None else seen
         try:
             yield
         finally:
-            self._looked = before
+            self._looked = outer
 
     def of(self, model: nn.Module, x: Tensor, output: Output = None) -> Known:
         """What is known of a network for inputs like x; traced now where it was not yet."""
