@@ -28,7 +28,7 @@ def _why_not_by_itself(name: str, model: Model, x: Tensor, plan: Plan) -> str | 
     """Why "auto" doesn't take an engine: it can't attack the model, or it would not gain."""
     reason = ENGINES[name].why_not(model, x, plan)
     if reason is None and name == "fused" and isinstance(model, nn.Module) and not FUSED.gains(model, x, plan):
-        return "no pass applies to the network's graph, so that autograd is as fast"
+        return "no pass that gains applies to the network's graph, so that autograd is as fast"
     return reason
 
 

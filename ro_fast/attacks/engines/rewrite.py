@@ -312,6 +312,10 @@ PASSES: dict[str, Callable[[fx.Graph, Node], int]] = {
 }
 
 
+# The others alone came out at 0.98 to 1.01 of autograd's speed on networks with neither (ConvNeXt, EdgeNeXt, Swin, on a CPU).
+GAINING = ("BatchNorm folded", "ReLU within convolutions", "bits for ReLU")
+
+
 def constants_of(graph: fx.Graph, hint: Node) -> set[Node]:
     """What depends on the network's tensors alone, and so is the same for all steps of an attack."""
     *_, x, grad = (node for node in graph.nodes if node.op == "placeholder")
