@@ -15,8 +15,11 @@ from typing import Any
 import numpy as np
 
 from ro_fast.errors import InputError
+from ro_fast.findings.overfitting import NONE, OVERFITS
+from ro_fast.findings.simultaneous import simultaneous
 from ro_fast.findings.statistics import corrected, peak, rank_correlation, rise_lead, t_interval, trend
-from ro_fast.findings.verdict import interval, points
+from ro_fast.findings.verdict import BASELINE, WORDS, interval, points
+from ro_fast.findings.verdict import OPEN as OPEN_EFFECTS
 
 SIGNIFICANT = 0.05
 CONFIRMED, OPEN, CONTRADICTED = "confirmed", "not confirmed", "contradicted"
@@ -42,6 +45,7 @@ class Found:
     ci95: list[float] | None
     p: float | None
     text: str  # what was found, before p
+    verdict: str | None = None  # where the suite's own rules have judged it already, so that both say the same
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ class Study:
 
     arms: Mapping[str, Mapping[str, Any]]
     curves: Curves
+    findings: Mapping[str, Mapping[str, Any]]  # part -> what write_finding made of it, where it has rules
 
     def values(self, arm: str, metric: str) -> dict[int, float]:
         """The metric by seed; seeds that lack it are left out."""
@@ -74,7 +79,12 @@ class _Unmeasured(Exception):
 def _difference(study: Study, c: Mapping[str, Any]) -> Found:
     a, b = study.paired([c["a"], c["b"]], c["metric"])
     sign = 1 if c["expect"] == "higher" else -1
-    found = t_interval([x - y for x, y in zip(a, b, strict=True)])
+    base, others = study.values(c["b"], c["metric"]), []
+    for arm in study.arms:
+        values = study.values(arm, c["metric"])
+        if arm not in (c["a"], c["b"]) and (shared := sorted(values.keys() & base.keys())):
+            others.append([values[seed] - base[seed] for seed in shared])
+    found = _moderated([x - y for x, y in zip(a, b, strict=True)], others)
     text = f"{METRICS[c['metric']]} of {_name(c['a'])} minus {_name(c['b'])}: {_amount(c['metric'], found)}"
     return _signed(found, sign, text)
 
@@ -82,13 +92,39 @@ def _difference(study: Study, c: Mapping[str, Any]) -> Found:
 def _level(study: Study, c: Mapping[str, Any]) -> Found:
     (values,) = study.paired([c["arm"]], c["metric"])
     sign = 1 if c["expect"] == "above" else -1
-    found = t_interval(values, against=c["value"])
+    others = [list(study.values(arm, c["metric"]).values()) for arm in study.arms if arm != c["arm"]]
+    found = _moderated(values, [other for other in others if other], against=c["value"])
     limit = _value(c["metric"], c["value"])
     text = f"{METRICS[c['metric']]} of {_name(c['arm'])}: {_amount(c['metric'], found)}, held against {limit}"
     shifted = {**found, "mean": found["mean"] - c["value"]}
     if found["ci95"]:
         shifted["ci95"] = [bound - c["value"] for bound in found["ci95"]]
     return _signed(shifted, sign, text)
+
+
+def _moderated(values: Sequence[float], others: Sequence[Sequence[float]], against: float = 0.0) -> dict[str, Any]:
+    """Mean, interval and p-value of one comparison, whose variance learns from those of its kind as the verdict's does."""
+    c = simultaneous({"": [value - against for value in values]}, others)[""]
+    ci95 = None if c.ci95 is None else [bound + against for bound in c.ci95]
+    return {"mean": c.difference + against, "ci95": ci95, "p": c.p}
+
+
+def _overfits(study: Study, c: Mapping[str, Any]) -> Found:
+    finding = study.findings[c["part"]]
+    if finding["code"] is None:
+        raise _Unmeasured("no baseline ran")
+    verdict = {OVERFITS: CONFIRMED, NONE: CONTRADICTED}.get(finding["code"], OPEN)
+    gap = study.arms[BASELINE]["ro_gap"]
+    told = f" ({interval(gap['ci95'])})" if gap["ci95"] else ""
+    return Found(gap["mean"], gap["ci95"], None, f"gap of baseline: {points(gap['mean'])}{told}, {finding['code']}", verdict)
+
+
+def _effect(study: Study, c: Mapping[str, Any]) -> Found:
+    judged = next((arm for arm in study.findings[c["part"]]["arms"] if arm["name"] == c["arm"]), None)
+    if judged is None or judged["effect"] == "not judged":
+        raise _Unmeasured(f"{_name(c['arm'])} is not judged, since overfitting is not shown")
+    verdict = CONFIRMED if judged["effect"] in c["is"] else OPEN if judged["effect"] in OPEN_EFFECTS else CONTRADICTED
+    return Found(1.0 if verdict == CONFIRMED else -1.0, None, None, f"without {_name(c['arm'])}: it {judged['text']}", verdict)
 
 
 def _trend(study: Study, c: Mapping[str, Any]) -> Found:
@@ -151,7 +187,11 @@ TESTS: dict[str, tuple[Callable[[Study, Mapping[str, Any]], Found], tuple[str, .
     "peak": (_peak, ("metric", "arms"), ()),
     "correlation": (_correlation, ("x", "y"), ("positive", "negative")),
     "lead": (_lead, ("x", "y"), ("leads",)),
+    # What the suite's rules have judged: ro_fast/findings/overfitting.py and verdict.py.
+    "overfits": (_overfits, (), ()),
+    "effect": (_effect, ("arm", "is"), ()),
 }
+BY_RULES = ("overfits", "effect")
 
 
 def curve(lines: Sequence[Mapping[str, Any]], metric: str) -> tuple[list[float], list[float]]:
@@ -166,8 +206,8 @@ def curve(lines: Sequence[Mapping[str, Any]], metric: str) -> tuple[list[float],
 # -- claims ------------------------------------------------------------------------------------------------------------
 
 
-def check_claims(part: str, claims: Sequence[Mapping[str, Any]], arms: Sequence[str]) -> None:
-    """Raises InputError where a claim names a test, a metric or an arm that the suite doesn't have."""
+def check_claims(part: str, claims: Sequence[Mapping[str, Any]], arms: Sequence[str], rules: bool = True) -> None:
+    """Raises InputError where a claim names a test, a metric, an arm or rules that the suite doesn't have."""
     for claim in claims:
         where = f"suite '{part}', claim '{claim.get('name')}'"
         if not claim.get("name") or not claim.get("claim") or not claim.get("all"):
@@ -179,6 +219,10 @@ def check_claims(part: str, claims: Sequence[Mapping[str, Any]], arms: Sequence[
             missing = [key for key in needed if key not in c]
             if missing:
                 raise InputError(f"{where}: test {c['test']} needs {', '.join(missing)}")
+            if c["test"] in BY_RULES and not rules:
+                raise InputError(f"{where}: test {c['test']} needs the suite's rules, and it has none")
+            if odd := [effect for effect in c.get("is", ()) if effect not in WORDS]:
+                raise InputError(f"{where}: effect '{odd[0]}' is unknown; there are: {', '.join(WORDS)}")
             if expected and c.get("expect") not in expected:
                 raise InputError(f"{where}: expect '{c.get('expect')}' is unknown; there are: {', '.join(expected)}")
             for key in ("metric", "x", "y"):
@@ -193,6 +237,7 @@ def judge(
     claims: Mapping[str, Sequence[Mapping[str, Any]]],
     arms: Sequence[Mapping[str, Any]],
     curves: Curves,
+    findings: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, list[dict[str, Any]]]:
     """Judges the claims of all parts of a report, with one correction over all their conditions.
 
@@ -200,12 +245,13 @@ def judge(
         claims: part -> its claims, as :func:`check_claims` takes them.
         arms: ``results["arms"]``.
         curves: arm -> seed -> lines of metrics.jsonl.
+        findings: part -> what its rules found, where it has rules: :func:`ro_fast.findings.verdict.write_finding`.
 
     Returns:
         part -> ``[{"name", "claim", "number", "verdict", "conditions": [{"test", …, "estimate", "ci95", "p", "p_corrected",
         "verdict", "text"}]}]``, where estimates are positive on the expected side.
     """
-    study = Study({arm["name"]: arm for arm in arms}, curves)
+    study = Study({arm["name"]: arm for arm in arms}, curves, findings or {})
     found: list[tuple[dict[str, Any], Found | None]] = []
     judged: dict[str, list[dict[str, Any]]] = {}
     for part, of_part in claims.items():
@@ -214,8 +260,10 @@ def judge(
             conditions = []
             for c in claim["all"]:
                 try:
-                    result = TESTS[c["test"]][0](study, c)
+                    result = TESTS[c["test"]][0](study, {**c, "part": part})
                     condition = {**c, "estimate": result.estimate, "ci95": result.ci95, "p": result.p, "text": result.text}
+                    if result.verdict is not None:
+                        condition["verdict"] = result.verdict
                 except _Unmeasured as missing:
                     result = None
                     condition = {**c, "estimate": None, "ci95": None, "p": None, "text": str(missing)}
@@ -227,8 +275,9 @@ def judge(
         condition["p_corrected"] = p
     for condition, _ in found:
         condition.setdefault("p_corrected", None)
-        condition["verdict"] = _verdict(condition)
-        condition["text"] = _told(condition)
+        if "verdict" not in condition:
+            condition["verdict"] = _verdict(condition)
+            condition["text"] = _told(condition)
     for of_part in judged.values():
         for claim in of_part:
             verdicts = [condition["verdict"] for condition in claim["conditions"]]
@@ -244,7 +293,7 @@ def finding_of_claims(claims: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         }
     told = [f"{claim['claim']}: {claim['verdict']}" for claim in claims]
     tests = [condition for claim in claims for condition in claim["conditions"]]
-    refused = sum(condition["p"] is None for condition in tests)
+    refused = sum(c["estimate"] is None or (c["p"] is None and c["verdict"] == OPEN) for c in tests)
     sure = f"How sure: {_count(len(tests), 'condition')}, fixed before the runs, corrected for the number of all in the report"
     if refused:
         sure += f"; {_count(refused, 'condition')} could not be tested, for want of seeds or of a measurement"

@@ -2,8 +2,8 @@
 
 The rules are ``rules`` of configs/prototype.yaml, fixed before the runs that they judge:
 
-* **high**: the gap's 95 % interval lies above 0 and its mean is at least ``min_gap``;
-* **low**: the whole interval lies below ``min_gap``, the detector rang in no seed, and the check found no serious label errors;
+* **high**: the baseline overfits, as :mod:`ro_fast.findings.overfitting` says;
+* **low**: it says that there is no overfitting, the detector rang in no seed, and the check found no serious label errors;
 * **medium**: anything else, and one seed, which has no interval.
 """
 
@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ro_fast.findings.overfitting import BASELINE, NONE, OVERFITS, Overfitting
 from ro_fast.findings.ranking import FIRST, HARMS, HELPS, OPEN
-from ro_fast.findings.verdict import BASELINE
 from ro_fast.overfitting.detector import MIN_VALUES, watch
 
 NATURAL, EXCLUDE = "natural", "exclude"
@@ -36,31 +36,31 @@ def alarms(metrics: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, Any] | N
 
 
 def assess_risk(
-    gap: Mapping[str, Any], rung: Mapping[str, Any] | None, findings: Sequence[Mapping[str, Any]], rules: Mapping[str, float]
+    found: Overfitting, rung: Mapping[str, Any] | None, findings: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
     """The risk of robust overfitting and its evidence.
 
     Args:
-        gap: mean_ci95 of the baseline's ro_gap.
+        found: what the baseline's runs say.
         rung: of :func:`alarms`.
         findings: of check.json.
-        rules: ``min_gap``.
 
     Returns:
-        ``{"level", "gap", "alarms", "label_errors"}``; label_errors is the finding, where it is serious.
+        ``{"level", "code", "gap", "alarms", "label_errors"}``; label_errors is the finding, where it is serious.
     """
     labels = next((f for f in findings if f["kind"] == "label_error" and f["severity"] == "serious"), None)
     rang = rung is not None and any(epoch is not None for epoch in rung["alarm_epochs"])
-    level, ci95 = "medium", gap["ci95"]
-    if ci95 is not None and ci95[0] > 0 and gap["mean"] >= rules["min_gap"]:
-        level = "high"
-    elif ci95 is not None and ci95[1] < rules["min_gap"] and not rang and labels is None:
-        level = "low"
-    return {"level": level, "gap": dict(gap), "alarms": rung, "label_errors": labels and _short(labels)}
+    level = "high" if found.code == OVERFITS else "low" if found.code == NONE and not rang and labels is None else "medium"
+    return {"level": level, "code": found.code, "gap": _gap(found), "alarms": rung, "label_errors": labels and _short(labels)}
+
+
+def _gap(found: Overfitting) -> dict[str, Any]:
+    return {"mean": found.gap.difference, "ci95": None if found.gap.ci95 is None else list(found.gap.ci95)}
 
 
 def order_actions(
     results: Mapping[str, Any],
+    found: Overfitting,
     findings: Sequence[Mapping[str, Any]],
     curve: Mapping[str, Any] | None,
     rules: Mapping[str, float],
@@ -68,9 +68,9 @@ def order_actions(
     """What to do, first things first.
 
     First what spoils every number: serious findings of the check, except suspect labels, whose removal is tried as a
-    mitigation. Then what helps, by the lower bound of its gain over its work: mitigations as ``ranking`` judges them,
-    keeping the epoch that is best on validation, whose gain is the gap itself, and twice the images, whose gain is
-    extrapolated. Then what is open, and what harms.
+    mitigation. Then what helps: mitigations as ``ranking`` judges and orders them, and among them, by the lower bound of its
+    gain over its work, keeping the epoch that is best on validation, whose gain is the gap itself, and twice the images, whose
+    gain is extrapolated. Then what is open, and what harms.
 
     Returns:
         ``[{"action", "verdict", "gain", "natural", "work", ...}]``; verdict is one of ranking's.
@@ -80,19 +80,23 @@ def order_actions(
         for finding in findings
         if finding["severity"] == "serious" and finding["kind"] != "label_error"
     ]
-    baseline = next(arm for arm in results["arms"] if arm["name"] == BASELINE)
     measured = [_mitigation(entry) for entry in results["ranking"]]
-    gap = {"difference": baseline["ro_gap"]["mean"], "ci95": baseline["ro_gap"]["ci95"]}
-    measured.append(_judged(EARLY, gap, work=1.0, least=0.0))
+    gap = _gap(found)
+    others = [_judged(EARLY, {"difference": gap["mean"], "ci95": gap["ci95"]}, work=1.0, least=0.0)]
     if curve is not None:
-        measured.append(_judged(MORE, curve["gain"], work=2.0, least=rules["min_gain"]))
-    # HELPS before OPEN before HARMS; among equals the surest gain for the least work.
-    by_verdict = (HELPS, OPEN, HARMS).index
-    measured.sort(key=lambda action: (by_verdict(action["verdict"]), -action["score"], -action["gain"]["difference"]))
+        others.append(_judged(MORE, curve["gain"], work=2.0, least=rules["min_gain"]))
+    for other in others:
+        measured.insert(next((i for i, action in enumerate(measured) if _goes_before(other, action)), len(measured)), other)
     actions = repairs + measured
     if actions and actions[0]["verdict"] == HELPS:
         actions[0]["verdict"] = FIRST
     return actions
+
+
+def _goes_before(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+    """HELPS before OPEN before HARMS; among equals the surest gain for the least work."""
+    order = (HELPS, OPEN, HARMS)
+    return (order.index(a["verdict"]), -a["score"]) < (order.index(b["verdict"]), -b["score"])
 
 
 def worth(arms: Sequence[Mapping[str, Any]], best: str | None) -> dict[str, dict[str, Any]]:

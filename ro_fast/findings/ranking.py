@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ro_fast.errors import InputError
-from ro_fast.findings.statistics import corrected, mean_ci95, paired_difference, t_interval
-from ro_fast.findings.verdict import BASELINE, interval, points
+from ro_fast.findings.overfitting import BASELINE
+from ro_fast.findings.simultaneous import Comparison, simultaneous
+from ro_fast.findings.statistics import mean_ci95
+from ro_fast.findings.verdict import interval, points
 
 GAINS = ("last_robust_acc", "ro_gap", "last_natural_acc")
 COSTS = ("gflop", "train_seconds", "step_mb")
@@ -29,62 +31,98 @@ def check_ranking(part: str, rules: Mapping[str, Any], arms: Sequence[str]) -> N
 def rank(arms: Sequence[Mapping[str, Any]], rules: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Orders a suite's mitigations by the lower bound of their gain over their relative cost.
 
-    Gain is the paired difference in ``gain`` to the arm it is held against (the baseline, unless ``against`` says
-    otherwise), cost the paired ratio to that arm in ``cost``. An arm helps if its gain's 95 % interval lies above 0 and natural
-    accuracy falls by at most ``max_natural_loss`` in the mean; it harms if the interval lies below 0. Of those that help, the
-    one with the largest ``lower bound / cost`` is to be done first.
+    Gain is the paired difference in ``gain`` to the arm it is held against (the baseline, unless ``against`` says otherwise),
+    with intervals that hold for all mitigations at once (:mod:`ro_fast.findings.simultaneous`); cost the paired ratio to that
+    arm in ``cost``. An arm helps if its gain's interval lies above 0 and natural accuracy falls by at most ``max_natural_loss``
+    in the mean; it harms if the interval lies below 0. Of those that help, those whose gain does not surely differ from that
+    of the one with the largest ``lower bound / cost`` are *tied* with it, and of the tied the cheapest is to be done first.
 
     Args:
         arms: ``results["arms"]``, with ``role`` "mitigation" where they are to be ranked.
         rules: ``gain``, ``cost``, ``max_natural_loss`` and optionally ``against``: {arm: arm}.
 
     Returns:
-        Best first: ``[{"name", "against", "gain", "gap", "natural", "final", "cost": {cost: {"mean", "ci95"}}, "score",
-        "p_corrected", "verdict"}]``; ``score`` is None with one seed, which has no interval, and then no arm helps.
+        Best first: ``[{"name", "against", "gain", "gap", "natural", "final", "cost": {cost: {"mean", "ci95"}}, "score", "p",
+        "tied", "verdict"}]``; ``score`` is None with one seed, which has no interval, and then no arm helps. p is that of all at
+        once: below 0.05 exactly where the gain's interval leaves 0 out.
     """
     by_name = {arm["name"]: arm for arm in arms}
-    entries = [_entry(arm, by_name, rules) for arm in arms if arm.get("role") == "mitigation"]
-    known = [entry for entry in entries if entry["p"] is not None]
-    for entry, p in zip(known, corrected([entry["p"] for entry in known]), strict=True):
-        entry["p_corrected"] = p
+    wanted = [arm for arm in arms if arm.get("role") == "mitigation"]
+    differences = {metric: _differences(wanted, by_name, rules, metric) for metric in GAINS}
+    compared = {metric: simultaneous(of_metric) for metric, of_metric in differences.items()}
+    entries = [_entry(arm, by_name, rules, {metric: found[arm["name"]] for metric, found in compared.items()}) for arm in wanted]
     entries.sort(key=lambda entry: (-_ORDER.index(entry["verdict"]), entry["score"] or 0.0), reverse=True)
-    if entries and entries[0]["verdict"] == HELPS:
-        entries[0]["verdict"] = FIRST
-    return entries
+    return _ties_first(entries, differences[rules["gain"]], rules["cost"]) if entries else []
 
 
 _ORDER = (HELPS, OPEN, HARMS)
 
 
-def _entry(arm: Mapping[str, Any], arms: Mapping[str, Any], rules: Mapping[str, Any]) -> dict[str, Any]:
+def _ties_first(entries: list[dict[str, Any]], gains: Mapping[str, Sequence[float]], cost: str) -> list[dict[str, Any]]:
+    """Those that help and can't be told apart from the best, the cheapest in front; then the others as they are."""
+    for entry in entries:
+        entry["tied"] = False
+    top = entries[0]
+    if top["verdict"] != HELPS:
+        return entries
+    helping = [entry for entry in entries[1:] if entry["verdict"] == HELPS]
+    family = {
+        entry["name"]: [a - b for a, b in zip(gains[top["name"]], gains[entry["name"]], strict=True)]
+        for entry in helping
+        if len(gains[entry["name"]]) == len(gains[top["name"]])
+    }
+    lead = simultaneous(family) if family else {}
+    tied = [top, *(e for e in helping if e["name"] in lead and (c := lead[e["name"]].ci95) is not None and c[0] <= 0 <= c[1])]
+    if len(tied) > 1:
+        for entry in tied:
+            entry["tied"] = True
+        tied.sort(key=lambda entry: (entry["cost"][cost]["mean"], -entry["score"]))
+    tied[0]["verdict"] = FIRST
+    return tied + [entry for entry in entries if not any(entry is other for other in tied)]
+
+
+def _differences(
+    wanted: Sequence[Mapping[str, Any]], arms: Mapping[str, Any], rules: Mapping[str, Any], metric: str
+) -> dict[str, list[float]]:
+    """Of each mitigation its paired differences, by seed, to the arm that it is held against."""
+    found = {}
+    for arm in wanted:
+        against = (rules.get("against") or {}).get(arm["name"], BASELINE)
+        if against not in arms:
+            raise InputError(f"the ranking holds '{arm['name']}' against '{against}', which did not run")
+        a, b = _by_seed(arm), _by_seed(arms[against])
+        found[arm["name"]] = [float(a[seed][metric]) - float(b[seed][metric]) for seed in sorted(a.keys() & b.keys())]
+    return found
+
+
+def _entry(
+    arm: Mapping[str, Any], arms: Mapping[str, Any], rules: Mapping[str, Any], compared: Mapping[str, Comparison]
+) -> dict[str, Any]:
     against = (rules.get("against") or {}).get(arm["name"], BASELINE)
-    if against not in arms:
-        raise InputError(f"the ranking holds '{arm['name']}' against '{against}', which did not run")
     a, b = _by_seed(arm), _by_seed(arms[against])
     shared = sorted(a.keys() & b.keys())
-    differences = {metric: paired_difference(*_pair(a, b, shared, metric)) for metric in GAINS}
-    gain, natural = differences[rules["gain"]], differences["last_natural_acc"]
     cost = {name: _ratio(a, b, shared, name) for name in COSTS if all(_number(s, name) for s in (*a.values(), *b.values()))}
-    verdict, score = OPEN, None
-    if gain["ci95"] is not None and rules["cost"] in cost:
-        score = gain["ci95"][0] / cost[rules["cost"]]["mean"]
-        if gain["ci95"][0] > 0 and natural["difference"] >= -rules.get("max_natural_loss", 0.0):
+    gain, verdict, score = compared[rules["gain"]], OPEN, None
+    if gain.ci95 is not None and rules["cost"] in cost:
+        score = gain.ci95[0] / cost[rules["cost"]]["mean"]
+        if gain.ci95[0] > 0 and compared["last_natural_acc"].difference >= -rules.get("max_natural_loss", 0.0):
             verdict = HELPS
-        elif gain["ci95"][1] < 0:
+        elif gain.ci95[1] < 0:
             verdict = HARMS
-    p = t_interval([x - y for x, y in zip(*_pair(a, b, shared, rules["gain"]), strict=True)])["p"]
+    told = {
+        metric: {"difference": c.difference, "ci95": None if c.ci95 is None else list(c.ci95)} for metric, c in compared.items()
+    }
     return {
         "name": arm["name"],
         "factor": arm.get("factor"),
         "against": against,
-        "gain": gain,
-        "gap": differences["ro_gap"],
-        "natural": natural,
+        "gain": told[rules["gain"]],
+        "gap": told["ro_gap"],
+        "natural": told["last_natural_acc"],
         "final": final_means(arm["seeds"]),
         "cost": cost,
         "score": score,
-        "p": p,
-        "p_corrected": None,
+        "p": gain.p,
         "verdict": verdict,
     }
 
@@ -100,25 +138,24 @@ def final_means(seeds: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]
     }
 
 
-def finding_of_ranking(ranking: Sequence[Mapping[str, Any]], data: str) -> dict[str, Any]:
+def finding_of_ranking(ranking: Sequence[Mapping[str, Any]], data: str, cost: str = "gflop") -> dict[str, Any]:
     """What to do first, and how sure that is, in two sentences."""
     helps = [entry for entry in ranking if entry["verdict"] in (FIRST, HELPS)]
     if not helps:
         first = f"No mitigation is shown to raise the last robust accuracy on {data}; those tried are {len(ranking)}."
     else:
         top = helps[0]
+        others = [entry["name"].replace("_", " ") for entry in helps[1:] if entry["tied"]]
+        tied = f" (not told apart, at a higher cost: {', '.join(others)})" if others else ""
         first = (
             f"Do first on {data}: {top['name'].replace('_', ' ')}, which raises the last robust accuracy by "
-            f"{points(top['gain']['difference'])} ({interval(top['gain']['ci95'])}) at {_times(top['cost']['gflop']['mean'])} "
-            f"the training work; {len(helps)} of {len(ranking)} mitigations are shown to help."
+            f"{points(top['gain']['difference'])} ({interval(top['gain']['ci95'])}) at {_times(top['cost'][cost]['mean'])} "
+            f"the training work{tied}; {len(helps)} of {len(ranking)} mitigations are shown to help."
         )
     sure = (
         "How sure: paired by training seed on one fixed draw of the data, ordered by a rule that stood in the suite's YAML "
-        "before the runs; intervals are for one comparison each"
+        "before the runs; the 95 % intervals hold for all mitigations at once"
     )
-    kept = [entry for entry in helps if entry["p_corrected"] is not None and entry["p_corrected"] < 0.05]
-    if helps:
-        sure += f", and {len(kept)} of the {len(helps)} stand after correction for the number of all"
     return {"sentences": [first, f"{sure}."]}
 
 
@@ -128,12 +165,6 @@ def _times(ratio: float) -> str:
 
 def _by_seed(arm: Mapping[str, Any]) -> dict[int, Mapping[str, Any]]:
     return {seed["seed"]: seed for seed in arm["seeds"]}
-
-
-def _pair(
-    a: Mapping[int, Mapping[str, Any]], b: Mapping[int, Mapping[str, Any]], seeds: Sequence[int], metric: str
-) -> tuple[list[float], list[float]]:
-    return [a[seed][metric] for seed in seeds], [b[seed][metric] for seed in seeds]
 
 
 def _number(seed: Mapping[str, Any], cost: str) -> float | None:

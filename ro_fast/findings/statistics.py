@@ -189,24 +189,3 @@ def corrected(ps: Sequence[float]) -> list[float]:
     from scipy.stats import false_discovery_control
 
     return [float(p) for p in false_discovery_control(ps)]
-
-
-def paired_difference(a: Sequence[float], b: Sequence[float]) -> dict[str, Any]:
-    """Mean of a − b over seeds that both share, with the 95 % interval of the differences (paired t).
-
-    Pairing removes what the arms of a seed have in common: initial weights, data order, the shared prefix.
-
-    Args:
-        a: one number a seed.
-        b: the same seeds in the same order.
-
-    Returns:
-        ``{"difference": float, "ci95": [lo, hi] | None}``.
-
-    Raises:
-        InputError: the lengths differ, there is no pair, or a number is not finite.
-    """
-    if len(a) != len(b):
-        raise InputError(f"paired_difference needs the same seeds on both sides, got {len(a)} and {len(b)} values")
-    summary = mean_ci95([float(x) - float(y) for x, y in zip(a, b, strict=True)])
-    return {"difference": summary["mean"], "ci95": summary["ci95"]}

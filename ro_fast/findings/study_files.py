@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ro_fast.errors import InputError
 
+VERSION = 2  # of results.json: 2 measures gaps from means over three epochs
 METRICS = ("lr", "train_robust_acc", "test_robust_acc", "small_loss_share")
 OPTIONAL = ("feature_gap", "feature_gap_natural")  # NaN in epochs, or runs, that were not asked for them
 NEEDED = ("suite", "question", "data", "fork_epoch", "epochs_trained", "epochs_without_sharing", "wall_seconds")
@@ -30,6 +31,11 @@ def read_results(run_dir: Path) -> dict[str, Any]:
         results = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputError(f"{path} is no complete JSON ({error}): run the suite again, it resumes") from error
+    if isinstance(results, dict) and results.get("version", 1) != VERSION:
+        raise InputError(
+            f"{path} is of version {results.get('version', 1)}, and {VERSION} is needed, since gaps are measured otherwise now: "
+            "run the same ro-fast ablate again, what is trained is kept"
+        )
     try:
         _need(results, NEEDED, "the top level")
         if not results["arms"]:

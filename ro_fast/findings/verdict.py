@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ro_fast.errors import InputError
-from ro_fast.findings.simultaneous import Comparison, simultaneous
+from ro_fast.findings.overfitting import BASELINE, IN_LOSS, NONE, ONE_SEED, OVERFITS, RISING, Overfitting, overfitting
+from ro_fast.findings.simultaneous import simultaneous
 
-BASELINE = "baseline"
 RULES = ("min_gap", "min_reduction", "max_robust_loss", "irrelevant")
 # What one change did to the gap, in words that follow "taking away X"; {share} of the baseline's gap went.
 WORDS = {
@@ -71,7 +71,9 @@ def _against_baseline(by_name: Mapping[str, Mapping[int, Mapping[str, Any]]], me
     }
 
 
-def write_finding(results: Mapping[str, Any], rules: Mapping[str, Any]) -> dict[str, Any]:
+def write_finding(
+    results: Mapping[str, Any], rules: Mapping[str, Any], among: Sequence[Mapping[str, Any]] | None = None
+) -> dict[str, Any]:
     """Judge a suite by its rules and say so in two sentences.
 
     Args:
@@ -79,10 +81,12 @@ def write_finding(results: Mapping[str, Any], rules: Mapping[str, Any]) -> dict[
             (what it changes, in words).
         rules: ``min_gap``, ``min_reduction``, ``max_robust_loss``, ``irrelevant`` as fractions, and optionally
             ``published``: ``{arm: does its removal cure, in the paper?}``, with ``paper`` to say which one that is.
+        among: all arms of a report of several questions, by whose spread the baseline's gap is judged; None: these.
 
     Returns:
-        ``{"overfits": True | False | None, "sentences": [what, how sure], "arms": [{"name", "effect", "words",
-        "text"}]}``; ``overfits`` is None where the numbers do not settle it, ``effect`` one of :data:`WORDS`.
+        ``{"code", "overfits": True | False | None, "sentences": [what, how sure], "arms": [{"name", "effect", "words",
+        "text"}]}``; ``code`` is that of :class:`~ro_fast.findings.overfitting.Overfitting`, None without a baseline; ``overfits``
+        is None where the numbers do not settle it, ``effect`` one of :data:`WORDS`.
 
     Raises:
         InputError: a rule is missing or is no number.
@@ -91,12 +95,11 @@ def write_finding(results: Mapping[str, Any], rules: Mapping[str, Any]) -> dict[
         if isinstance(rules.get(name), bool) or not isinstance(rules.get(name), (int, float)):
             raise InputError(f"the suite's rules.{name} must be a number, got {rules.get(name)}")
     arms = {arm["name"]: arm for arm in results["arms"]}
-    baseline, gap_of_all = arms.pop(BASELINE, None), baseline_gap(results["arms"])
-    overfits = None
-    if baseline is not None and gap_of_all is not None:
-        overfits = _overfits(gap_of_all, rules)
-        ci95 = None if gap_of_all.ci95 is None else list(gap_of_all.ci95)
-        baseline = {**baseline, "ro_gap": {"mean": gap_of_all.difference, "ci95": ci95}}
+    baseline, found = arms.pop(BASELINE, None), overfitting(among or results["arms"], rules["min_gap"])
+    if baseline is not None and found is not None:
+        ci95 = None if found.gap.ci95 is None else list(found.gap.ci95)
+        baseline = {**baseline, "ro_gap": {"mean": found.gap.difference, "ci95": ci95}}
+    overfits = found.overfits if found else None
     compared = {(c["a"], c["b"], c["metric"]): c for c in compare_arms(results["arms"])}
     plain: dict[str, str] = {}  # what each change alone did to the gap
     for name in arms:
@@ -117,7 +120,7 @@ def write_finding(results: Mapping[str, Any], rules: Mapping[str, Any]) -> dict[
         text = f"{words}: {_change(gap)}" if gap else words
         judged[name] = {"name": name, "effect": effect, "words": words, "text": text}
 
-    if baseline is None:
+    if baseline is None or found is None:
         sentences = [
             "Nothing can be said of robust overfitting here, since no baseline arm ran.",
             "How sure: not at all, run the suite with its baseline arm.",
@@ -125,8 +128,8 @@ def write_finding(results: Mapping[str, Any], rules: Mapping[str, Any]) -> dict[
     elif overfits:
         sentences = [_found(results, rules, baseline, arms, judged), _how_sure(baseline, arms, judged)]
     else:
-        sentences = _nothing_to_explain(results, rules, baseline, overfits)
-    return {"overfits": overfits, "sentences": sentences, "arms": list(judged.values())}
+        sentences = _nothing_to_explain(results, rules, baseline, found)
+    return {"code": found.code if found else None, "overfits": overfits, "sentences": sentences, "arms": list(judged.values())}
 
 
 def more_seeds(results: Mapping[str, Any]) -> int | None:
@@ -135,7 +138,8 @@ def more_seeds(results: Mapping[str, Any]) -> int | None:
     finding = results["finding"]
     roles = {arm["name"]: arm.get("role") for arm in results["arms"]}
     unclear = [e for e in finding.get("arms", []) if e["effect"] in OPEN and roles.get(e["name"]) == "factor"]
-    if "overfits" not in finding or finding["overfits"] is False or not (unclear or finding["overfits"] is None):
+    settled = finding.get("code") in (None, NONE, IN_LOSS, RISING) or (finding["code"] == OVERFITS and not unclear)
+    if settled:
         return None
     return next((more for more in (3, 5, 8) if more > seeds), None)
 
@@ -157,21 +161,6 @@ def with_interval(value: float, ci95: Sequence[float] | None) -> str:
 
 def _number(value: float) -> str:
     return f"{round(100 * value, 1) + 0.0:.1f}"  # + 0.0: no "-0.0"
-
-
-def _overfits(gap: Comparison, rules: Mapping[str, Any]) -> bool | None:
-    if gap.ci95 is None:
-        return None
-    if gap.difference < rules["min_gap"]:
-        return False
-    return True if gap.ci95[0] > 0 else None
-
-
-def baseline_gap(arms: Sequence[Mapping[str, Any]]) -> Comparison | None:
-    """The baseline's ro_gap with an interval that learns from all arms how much a gap varies between seeds."""
-    gaps = {arm["name"]: [float(seed["ro_gap"]) for seed in arm["seeds"]] for arm in arms}
-    own = gaps.pop(BASELINE, None)
-    return None if own is None else simultaneous({BASELINE: own}, list(gaps.values()))[BASELINE]
 
 
 def _effect(gap: Mapping[str, Any], robust: Mapping[str, Any], baseline_gap: float, rules: Mapping[str, Any]) -> str:
@@ -293,26 +282,41 @@ def _how_sure(
 
 
 def _nothing_to_explain(
-    results: Mapping[str, Any], rules: Mapping[str, Any], baseline: Mapping[str, Any], overfits: bool | None
+    results: Mapping[str, Any], rules: Mapping[str, Any], baseline: Mapping[str, Any], found: Overfitting
 ) -> list[str]:
-    gap, seeds = baseline["ro_gap"], len(baseline["seeds"])
+    gap, data = baseline["ro_gap"], results["data"]
     loses = f"the baseline loses {_gap_text(gap)} of robust test accuracy after its best epoch"
-    if gap["ci95"] is None:
+    covers = f"the interval covers the chance in {found.seeds} training seeds on one fixed draw of the data, not new data"
+    if found.code == ONE_SEED:
         return [
-            f"With one seed, {loses} on {results['data']}, and no arm can be judged by that.",
+            f"With one seed, {loses} on {data}, and no arm can be judged by that.",
             "How sure: not at all, one seed has no interval: run seeds=3.",
         ]
-    covers = f"the interval covers the chance in {seeds} training seeds on one fixed draw of the data, not new data"
-    if overfits is None:
+    if found.code == RISING:
         return [
-            f"Whether training on {results['data']} overfits robustly is not settled: {loses}, and that may be 0.",
-            f"How sure: not enough to judge an arm, run more seeds; {covers}.",
+            f"Training on {data} ends while robust accuracy still rises, so that nothing can be said of overfitting yet: train "
+            "longer, trainer.epochs=.",
+            f"How sure: in {found.rising} of {found.seeds} baseline runs the best epoch lies in the last tenth.",
         ]
-    short = f"less than the {points(rules['min_gap'])} from which this suite calls it overfitting"
-    first = f"No robust overfitting to explain: on {results['data']} {loses}, {short}."
-    if gap["ci95"][1] < rules["min_gap"]:
-        return [first, f"How sure: the whole interval lies below that limit; {covers}."]
-    return [first, f"How sure: not quite, the interval reaches beyond that limit, run more seeds; {covers}."]
+    if found.code == IN_LOSS:
+        assert found.loss is not None and found.loss.ci95 is not None
+        low, high = found.loss.ci95
+        return [
+            f"Training on {data} overfits robustly in loss alone: robust test loss rises by {found.loss.difference:.2f} nats "
+            f"(95 % interval {low:.2f} to {high:.2f}) after its best epoch, while {loses}.",
+            f"How sure: arms are judged by accuracy, so none is judged here; {covers}.",
+        ]
+    if found.code == NONE:
+        short = f"less than the {points(rules['min_gap'])} from which this suite calls it overfitting"
+        return [
+            f"No robust overfitting to explain: on {data} {loses}, {short}.",
+            f"How sure: the whole interval lies below that limit; {covers}.",
+        ]
+    return [
+        f"Whether training on {data} overfits robustly is not settled: {loses}, and this suite speaks of overfitting from "
+        f"{points(rules['min_gap'])} on, where 0 is ruled out.",
+        f"How sure: not enough to judge an arm, run more seeds; {covers}.",
+    ]
 
 
 def _gap_text(gap: Mapping[str, Any]) -> str:

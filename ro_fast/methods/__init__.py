@@ -142,7 +142,7 @@ def baseline_of(options: dict[str, Any]) -> dict[str, Any]:
 
 def remembers(options: dict[str, Any]) -> bool:
     """Whether a method asks for what its samples were at the fork."""
-    return options.get("masks") == "frozen" or options.get("name") == "frozen_perturbation"
+    return options.get("masks") in ("frozen", "transformed") or options.get("name") == "frozen_perturbation"
 
 
 def teachers_of(options: dict[str, Any]) -> dict[str, dict[str, Any]]:

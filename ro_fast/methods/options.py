@@ -42,7 +42,10 @@ OPTIONS: dict[str, Option] = {
     "l1": Option(
         "weight of the sum of |w| in the loss, over weight matrices and kernels; 5e-6 in Rice et al. 2020", bounds=_ANY
     ),
-    "masks": Option("moving: each step's small-loss samples | frozen: those of the start epoch", words=("moving", "frozen")),
+    "masks": Option(
+        "moving: each step's small-loss samples | frozen: the start epoch's | transformed: each step's that were not so then",
+        words=("moving", "frozen", "transformed"),
+    ),
     "denominator": Option(
         "all: the loss is divided by the batch, as published | kept: by the samples kept", words=("all", "kept")
     ),

@@ -14,11 +14,12 @@ from ro_fast.methods.step import Decision, Step
 
 
 def small_of(step: Step, decision: Decision, masks: str) -> Tensor:
-    """Small-loss samples, bool [N]: of this step ("moving"), or those that were so at the fork ("frozen")."""
+    """Small-loss samples, bool [N]: of this step ("moving"), those that were so at the fork ("frozen"), or those of this step
+    that were not so at the fork ("transformed": Yu et al. 2022, whose code asks the same)."""
     if masks == "moving":
         return decision.small
-    assert step.remembered is not None, "a method with frozen masks is given what was at the fork"
-    return step.remembered.small
+    assert step.remembered is not None, f"a method with {masks} masks is given what was at the fork"
+    return step.remembered.small if masks == "frozen" else decision.small & ~step.remembered.small
 
 
 def perturbation(step: Step, masks: str = "moving") -> Tensor:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ro_fast.findings.overfitting import BASELINE
 from ro_fast.findings.study_files import Curves
-from ro_fast.findings.verdict import BASELINE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ro_fast.findings.decision import NATURAL
+from ro_fast.findings.overfitting import BASELINE
 from ro_fast.findings.ranking import FIRST, HARMS, HELPS
 from ro_fast.findings.study_files import Curves
-from ro_fast.findings.verdict import BASELINE
 from ro_fast.pages.figure_style import DPI, GREY, NARROW, PALETTE, WIDE, band, mark_fork, new_figure, style
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from typing import Any
 
 from ro_fast.errors import InputError
 from ro_fast.findings.decision import EARLY, MORE, NATURAL, REPAIR
+from ro_fast.findings.overfitting import BASELINE
 from ro_fast.findings.ranking import FIRST, HELPS
 from ro_fast.findings.study_files import read_curves, read_results
-from ro_fast.findings.verdict import BASELINE
 from ro_fast.pages import embedded, render
 from ro_fast.prototype.charts import save_charts
 from ro_fast.report import build_report

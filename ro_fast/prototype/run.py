@@ -20,7 +20,7 @@ from ro_fast.data.check_file import EXCLUDED_KINDS, EXCLUDED_SEVERITIES
 from ro_fast.environment import choose_device
 from ro_fast.errors import InputError
 from ro_fast.findings.decision import EXCLUDE, alarms, assess_risk, order_actions, worth
-from ro_fast.findings.verdict import BASELINE
+from ro_fast.findings.overfitting import BASELINE, overfitting
 from ro_fast.progress import Listener
 from ro_fast.prototype.clock import Clock
 from ro_fast.prototype.learning_curve import learning_curve
@@ -208,7 +208,9 @@ def _decide(
     runs = [_metrics(config, seed["seed"]) for seed in seeds]
     sizes = {f"size_{size}": size for size in plan.parts} | {BASELINE: plan.sizes.train}
     curve = learning_curve(results["arms"], sizes, plan.sizes.test)
-    actions = order_actions(results, checked["findings"], curve, config.rules)
+    found = overfitting(results["arms"], config.rules["min_gap"])
+    assert found is not None  # the suite has a baseline
+    actions = order_actions(results, found, checked["findings"], curve, config.rules)
     best = next(
         (action["action"] for action in actions if action["action"] in arms and action["verdict"] in ("helps", "do first")), None
     )
@@ -218,7 +220,7 @@ def _decide(
         "path": config.data.path,
         "language": config.report.language,
         "sentences": [],
-        "risk": assess_risk(arms[BASELINE]["ro_gap"], alarms(runs), checked["findings"], config.rules),
+        "risk": assess_risk(found, alarms(runs), checked["findings"]),
         "worth": worth(results["arms"], best),
         "actions": actions,
         "learning_curve": curve,

@@ -95,7 +95,7 @@ def plan(config: AblateConfig) -> list[Branch]:
     """Every arm with every seed, checked, seeds first."""
     arms = arms_of(config.suite)
     for part in parts_of(config.suite):
-        check_claims(part.name, part.claims, [arm.name for arm in part.arms])
+        check_claims(part.name, part.claims, [arm.name for arm in part.arms], bool(part.rules))
         check_ranking(part.name, part.ranking, [arm.name for arm in part.arms])
         unknown = [name for name in part.figures if name not in FIGURES]
         if unknown:

@@ -10,8 +10,9 @@ from typing import Any
 from ro_fast.config import AblateConfig, SuiteConfig
 from ro_fast.environment import choose_device, environment
 from ro_fast.findings.claims import finding_of_claims, finding_of_study, judge
-from ro_fast.findings.outcomes import summarise_arm, summarise_run
+from ro_fast.findings.outcomes import summarise_arms, summarise_run
 from ro_fast.findings.ranking import final_means, finding_of_ranking, rank
+from ro_fast.findings.study_files import VERSION
 from ro_fast.findings.verdict import compare_arms, write_finding
 from ro_fast.storage import checkpoint
 from ro_fast.suite.plan import Branch, arms_of, data_of, fork_epoch, parts_of
@@ -30,10 +31,14 @@ def collect(config: AblateConfig, branches: list[Branch], wall_seconds: float) -
         about: dict[str, Any] = {"name": arm.name, "role": arm.role, "factor": arm.factor, "control": arm.control}
         about |= {"fork_epoch": runs[0].fork, **axis}
         final = final_means(seeds)
-        arms.append({**about, "seeds": seeds, **summarise_arm(seeds), **({"final": final} if final else {})})
+        arms.append({**about, "seeds": seeds, **({"final": final} if final else {})})
+    for told, summary in zip(arms, summarise_arms(arms), strict=True):
+        told |= summary
     prefixes = {branch.prefix.out: branch.fork for branch in branches}
-    judged = judge({part.name: part.claims for part in parts}, arms, curves)
+    findings = {part.name: _by_rules(part, arms, config.data.name) for part in parts if part.rules}
+    judged = judge({part.name: part.claims for part in parts}, arms, curves, findings)
     results: dict[str, Any] = {
+        "version": VERSION,
         "suite": suite.name,
         "question": suite.question,
         "data": config.data.name,
@@ -47,25 +52,35 @@ def collect(config: AblateConfig, branches: list[Branch], wall_seconds: float) -
         "comparisons": compare_arms(arms),
         "environment": environment(choose_device(config.device)),
     }
-    told = [_part_results(part, arms, judged[part.name], config) for part in parts]
+    answers = [_part_results(part, arms, judged[part.name], findings.get(part.name), config) for part in parts]
     if suite.parts:
-        claims = [claim for part in told for claim in part["claims"]]
-        return results | {"parts": told, "claims": claims, "finding": finding_of_study(told, config.data.name)}
+        claims = [claim for part in answers for claim in part["claims"]]
+        return results | {"parts": answers, "claims": claims, "finding": finding_of_study(answers, config.data.name)}
     own = ("x_label", "figures", "rules", "ranking", "ranking_rules", "claims", "finding")
-    return results | {key: told[0][key] for key in own}
+    return results | {key: answers[0][key] for key in own}
+
+
+def _own(part: SuiteConfig, arms: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A question's arms in its own order, with the parts that they play in it."""
+    by_name = {arm["name"]: arm for arm in arms}
+    return [{**by_name[arm.name], "role": arm.role, "factor": arm.factor, "control": arm.control} for arm in part.arms]
+
+
+def _by_rules(part: SuiteConfig, arms: list[dict[str, Any]], data: str) -> dict[str, Any]:
+    return write_finding({"data": data, "arms": _own(part, arms)}, part.rules, among=arms)
 
 
 def _part_results(
-    part: SuiteConfig, arms: list[dict[str, Any]], claims: list[dict[str, Any]], config: AblateConfig
+    part: SuiteConfig,
+    arms: list[dict[str, Any]],
+    claims: list[dict[str, Any]],
+    finding: dict[str, Any] | None,
+    config: AblateConfig,
 ) -> dict[str, Any]:
     """What one question came to: its arms in its own order, claims and finding."""
-    by_name = {arm["name"]: arm for arm in arms}
-    own = [{**by_name[arm.name], "role": arm.role, "factor": arm.factor, "control": arm.control} for arm in part.arms]
-    ranking = rank(own, part.ranking) if part.ranking else None
-    if part.rules:
-        finding = write_finding({"data": config.data.name, "arms": own}, part.rules)
-    else:
-        finding = finding_of_ranking(ranking, config.data.name) if ranking else finding_of_claims(claims)
+    ranking = rank(_own(part, arms), part.ranking) if part.ranking else None
+    if finding is None:
+        finding = finding_of_ranking(ranking, config.data.name, part.ranking["cost"]) if ranking else finding_of_claims(claims)
     return {
         "suite": part.name,
         "question": part.question,

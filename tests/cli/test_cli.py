@@ -52,7 +52,7 @@ def test_ablate_end_to_end(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     out = tmp_path / "outputs" / "ablate" / "factors-digits_noisy"
     results = json.loads((out / "results.json").read_text())
-    assert [len(arm["seeds"]) for arm in results["arms"]] == [2] * 8
+    assert [len(arm["seeds"]) for arm in results["arms"]] == [2] * 10
     assert results["finding"]["sentences"][0] in result.stdout
     page = out / "report.html"
     assert results["finding"]["sentences"][0].split(",")[0] in page.read_text(encoding="utf-8")

@@ -144,4 +144,4 @@ def test_every_suite_that_is_shipped_has_claims_that_fit() -> None:
         assert first.startswith("# ") and "?" in first, f"{path} names its question in its first line"
         if "arms" in suite:
             check_claims(suite["name"], suite.get("claims", []), [arm["name"] for arm in suite["arms"]])
-            assert suite.get("claims") or suite.get("rules"), path
+            assert suite.get("ranking") or suite.get("claims") or suite.get("rules"), path

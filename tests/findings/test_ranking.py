@@ -103,3 +103,17 @@ def _weights(folder: Path) -> list:
     from ro_fast.storage import checkpoint
 
     return list(checkpoint.load(folder / "last.pt")["model"].values())
+
+
+def test_what_cannot_be_told_apart_is_named_as_a_tie_and_the_cheapest_goes_first() -> None:
+    arms = [
+        arm("baseline", [0.70, 0.71, 0.72, 0.71, 0.70], role="baseline"),
+        arm("steady", [0.80, 0.811, 0.82, 0.81, 0.80], gflop=1.2),
+        arm("cheaper", [0.795, 0.815, 0.815, 0.81, 0.80], gflop=1.1),
+        arm("less", [0.75, 0.76, 0.77, 0.761, 0.75]),
+    ]
+    ranking = rank(arms, RULES)
+    assert [(entry["name"], entry["tied"], entry["verdict"]) for entry in ranking] == [
+        ("cheaper", True, "do first"), ("steady", True, "helps"), ("less", False, "helps"),
+    ]  # fmt: skip
+    assert "not told apart, at a higher cost: steady" in finding_of_ranking(ranking, "x")["sentences"][0]

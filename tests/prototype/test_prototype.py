@@ -19,7 +19,9 @@ from ro_fast.cli import compose
 from ro_fast.config import ArmConfig
 from ro_fast.errors import InputError
 from ro_fast.findings.decision import assess_risk, order_actions
+from ro_fast.findings.overfitting import IN_LOSS, NONE, ONE_SEED, OVERFITS, RISING, UNSETTLED, Overfitting
 from ro_fast.findings.ranking import FIRST, HARMS, HELPS, OPEN
+from ro_fast.findings.simultaneous import Comparison
 from ro_fast.prototype import prototype
 from ro_fast.prototype.learning_curve import learning_curve
 from ro_fast.prototype.page import rebuild_page
@@ -113,21 +115,28 @@ def _shape(text: Any) -> Any:
 LABELS = {"kind": "label_error", "severity": "serious", "count": 10, "share": 0.1}
 
 
+def judged(code: str, mean: float = 0.04, half: float = 0.01) -> Overfitting:
+    ci95 = None if code == ONE_SEED else (mean - half, mean + half)
+    return Overfitting(code, Comparison(mean, ci95, None), None, seeds=3, rising=0)
+
+
 @pytest.mark.parametrize(
-    ("mean", "ci95", "rang", "findings", "level"),
+    ("code", "rang", "findings", "level"),
     [
-        (0.05, [0.01, 0.09], True, [], "high"),
-        (0.01, [0.005, 0.015], False, [], "low"),
-        (0.015, [0.01, 0.03], False, [], "medium"),  # it may matter
-        (0.05, [-0.01, 0.11], True, [], "medium"),  # it may be chance
-        (0.01, [0.005, 0.015], True, [], "medium"),
-        (0.01, [0.005, 0.015], False, [LABELS], "medium"),
-        (0.05, None, True, [], "medium"),  # one seed
+        (OVERFITS, True, [], "high"),
+        (NONE, False, [], "low"),
+        (UNSETTLED, False, [], "medium"),
+        (IN_LOSS, False, [], "medium"),
+        (RISING, False, [], "medium"),
+        (NONE, True, [], "medium"),
+        (NONE, False, [LABELS], "medium"),
+        (ONE_SEED, True, [], "medium"),
     ],
 )
-def test_risk(mean: float, ci95: list[float] | None, rang: bool, findings: list, level: str) -> None:
+def test_risk(code: str, rang: bool, findings: list, level: str) -> None:
     alarms = {"seeds": 2, "alarm_epochs": [None, 9 if rang else None]}
-    assert assess_risk({"mean": mean, "ci95": ci95}, alarms, findings, RULES)["level"] == level
+    risk = assess_risk(judged(code), alarms, findings)
+    assert (risk["level"], risk["code"]) == (level, code)
 
 
 def test_what_spoils_numbers_comes_first_then_the_surest_gain_for_the_least_work() -> None:
@@ -150,13 +159,13 @@ def test_what_spoils_numbers_comes_first_then_the_surest_gain_for_the_least_work
         entry("c", OPEN, -0.01, 1.0),
         entry("d", HARMS, -0.09, 1.0),
     ]
-    results = {"ranking": ranking, "arms": [{"name": "baseline", "ro_gap": {"mean": 0.04, "ci95": [0.03, 0.05]}}]}
+    results, found = {"ranking": ranking}, judged(OVERFITS)
     leak = {"kind": "leakage", "severity": "serious", "count": 3, "share": 0.1}
     curve = {"gain": {"difference": 0.005, "ci95": [0.004, 0.006]}}  # sure, and too little to matter
-    actions = order_actions(results, [LABELS, leak], curve, RULES)
+    actions = order_actions(results, found, [LABELS, leak], curve, RULES)
     assert [action["action"] for action in actions] == ["repair", "a", "early_stopping", "b", "more_data", "c", "d"]
     assert [action["verdict"] for action in actions] == [FIRST, HELPS, HELPS, HELPS, OPEN, OPEN, HARMS]
-    assert order_actions(results, [], None, RULES)[0]["verdict"] == FIRST
+    assert order_actions(results, found, [], None, RULES)[0]["verdict"] == FIRST
 
 
 def test_a_power_law_is_extrapolated_exactly() -> None:

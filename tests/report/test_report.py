@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from ro_fast.errors import InputError
-from ro_fast.findings.outcomes import summarise_arm, summarise_run
+from ro_fast.findings.outcomes import summarise_arms, summarise_run
+from ro_fast.findings.study_files import VERSION
 from ro_fast.findings.verdict import compare_arms, write_finding
 from ro_fast.report import build_report
 
@@ -60,8 +61,10 @@ def make_run(folder: Path, arms: list[dict] = SUITE["arms"], seeds: int = 3) -> 
             run.mkdir(parents=True)
             (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
             runs.append({"seed": seed, **summarise_run(lines), "seconds": 12.0, "gflop": 3.0})
-        records.append({**{key: arm[key] for key in arm if key != "set"}, "seeds": runs, **summarise_arm(runs)})
+        records.append({**{key: arm[key] for key in arm if key != "set"}, "seeds": runs})
+    records = [{**arm, **summary} for arm, summary in zip(records, summarise_arms(records), strict=True)]
     results = {
+        "version": VERSION,
         "suite": "factors",
         "question": SUITE["question"],
         "data": "digits_noisy",

@@ -1,0 +1,81 @@
+"""Does training overfit robustly? The one rule by which every verdict, claim, page and last line goes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ro_fast.findings.simultaneous import Comparison, simultaneous
+
+BASELINE = "baseline"
+OVERFITS, IN_LOSS, NONE, UNSETTLED, RISING, ONE_SEED = (
+    "overfits", "overfits in loss", "no overfitting", "not settled", "still rising", "one seed",
+)  # fmt: skip
+LEAST_LOSS = 0.05  # nats by which robust test loss has to rise before overfitting is said of loss alone
+
+
+@dataclass(frozen=True)
+class Overfitting:
+    """What the baseline's runs say, as one of the codes above, with the numbers behind it.
+
+    * "one seed": there is no interval to judge by.
+    * "still rising": of more than half of the runs the best epoch lies in the last tenth; whatever comes later is not known.
+    * "overfits": robust test accuracy falls after its best epoch by ``min_gap`` or more in the mean, and surely by something.
+    * "overfits in loss": that is not shown, but robust test loss rises after its best epoch, surely and by 0.05 nats or more.
+    * "no overfitting": the whole interval of the fall lies below ``min_gap``.
+    * "not settled": anything else.
+    """
+
+    code: str
+    gap: Comparison  # fall of robust test accuracy from the best epoch to the last five, a fraction
+    loss: Comparison | None  # rise of robust test loss, in nats; None where it was not measured
+    seeds: int
+    rising: int  # runs whose best epoch lies in the last tenth
+
+    @property
+    def overfits(self) -> bool | None:
+        """Whether accuracy overfits; None where that is not known."""
+        return {OVERFITS: True, NONE: False}.get(self.code)
+
+
+def overfitting(arms: Sequence[Mapping[str, Any]], min_gap: float) -> Overfitting | None:
+    """Judges a suite's baseline; None where it did not run.
+
+    How much a gap varies between seeds is learnt from the other arms too (:mod:`ro_fast.findings.simultaneous`).
+
+    Args:
+        arms: ``results["arms"]``, with "name" and "seeds" as :func:`ro_fast.findings.outcomes.summarise_run` gives them.
+        min_gap: the fall that counts, a fraction.
+    """
+    baseline = next((arm for arm in arms if arm["name"] == BASELINE), None)
+    if baseline is None:
+        return None
+    seeds = baseline["seeds"]
+    gap = of_baseline(arms, "ro_gap")
+    loss = of_baseline(arms, "ro_loss_gap") if all(seed.get("ro_loss_gap") is not None for seed in seeds) else None
+    rising = sum(bool(seed.get("still_rising")) for seed in seeds)
+    if gap.ci95 is None:
+        code = ONE_SEED
+    elif 2 * rising > len(seeds):
+        code = RISING
+    elif gap.difference >= min_gap and gap.ci95[0] > 0:
+        code = OVERFITS
+    elif loss is not None and loss.ci95 is not None and loss.ci95[0] > 0 and loss.difference >= LEAST_LOSS:
+        code = IN_LOSS
+    else:
+        code = NONE if gap.ci95[1] < min_gap else UNSETTLED
+    return Overfitting(code, gap, loss, len(seeds), rising)
+
+
+def of_baseline(arms: Sequence[Mapping[str, Any]], metric: str) -> Comparison:
+    """A metric of the baseline with an interval whose variance learns from all arms."""
+    own: list[float] = []
+    others: list[list[float]] = []
+    for arm in arms:
+        values = [float(seed[metric]) for seed in arm["seeds"] if seed.get(metric) is not None]
+        if arm["name"] == BASELINE:
+            own = values
+        elif values:
+            others.append(values)
+    return simultaneous({BASELINE: own}, others)[BASELINE]
