@@ -8,7 +8,6 @@ from __future__ import annotations
 import datetime
 import json
 import os
-import platform
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -74,10 +73,7 @@ def line(row: Row) -> str:
 
 def about() -> dict[str, object]:
     """What the numbers depend on."""
-    info = machine.cpuinfo().splitlines()
-    cpu = next((x.split(":")[1].strip() for x in info if x.startswith("model name")), platform.processor())
     return environment(torch.device("cpu")) | {
-        "cpu": cpu,
         "capability": torch.backends.cpu.get_cpu_capability(),
         "commit": machine.commit(),
         "date": datetime.date.today().isoformat(),
