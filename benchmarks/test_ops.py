@@ -22,7 +22,6 @@ CALLS = {
     "affine_relu": (X, torch.rand(3), torch.rand(3)),
     "affine_relu_backward": (GRAD, torch.zeros(GRAD.numel() // 8, dtype=torch.uint8)),
     "class_moments": (torch.randn(1000, 64), torch.randint(10, (1000,)), 10),
-    "small_loss": (torch.rand(1000), 0.5),
     "winograd_conv": (torch.randn(4, 64, 16, 16), winograd_weights(torch.randn(64, 64, 3, 3))),
 }
 OPTIONS = {

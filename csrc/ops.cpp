@@ -24,7 +24,6 @@ STABLE_TORCH_LIBRARY_IMPL(ro_fast_native, CPU, m) {
   m.impl("weighted_kl_backward", TORCH_BOX(&ro_fast::weighted_kl_backward));
   m.impl("class_moments", TORCH_BOX(&ro_fast::class_moments));
   m.impl("winograd_conv", TORCH_BOX(&ro_fast::winograd_conv));
-  m.impl("small_loss", TORCH_BOX(&ro_fast::small_loss));
 }
 
 PyMODINIT_FUNC PyInit__C() {

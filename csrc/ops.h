@@ -148,12 +148,4 @@ void class_moments(                  // adds samples to what is there
     Tensor features,                 // [N, D]
     Tensor labels);                  // int64 [N]
 
-std::tuple<Tensor, Tensor> small_loss(  // bool [N], int64 [bins]
-    Tensor loss,                        // [N]
-    double threshold,
-    std::optional<Tensor> threshold_t,  // float64 scalar; replaces threshold
-    int64_t bins,
-    double lo,
-    double hi);
-
 }  // namespace ro_fast

@@ -21,7 +21,6 @@ STABLE_TORCH_LIBRARY_IMPL(ro_fast_native, CUDA, m) {
   m.impl("dlr_loss_backward", TORCH_BOX(&ro_fast::cuda::dlr_loss_backward));
   m.impl("weighted_kl", TORCH_BOX(&ro_fast::cuda::weighted_kl));
   m.impl("weighted_kl_backward", TORCH_BOX(&ro_fast::cuda::weighted_kl_backward));
-  m.impl("small_loss", TORCH_BOX(&ro_fast::cuda::small_loss));
   m.impl("class_moments", TORCH_BOX(&ro_fast::cuda::class_moments));
 }
 

@@ -1,5 +1,7 @@
 """The Triton backend: one file an operator, each a kernel and its launcher, with torch and triton as all it imports.
 
+A file can be taken into another project together with ``_block.py``; ``pgd_mlp.py`` also takes ``pgd_init.py``.
+
 A launcher bears the name of its slot in ``torch.ops.ro_fast_native`` and takes the slot's arguments: contiguous or
 channels_last tensors that the public operator has checked.
 
@@ -31,7 +33,6 @@ from .logit_losses import (
 from .pgd_init import pgd_init
 from .pgd_mlp import pgd_mlp
 from .pgd_step import pgd_step, pgd_step_input
-from .small_loss import small_loss
 from .weighted_cross_entropy import weighted_cross_entropy, weighted_cross_entropy_backward
 from .weighted_kl import weighted_kl, weighted_kl_backward
 
@@ -49,7 +50,6 @@ __all__ = [
     "pgd_mlp",
     "pgd_step",
     "pgd_step_input",
-    "small_loss",
     "weighted_cross_entropy",
     "weighted_cross_entropy_backward",
     "weighted_kl",

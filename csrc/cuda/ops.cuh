@@ -34,6 +34,5 @@ Tensor dlr_loss_backward(Tensor grad, Tensor logits, Tensor target, Optional tar
 Tensor weighted_kl(Tensor logits, Tensor target_logits, Optional weight);
 std::tuple<Tensor, Tensor> weighted_kl_backward(Tensor grad, Tensor logits, Tensor target_logits, Optional weight);
 void class_moments(Tensor count, Tensor mean, Optional scatter, Tensor features, Tensor labels);
-std::tuple<Tensor, Tensor> small_loss(Tensor loss, double threshold, Optional threshold_t, int64_t bins, double lo, double hi);
 
 }  // namespace ro_fast::cuda

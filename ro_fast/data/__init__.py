@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ro_fast.data.augment import AUGMENTATIONS, augment, crop_flip
-from ro_fast.data.image_data import ImageData, batch_images
+from ro_fast.data.image_data import ImageData
 from ro_fast.data.load import load_data
 from ro_fast.data.sources import SOURCES
 from ro_fast.data.subsets import balanced_subset, matched_subsets, redraw_labels
@@ -14,7 +14,6 @@ __all__ = [
     "ImageData",
     "augment",
     "balanced_subset",
-    "batch_images",
     "crop_flip",
     "load_data",
     "matched_subsets",

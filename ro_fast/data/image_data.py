@@ -9,8 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ro_fast.data.augment import augment
-
 
 @dataclass(frozen=True)
 class ImageData:
@@ -80,13 +78,3 @@ class ImageData:
     def _tensors(self) -> dict[str, Tensor]:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: value for name, value in values.items() if isinstance(value, Tensor)}
-
-
-def batch_images(
-    data: ImageData,
-    index: Tensor,  # [B] int64, rows of data.x_train
-    kind: str = "none",
-    generator: torch.Generator | None = None,
-) -> Tensor:
-    """Return training images at an index, augmented, as float32 [B, ...] in [0, 1]."""
-    return data.images(augment(data.x_train[index], kind, generator))

@@ -9,7 +9,6 @@ from ro_fast.ops.pgd_init import pgd_init
 from ro_fast.ops.pgd_mlp import pgd_mlp
 from ro_fast.ops.pgd_step import pgd_step
 from ro_fast.ops.pgd_step_input import pgd_step_input
-from ro_fast.ops.small_loss import small_loss
 from ro_fast.ops.weighted_cross_entropy import weighted_cross_entropy
 from ro_fast.ops.weighted_kl import weighted_kl
 from ro_fast.ops.winograd_conv import winograd_conv, winograd_weights
@@ -27,7 +26,6 @@ OPS = {
         margin_loss,
         dlr_loss,
         class_moments,
-        small_loss,
         affine_relu,
         affine_relu_backward,
         winograd_conv,

@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from ro_fast.config import DataConfig
-from ro_fast.data import SOURCES, augment, balanced_subset, batch_images, crop_flip, load_data
+from ro_fast.data import SOURCES, augment, balanced_subset, crop_flip, load_data
 from ro_fast.errors import InputError, WorkError
 
 REAL_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
@@ -105,8 +105,6 @@ def test_images_mean_std_and_batches():
     mean, std = data.mean_std()
     assert mean == pytest.approx([x.double().mean().item()])
     assert std == pytest.approx([x.double().std(correction=0).item()])
-    index = torch.tensor([5, 0, 5])
-    assert torch.equal(batch_images(data, index), x[index])
 
 
 def test_mean_std_by_channel_and_safe_for_constant_ones(tmp_path):
@@ -166,16 +164,6 @@ def test_each_sample_has_its_own_offsets_drawn_from_the_generator():
     assert torch.equal(flipped, run("crop_flip", 0))
     assert not torch.equal(flipped, run("crop_flip", 1))
     assert run("none", 0) is x
-
-
-def test_augmentation_of_a_training_batch_leaves_the_data_alone():
-    data = load("digits", train_size=50, augment="crop")
-    before = data.fingerprint()
-    index = torch.arange(50)
-    x = batch_images(data, index, "crop", torch.Generator().manual_seed(0))
-    assert x.shape == (50, 1, 8, 8)
-    assert not torch.equal(x, batch_images(data, index))
-    assert data.fingerprint() == before
 
 
 @pytest.mark.parametrize(

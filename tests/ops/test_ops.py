@@ -27,7 +27,6 @@ from ro_fast.ops import (
     pgd_mlp,
     pgd_step,
     pgd_step_input,
-    small_loss,
     weighted_cross_entropy,
     weighted_kl,
     winograd_conv,
@@ -219,7 +218,6 @@ def test_native_does_not_depend_on_the_number_of_threads(op: str) -> None:
         **{f.__name__: functools.partial(f, features, labels) for f in (boosted_cross_entropy, margin_loss, dlr_loss)},
         "affine_relu": lambda: affine_relu(x - 0.5),
         "affine_relu_backward": lambda: affine_relu_backward(x, noise.byte().flatten()[: x.numel() // 8]),
-        "small_loss": lambda: small_loss(x.flatten(), 0.5, bins=7, hi=1.0),
         "winograd_conv": lambda: winograd_conv(x, winograd_weights(noise[:9, :, :3, :3])),
     }
     try:
@@ -417,7 +415,6 @@ LONG, TWO_BYTES = torch.rand(8), torch.zeros(2, dtype=torch.uint8)
         (lambda: pgd_step(LONG[:6].view(2, 3), X, X, 0.1, 0.1, out=LONG[1:7].view(2, 3)), "a part of its memory with x_adv"),
         (lambda: affine_relu_backward(X, torch.zeros(1, dtype=torch.uint8, device="meta")), "bits are on meta"),
         (lambda: weighted_cross_entropy(torch.rand(2, 3), torch.rand(2, 3, device="meta")), "target is on meta, logits on cpu"),
-        (lambda: torch.ops.ro_fast.small_loss(torch.rand(2, 3), 0.5, None, 4, 0.0, 1.0), r"\[2, 3\].*\[N\]"),
         (lambda: torch.ops.ro_fast.affine_relu_backward(X.clone(), X, TWO_BYTES, None, None), "a bit each"),
         (lambda: winograd_weights(torch.rand(2, 3, 5, 5)), r"\[2, 3, 5, 5\]; \[O, C, 3, 3\]"),
         (lambda: winograd_conv(torch.rand(2, 3, 4, 4), torch.rand(16, 4, 3)), r"weights \[16, 4, 3\]; .*\[16, C, O\]"),
@@ -435,11 +432,6 @@ LONG, TWO_BYTES = torch.rand(8), torch.zeros(2, dtype=torch.uint8)
         (lambda: class_moments(X, Y, 2).merge(class_moments(X, Y, 3)), r"\[2, 3\] and \[3, 3\]"),
         (lambda: class_moments(X, Y, 2).update(X[:, :2], Y), "features have 2 values, the means 3"),
         (lambda: class_moments(X, Y, 2).covariance, "covariance=True"),
-        (lambda: small_loss(X, 1.5), r"loss has shape \[2, 3\]; \[N\]"),
-        (lambda: small_loss(Y, 1.5), "int64; float32"),
-        (lambda: small_loss(X[0], torch.ones(1)), r"threshold has shape \[1\]"),
-        (lambda: small_loss(X[0], 1.5, bins=0), "bins = 0"),
-        (lambda: small_loss(X[0], 1.5, lo=1.0, hi=1.0), r"\[1, 1\]"),
     ],
 )  # fmt: skip
 def test_arguments_that_do_not_fit_are_told(call: object, words: str) -> None:
