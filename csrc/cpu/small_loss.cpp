@@ -15,7 +15,7 @@ std::tuple<Tensor, Tensor> small_loss(
   const char* op = "small_loss";
   const int64_t rows = loss.numel();
   if (threshold_t) {
-    check_tensor(op, "threshold", *threshold_t, ScalarType::Double, 1);
+    check_tensor(op, "threshold", *threshold_t, ScalarType::Double, 1, loss);
     threshold = *data<double>(*threshold_t);
   }
   const Tensor small = torch::stable::new_empty(loss, {rows}, ScalarType::Bool);
@@ -23,9 +23,9 @@ std::tuple<Tensor, Tensor> small_loss(
   bool* is_small = mutable_data<bool>(small);
   int64_t* count = mutable_data<int64_t>(counts);
   const double scale = double(bins) / (hi - lo), last = double(bins - 1);
-  dispatch(op, loss, [&](auto element) {
+  dispatch<BFloat16>(op, loss, [&](auto element) {
     using T = decltype(element);
-    check_tensor(op, "loss", loss, kDtype<T>, rows);
+    check_tensor(op, "loss", loss, kDtype<T>, rows, loss);
     const T* p_loss = data<T>(loss);
     for (int64_t n = 0; n < rows; ++n) {
       const double value = load(p_loss[n]);

@@ -27,14 +27,14 @@ std::tuple<Tensor, Tensor> small_loss(
   const char* op = "small_loss";
   const int64_t rows = loss.numel();
   const Launch launch(op, loss);
-  if (threshold_t) check_on(op, "threshold", *threshold_t, ScalarType::Double, 1, loss);
+  if (threshold_t) check_tensor(op, "threshold", *threshold_t, ScalarType::Double, 1, loss);
   const double* device_threshold = threshold_t ? data<double>(*threshold_t) : nullptr;
   const Tensor small = new_tensor(loss, ScalarType::Bool, rows);
   Tensor counts = new_tensor(loss, ScalarType::Long, bins);
   torch::stable::zero_(counts);
-  dispatch(op, loss, [&](auto element) {
+  dispatch<BFloat16>(op, loss, [&](auto element) {
     using T = decltype(element);
-    check_on(op, "loss", loss, kDtype<T>, rows, loss);
+    check_tensor(op, "loss", loss, kDtype<T>, rows, loss);
     launch(
         count_losses<T>, blocks_for(rows, kThreads), kThreads, mutable_data<bool>(small), mutable_data<int64_t>(counts),
         data<T>(loss), rows, threshold, device_threshold, bins, lo, double(bins) / (hi - lo));
