@@ -94,11 +94,12 @@ def test_launches_and_shared_memory_are_rewritten() -> None:
 def test_the_operators_pass_their_own_tests_in_two_orders(tmp_path: Path) -> None:
     operators = build.build_operators(tmp_path)
     wanted = " and ".join(("as_close_to_float64", "native", *(f"not {name}" for name in sorted(NOT_IN_CUDA))))
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "cuda_emulation.plugin", "-p", "no:cacheprovider", "-k", wanted]
+    # A sanitizer writes to file descriptor 2 and ends the process: what pytest had captured there would be lost.
+    options = ["-q", "-x", "-p", "cuda_emulation.plugin", "-p", "no:cacheprovider", "--capture=sys", "-k", wanted]
     path = os.pathsep.join([str(build.HERE.parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
     test = Path(__file__).with_name("test_ops.py")
     forward, backward = 9 * (len(OPS) - len(NOT_IN_CUDA)), 3 * len(DIFFERENTIABLE)  # dtypes × layouts, dtypes
     for seed in range(2):
         environment = build.environment(seed) | {"RO_FAST_EMULATED": str(operators), "PYTHONPATH": path}
-        done = subprocess.run([*command, str(test)], capture_output=True, text=True, env=environment)
+        done = subprocess.run([sys.executable, "-m", "pytest", *options, test], capture_output=True, text=True, env=environment)
         assert f"{forward + backward} passed" in done.stdout, f"seed {seed}: {done.stdout[-6000:]}{done.stderr[-6000:]}"

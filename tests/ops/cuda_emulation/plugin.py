@@ -1,4 +1,4 @@
-"""Has a run of pytest take CUDA's operators, executed on this CPU, for the native ones of CPUs: pytest -p cuda_emulation.plugin."""
+"""A plugin of pytest (-p cuda_emulation.plugin): CUDA's operators, executed on this CPU, in the place of the native ones of CPUs."""
 
 from __future__ import annotations
 
