@@ -21,9 +21,11 @@ void check(bool holds, const char* op, const Parts&... parts) {
   throw std::runtime_error(message.str());
 }
 
-// A CPU tensor of `count` values.
-inline void check_tensor(const char* op, const char* name, const Tensor& t, ScalarType dtype, int64_t count) {
-  check(t.is_cpu(), op, name, " is not on the CPU");
+// A tensor of `count` values on the device of `like`.
+inline void check_tensor(
+    const char* op, const char* name, const Tensor& t, ScalarType dtype, int64_t count, const Tensor& like) {
+  const bool together = t.is_cpu() == like.is_cpu() && t.get_device_index() == like.get_device_index();
+  check(together, op, name, " is on another device");
   check(t.scalar_type() == dtype, op, name, " has dtype ", int(t.scalar_type()), "; ", int(dtype), " is needed");
   check(t.numel() == count, op, name, " holds ", t.numel(), " values; ", count, " are needed");
 }

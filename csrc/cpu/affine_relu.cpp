@@ -81,9 +81,9 @@ void for_each_block(int64_t size, const F& f) {
 }
 
 template <class C>
-const C* by_channel(const char* op, const char* name, const std::optional<Tensor>& t, int64_t count) {
+const C* by_channel(const char* op, const char* name, const std::optional<Tensor>& t, const Tensor& like) {
   if (!t) return nullptr;
-  check_tensor(op, name, *t, kDtype<C>, count);
+  check_tensor(op, name, *t, kDtype<C>, like.size(1), like);
   return data<C>(*t);
 }
 
@@ -93,16 +93,16 @@ void affine_relu(Tensor out, Tensor bits, Tensor x, std::optional<Tensor> scale,
   const char* op = "affine_relu";
   const int64_t size = x.numel();
   const Channels channels = channels_of(x);
-  check_tensor(op, "bits", bits, ScalarType::Byte, (size + 7) / 8);
-  dispatch(op, x, [&](auto element) {
+  check_tensor(op, "bits", bits, ScalarType::Byte, (size + 7) / 8, x);
+  dispatch<BFloat16>(op, x, [&](auto element) {
     using T = decltype(element);
     using C = Compute<T>;
-    check_tensor(op, "out", out, kDtype<T>, size);
-    check_tensor(op, "x", x, kDtype<T>, size);
+    check_tensor(op, "out", out, kDtype<T>, size, x);
+    check_tensor(op, "x", x, kDtype<T>, size, x);
     T* p_out = mutable_data<T>(out);
     const T* p_x = data<T>(x);
     uint8_t* p_bits = mutable_data<uint8_t>(bits);
-    const C *p_scale = by_channel<C>(op, "scale", scale, x.size(1)), *p_shift = by_channel<C>(op, "shift", shift, x.size(1));
+    const C *p_scale = by_channel<C>(op, "scale", scale, x), *p_shift = by_channel<C>(op, "shift", shift, x);
     for_each_block(size, [&](int64_t begin, int64_t end) {
       Flags flags{};
       for_each_run(begin, end, channels, [&](int64_t at, int64_t count, int64_t c) {
@@ -120,17 +120,17 @@ void affine_relu_backward(
   const char* op = "affine_relu_backward";
   const int64_t size = grad.numel();
   const Channels channels = channels_of(grad);
-  check_tensor(op, "bits", bits, ScalarType::Byte, (size + 7) / 8);
-  dispatch(op, grad, [&](auto element) {
+  check_tensor(op, "bits", bits, ScalarType::Byte, (size + 7) / 8, grad);
+  dispatch<BFloat16>(op, grad, [&](auto element) {
     using T = decltype(element);
     using C = Compute<T>;
-    check_tensor(op, "out", out, kDtype<T>, size);
-    check_tensor(op, "grad", grad, kDtype<T>, size);
-    if (add) check_tensor(op, "add", *add, kDtype<T>, size);
+    check_tensor(op, "out", out, kDtype<T>, size, grad);
+    check_tensor(op, "grad", grad, kDtype<T>, size, grad);
+    if (add) check_tensor(op, "add", *add, kDtype<T>, size, grad);
     T* p_out = mutable_data<T>(out);
     const T *p_grad = data<T>(grad), *p_add = add ? data<T>(*add) : nullptr;
     const uint8_t* p_bits = data<uint8_t>(bits);
-    const C* p_scale = by_channel<C>(op, "scale", scale, grad.size(1));
+    const C* p_scale = by_channel<C>(op, "scale", scale, grad);
     for_each_block(size, [&](int64_t begin, int64_t end) {
       Flags flags;
       for (int64_t i = begin; i < end; i += 8) unpack(p_bits[i / 8], flags.data() + (i - begin));

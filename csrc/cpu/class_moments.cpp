@@ -137,10 +137,10 @@ void add_scatter(
 void class_moments(Tensor count, Tensor mean, std::optional<Tensor> scatter, Tensor features, Tensor labels) {
   const char* op = "class_moments";
   const int64_t rows = features.size(0), width = features.size(1), classes = count.numel();
-  check_tensor(op, "count", count, ScalarType::Long, classes);
-  check_tensor(op, "mean", mean, ScalarType::Double, classes * width);
-  if (scatter) check_tensor(op, "scatter", *scatter, ScalarType::Double, classes * width * width);
-  check_tensor(op, "labels", labels, ScalarType::Long, rows);
+  check_tensor(op, "count", count, ScalarType::Long, classes, features);
+  check_tensor(op, "mean", mean, ScalarType::Double, classes * width, features);
+  if (scatter) check_tensor(op, "scatter", *scatter, ScalarType::Double, classes * width * width, features);
+  check_tensor(op, "labels", labels, ScalarType::Long, rows, features);
   const int64_t* y = data<int64_t>(labels);
   check_labels(op, y, rows, classes);
 
@@ -149,9 +149,9 @@ void class_moments(Tensor count, Tensor mean, std::optional<Tensor> scatter, Ten
   int64_t* counts = mutable_data<int64_t>(count);
   double* means = mutable_data<double>(mean);
   double* scatters = scatter ? mutable_data<double>(*scatter) : nullptr;
-  dispatch(op, features, [&](auto element) {
+  dispatch<BFloat16>(op, features, [&](auto element) {
     using T = decltype(element);
-    check_tensor(op, "features", features, kDtype<T>, rows * width);
+    check_tensor(op, "features", features, kDtype<T>, rows * width, features);
     const T* f = data<T>(features);
     std::vector<double> own(classes * width), shift(width);  // means of these rows; √(n·n_b/n')·δ of a class
     torch::stable::parallel_for(0, width, std::max<int64_t>(64, kGrain / std::max<int64_t>(1, rows)), [&](int64_t from, int64_t to) {

@@ -115,26 +115,20 @@ struct Rows {
   const T* logits;
   int64_t count, classes;
   const int64_t *target, *target_class = nullptr;
-  Tensor weight;
-  const C* weights = nullptr;
+  Weights<C> weights;
 
   Rows(const char* op, const Tensor& z, const Tensor& y, const std::optional<Tensor>& t, const std::optional<Tensor>& w)
-      : op(op), logits(data<T>(z)), count(z.size(0)), classes(z.size(1)), target(labels(op, y)), weight(w ? cast(*w) : y) {
-    check_tensor(op, "logits", z, kDtype<T>, count * classes);
-    if (t) target_class = labels(op, *t);
-    if (w) {
-      check_tensor(op, "weight", weight, kDtype<C>, count);
-      weights = data<C>(weight);
-    }
+      : op(op), logits(data<T>(z)), count(z.size(0)), classes(z.size(1)), target(labels(op, y, z)),
+        weights(op, w, count, z) {
+    check_tensor(op, "logits", z, kDtype<T>, count * classes, z);
+    if (t) target_class = labels(op, *t, z);
   }
 
-  const int64_t* labels(const char* name, const Tensor& y) const {
-    check_tensor(name, "target", y, ScalarType::Long, count);
+  const int64_t* labels(const char* name, const Tensor& y, const Tensor& z) const {
+    check_tensor(name, "target", y, ScalarType::Long, count, z);
     check_labels(name, data<int64_t>(y), count, classes);
     return data<int64_t>(y);
   }
-  static Tensor cast(const Tensor& t) { return t.scalar_type() == kDtype<C> ? t : torch::stable::to(t, kDtype<C>); }
-
   // Calls f(n, row, target class or null, weight) for each row.
   template <class F>
   void for_each(const F& f) const {
@@ -142,7 +136,7 @@ struct Rows {
       std::vector<C> z(classes);
       for (int64_t n = begin; n < end; ++n) {
         for (int64_t c = 0; c < classes; ++c) z[c] = load(logits[n * classes + c]);
-        f(n, Row<C>(z.data(), classes, target[n]), target_class ? target_class + n : nullptr, weights ? weights[n] : C(1));
+        f(n, Row<C>(z.data(), classes, target[n]), target_class ? target_class + n : nullptr, weight_of(weights.at, n));
       }
     });
   }
@@ -150,7 +144,7 @@ struct Rows {
 
 Tensor losses(const char* op, Kind kind, const Tensor& logits, const Tensor& target, const std::optional<Tensor>& target_class,
               const std::optional<Tensor>& weight) {
-  return dispatch(op, logits, [&](auto element) {
+  return dispatch<BFloat16>(op, logits, [&](auto element) {
     using T = decltype(element);
     using C = Compute<T>;
     const Rows<T> rows(op, logits, target, target_class, weight);
@@ -165,11 +159,11 @@ Tensor losses(const char* op, Kind kind, const Tensor& logits, const Tensor& tar
 
 Tensor gradients(const char* op, Kind kind, const Tensor& grad, const Tensor& logits, const Tensor& target,
                  const std::optional<Tensor>& target_class, const std::optional<Tensor>& weight) {
-  return dispatch(op, logits, [&](auto element) {
+  return dispatch<BFloat16>(op, logits, [&](auto element) {
     using T = decltype(element);
     using C = Compute<T>;
     const Rows<T> rows(op, logits, target, target_class, weight);
-    check_tensor(op, "grad", grad, kDtype<C>, rows.count);
+    check_tensor(op, "grad", grad, kDtype<C>, rows.count, logits);
     const Tensor result = torch::stable::new_empty(logits, {rows.count, rows.classes}, kDtype<T>);
     T* out = mutable_data<T>(result);
     const C* g = data<C>(grad);

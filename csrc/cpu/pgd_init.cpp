@@ -6,6 +6,7 @@
 #include <string>
 
 #include "../ops.h"
+#include "../pgd.h"
 #include "simd.h"
 
 namespace ro_fast {
@@ -28,22 +29,13 @@ void pgd_init(
     Tensor out, Tensor x, Tensor noise, double eps, std::optional<Tensor> eps_n, std::string norm, double lo,
     double hi) {
   const char* op = "pgd_init";
-  const bool l2 = is_l2(op, norm);
-  const int64_t size = x.numel(), rows = x.size(0), width = rows ? size / rows : 0;
-  dispatch(op, x, [&](auto element) {
+  dispatch<BFloat16>(op, x, [&](auto element) {
     using T = decltype(element);
-    using C = Compute<T>;
-    check_tensor(op, "out", out, kDtype<T>, size);
-    check_tensor(op, "x", x, kDtype<T>, size);
-    check_tensor(op, "noise", noise, kDtype<T>, size);
-    if (eps_n) check_tensor(op, "eps", *eps_n, kDtype<C>, rows);
-    T* p_out = mutable_data<T>(out);
-    const T *p_x = data<T>(x), *p_noise = data<T>(noise);
-    const C* p_eps = eps_n ? data<C>(*eps_n) : nullptr;
-    parallel_rows(rows, width, [&](int64_t begin, int64_t end) {
+    const Start<T> s(op, out, x, noise, eps, eps_n, norm, lo, hi);
+    parallel_rows(s.rows, s.width, [&](int64_t begin, int64_t end) {
       for (int64_t n = begin; n < end; ++n) {
-        const int64_t at = n * width;
-        start(p_out + at, p_x + at, p_noise + at, width, l2, p_eps ? p_eps[n] : C(eps), C(lo), C(hi));
+        const int64_t at = n * s.width;
+        start(s.out + at, s.x + at, s.noise + at, s.width, s.l2, s.eps_n ? s.eps_n[n] : s.eps, s.lo, s.hi);
       }
     });
   });

@@ -253,13 +253,14 @@ struct Block {
 
 template <class T, class C = Compute<T>>
 std::vector<Layer<C>> pack_layers(
-    const char* op, int64_t width, const std::vector<Tensor>& weights, const std::vector<Tensor>& biases) {
+    const char* op, const Tensor& x, const std::vector<Tensor>& weights, const std::vector<Tensor>& biases) {
   check(!weights.empty() && weights.size() == biases.size(), op, weights.size(), " weights, ", biases.size(), " biases");
   std::vector<Layer<C>> layers;
+  int64_t width = x.size(1);
   for (size_t l = 0; l < weights.size(); ++l) {
     const int64_t in = width, out = weights[l].size(0);
-    check_tensor(op, "a weight", weights[l], kDtype<T>, out * in);
-    check_tensor(op, "a bias", biases[l], kDtype<T>, out);
+    check_tensor(op, "a weight", weights[l], kDtype<T>, out * in, x);
+    check_tensor(op, "a bias", biases[l], kDtype<T>, out, x);
     const T *w = data<T>(weights[l]), *b = data<T>(biases[l]);
     Layer<C> layer{in, out, std::vector<C>(out * in), std::vector<C>(out * in), std::vector<C>(out)};
     pack_panels(w, out, in, in, 1, layer.forward.data());
@@ -278,15 +279,15 @@ Tensor pgd_mlp(
     double alpha, std::optional<Tensor> eps_n, std::optional<Tensor> alpha_n, int64_t steps, double lo, double hi) {
   const char* op = "pgd_mlp";
   const int64_t rows = x.size(0), width = x.size(1);
-  return dispatch(op, x, [&](auto element) {
+  return dispatch<BFloat16>(op, x, [&](auto element) {
     using T = decltype(element);
     using C = Compute<T>;
-    check_tensor(op, "x", x, kDtype<T>, rows * width);
-    check_tensor(op, "y", y, ScalarType::Long, rows);
-    if (noise) check_tensor(op, "noise", *noise, kDtype<T>, rows * width);
-    if (eps_n) check_tensor(op, "eps", *eps_n, kDtype<C>, rows);
-    if (alpha_n) check_tensor(op, "alpha", *alpha_n, kDtype<C>, rows);
-    const std::vector<Layer<C>> layers = pack_layers<T>(op, width, weights, biases);
+    check_tensor(op, "x", x, kDtype<T>, rows * width, x);
+    check_tensor(op, "y", y, ScalarType::Long, rows, x);
+    if (noise) check_tensor(op, "noise", *noise, kDtype<T>, rows * width, x);
+    if (eps_n) check_tensor(op, "eps", *eps_n, kDtype<C>, rows, x);
+    if (alpha_n) check_tensor(op, "alpha", *alpha_n, kDtype<C>, rows, x);
+    const std::vector<Layer<C>> layers = pack_layers<T>(op, x, weights, biases);
     const int64_t* labels = data<int64_t>(y);
     check_labels(op, labels, rows, layers.back().out);
 

@@ -1,16 +1,14 @@
-// What the CPU kernels share: dtypes, loops over rows, and one binary for every x86-64.
+// What the CPU kernels share: bfloat16, loops over rows, and one binary for every x86-64.
 #pragma once
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
-#include <type_traits>
 
 #include <torch/csrc/stable/ops.h>
-#include <torch/csrc/stable/tensor.h>
 
-#include "../check.h"
+#include "../common.h"
 
 // A function so marked is compiled for AVX-512, for AVX2 with FMA, and for any x86-64; the loader picks.
 #if defined(__x86_64__) && defined(__gnu_linux__) && !defined(__clang__) && __GNUC__ >= 12
@@ -37,15 +35,6 @@ struct BFloat16 {
   uint16_t bits;
 };
 
-template <class T>
-using Compute = std::conditional_t<std::is_same_v<T, double>, double, float>;
-template <class T>
-constexpr ScalarType kDtype = std::is_same_v<T, double>  ? ScalarType::Double
-                              : std::is_same_v<T, float> ? ScalarType::Float
-                                                         : ScalarType::BFloat16;
-
-inline float load(float v) { return v; }
-inline double load(double v) { return v; }
 inline float load(BFloat16 v) {
   const uint32_t bits = uint32_t(v.bits) << 16;
   float value;
@@ -53,31 +42,12 @@ inline float load(BFloat16 v) {
   return value;
 }
 
-inline void store(float& to, float v) { to = v; }
-inline void store(double& to, double v) { to = v; }
 // To the nearest, ties to even; NaN stays NaN. Without a branch, so that it vectorises.
 inline void store(BFloat16& to, float v) {
   uint32_t bits;
   std::memcpy(&bits, &v, sizeof bits);
   const uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
   to.bits = uint16_t(v == v ? rounded : 0x7fc0);
-}
-
-// NaN passes through, as in torch.clamp.
-template <class C>
-inline C clamp(C v, C lo, C hi) {
-  v = v < lo ? lo : v;
-  return v > hi ? hi : v;
-}
-
-// The L∞ step of one value: clamp(clamp(x_adv + α·sign(g), x − ε, x + ε), lo, hi), sign(0) = sign(NaN) = 0.
-template <class C>
-inline C moved_linf(C x_adv, C x, C g, C eps, C alpha, C lo, C hi) {
-  const C floor = x - eps, ceiling = x + eps;
-  C v = x_adv + (g > 0 ? alpha : g < 0 ? -alpha : C(0));
-  v = clamp(v, floor, ceiling);
-  v = floor == floor ? v : floor;  // a NaN in x shows, as one in x_adv does
-  return clamp(v, lo, hi);
 }
 
 // e^x for x ≤ 0 to 1 ulp; results below the normal range are 0. The range reduction and polynomial of Cephes' expf.
@@ -97,25 +67,6 @@ inline float exp_nonpositive(float x) {
   return x < -87.3f ? 0 : p * power;
 }
 inline double exp_nonpositive(double x) { return std::exp(x); }
-
-// Calls f with a value of the C++ type of t's elements.
-template <class F>
-auto dispatch(const char* op, const Tensor& t, const F& f) {
-  const auto dtype = t.scalar_type();
-  if (dtype == ScalarType::Float) return f(float{});
-  if (dtype == ScalarType::Double) return f(double{});
-  check(dtype == ScalarType::BFloat16, op, "dtype ", int(dtype), " is not float32, bfloat16 or float64");
-  return f(BFloat16{});
-}
-
-template <class T>
-const T* data(const Tensor& t) {
-  return static_cast<const T*>(t.const_data_ptr());
-}
-template <class T>
-T* mutable_data(const Tensor& t) {
-  return static_cast<T*>(t.mutable_data_ptr());
-}
 
 // Calls f(begin, end) for ranges of rows of `width` values each; what a row gives must not depend on its range.
 template <class F>

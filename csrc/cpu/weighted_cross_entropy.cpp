@@ -80,45 +80,36 @@ struct Batch {
   using C = Compute<T>;
   int64_t rows, classes;
   const T* logits;                   // [N, C]
-  Tensor target, weight;             // in the dtypes pointed to below
+  Tensor target;                     // in the dtype pointed to below
   const int64_t* hard = nullptr;     // [N], else
   const C* soft = nullptr;           // [N, C]
-  const C* weights = nullptr;        // [N] or null for ones
+  Weights<C> weights;                // [N] or null for ones
   double smoothing, denominator = 1;  // scale = weight / denominator
 
   Batch(
       const char* op, const Tensor& z, const Tensor& given, const std::optional<Tensor>& w, double label_smoothing,
       const std::string& reduction)
-      : rows(z.size(0)), classes(z.size(1)), logits(data<T>(z)), smoothing(label_smoothing) {
-    check_tensor(op, "logits", z, kDtype<T>, rows * classes);
+      : rows(z.size(0)), classes(z.size(1)), logits(data<T>(z)), weights(op, w, rows, z), smoothing(label_smoothing) {
+    check_tensor(op, "logits", z, kDtype<T>, rows * classes, z);
     if (given.dim() == 2) {
-      target = cast(given);
-      check_tensor(op, "target", target, kDtype<C>, rows * classes);
+      target = in_compute<C>(given);
+      check_tensor(op, "target", target, kDtype<C>, rows * classes, z);
       soft = data<C>(target);
     } else {
       target = given;
-      check_tensor(op, "target", target, ScalarType::Long, rows);
+      check_tensor(op, "target", target, ScalarType::Long, rows, z);
       hard = data<int64_t>(target);
       check_labels(op, hard, rows, classes);
     }
-    if (w) {
-      weight = cast(*w);
-      check_tensor(op, "weight", weight, kDtype<C>, rows);
-      weights = data<C>(weight);
-    }
-    if (reduction == "mean" || (reduction == "weighted_mean" && !weights)) {
+    if (reduction == "mean" || (reduction == "weighted_mean" && !weights.at)) {
       denominator = double(rows);
     } else if (reduction == "weighted_mean") {
       denominator = 0;
-      for (int64_t n = 0; n < rows; ++n) denominator += weights[n];
+      for (int64_t n = 0; n < rows; ++n) denominator += weights.at[n];
     } else {
       check(reduction == "sum" || reduction == "none", op, "reduction '", reduction, "' is unknown");
     }
   }
-
-  static Tensor cast(const Tensor& t) { return t.scalar_type() == kDtype<C> ? t : torch::stable::to(t, kDtype<C>); }
-
-  C weight_of(int64_t n) const { return weights ? weights[n] : C(1); }
 
   Target<C> target_of(int64_t n) const {
     const C keep = C(1 - smoothing);
@@ -151,14 +142,14 @@ struct Batch {
 Tensor weighted_cross_entropy(
     Tensor logits, Tensor target, std::optional<Tensor> weight, double label_smoothing, std::string reduction) {
   const char* op = "weighted_cross_entropy";
-  return dispatch(op, logits, [&](auto element) {
+  return dispatch<BFloat16>(op, logits, [&](auto element) {
     using T = decltype(element);
     using C = Compute<T>;
     const Batch<T> batch(op, logits, target, weight, label_smoothing, reduction);
     const Tensor losses = torch::stable::new_empty(logits, {batch.rows}, kDtype<C>);
     C* loss = mutable_data<C>(losses);
     batch.for_each_row([&](int64_t n, const C* shifted, const C*, double sum) {
-      const C w = batch.weight_of(n);
+      const C w = weight_of(batch.weights.at, n);
       loss[n] = w == 0 ? 0 : C(w * cross_entropy(shifted, batch.classes, std::log(sum), batch.target_of(n)));
     });
     if (reduction == "none") return losses;
@@ -176,18 +167,18 @@ Tensor weighted_cross_entropy_backward(
     Tensor grad, Tensor logits, Tensor target, std::optional<Tensor> weight, double label_smoothing,
     std::string reduction) {
   const char* op = "weighted_cross_entropy_backward";
-  return dispatch(op, logits, [&](auto element) {
+  return dispatch<BFloat16>(op, logits, [&](auto element) {
     using T = decltype(element);
     using C = Compute<T>;
     const Batch<T> batch(op, logits, target, weight, label_smoothing, reduction);
     const bool per_row = reduction == "none";
-    check_tensor(op, "grad", grad, kDtype<C>, per_row ? batch.rows : 1);
+    check_tensor(op, "grad", grad, kDtype<C>, per_row ? batch.rows : 1, logits);
     const C* g = data<C>(grad);
     const Tensor result = torch::stable::new_empty(logits, {batch.rows, batch.classes}, kDtype<T>);
     T* out = mutable_data<T>(result);
     batch.for_each_row([&](int64_t n, const C*, const C* e, double sum) {
       T* row = out + n * batch.classes;
-      const C weighted = g[per_row ? n : 0] * batch.weight_of(n);
+      const C weighted = g[per_row ? n : 0] * weight_of(batch.weights.at, n);
       if (weighted == 0 || batch.denominator == 0) {
         std::fill_n(row, batch.classes, T{});
       } else {

@@ -28,11 +28,9 @@ void for_each_row(
     const char* op, const Tensor& logits, const Tensor& target_logits, const std::optional<Tensor>& weight, const F& f) {
   using C = Compute<T>;
   const int64_t rows = logits.size(0), classes = logits.size(1);
-  check_tensor(op, "logits", logits, kDtype<T>, rows * classes);
-  check_tensor(op, "target_logits", target_logits, kDtype<T>, rows * classes);
-  const Tensor w = weight && weight->scalar_type() != kDtype<C> ? torch::stable::to(*weight, kDtype<C>) : weight.value_or(logits);
-  if (weight) check_tensor(op, "weight", w, kDtype<C>, rows);
-  const C* weights = weight ? data<C>(w) : nullptr;
+  check_tensor(op, "logits", logits, kDtype<T>, rows * classes, logits);
+  check_tensor(op, "target_logits", target_logits, kDtype<T>, rows * classes, logits);
+  const Weights<C> weights(op, weight, rows, logits);
   const T *z = data<T>(logits), *target = data<T>(target_logits);
   parallel_rows(rows, 16 * classes, [&](int64_t begin, int64_t end) {
     std::vector<double> buffer(3 * classes);
@@ -45,7 +43,7 @@ void for_each_row(
         const double t = std::exp(log_t[c]);
         kl += terms[c] = t == 0 ? 0 : t * (log_t[c] - log_p[c]);
       }
-      f(n, log_p, log_t, terms, kl, weights ? weights[n] : C(1));
+      f(n, log_p, log_t, terms, kl, weight_of(weights.at, n));
     }
   });
 }
@@ -54,7 +52,7 @@ void for_each_row(
 
 Tensor weighted_kl(Tensor logits, Tensor target_logits, std::optional<Tensor> weight) {
   const char* op = "weighted_kl";
-  return dispatch(op, logits, [&](auto element) {
+  return dispatch<BFloat16>(op, logits, [&](auto element) {
     using T = decltype(element);
     using C = Compute<T>;
     const Tensor result = torch::stable::new_empty(logits, {logits.size(0)}, kDtype<C>);
@@ -68,11 +66,11 @@ Tensor weighted_kl(Tensor logits, Tensor target_logits, std::optional<Tensor> we
 
 std::tuple<Tensor, Tensor> weighted_kl_backward(Tensor grad, Tensor logits, Tensor target_logits, std::optional<Tensor> weight) {
   const char* op = "weighted_kl_backward";
-  return dispatch(op, logits, [&](auto element) {
+  return dispatch<BFloat16>(op, logits, [&](auto element) {
     using T = decltype(element);
     using C = Compute<T>;
     const int64_t rows = logits.size(0), classes = logits.size(1);
-    check_tensor(op, "grad", grad, kDtype<C>, rows);
+    check_tensor(op, "grad", grad, kDtype<C>, rows, logits);
     const Tensor d_logits = torch::stable::new_empty(logits, {rows, classes}, kDtype<T>);
     const Tensor d_target = torch::stable::new_empty(logits, {rows, classes}, kDtype<T>);
     T *out = mutable_data<T>(d_logits), *out_target = mutable_data<T>(d_target);

@@ -116,13 +116,13 @@ void winograd_conv(Tensor out, Tensor x, Tensor weights, std::optional<Tensor> b
   const Tiles tiles{x.size(2), x.size(3)};
   const int64_t total = images * tiles.of_image();
   if (total == 0 || outputs == 0) return;
-  dispatch(op, x, [&](auto element) {
+  dispatch<BFloat16>(op, x, [&](auto element) {
     using T = decltype(element);
     using C = Compute<T>;
-    check_tensor(op, "x", x, kDtype<T>, images * channels * tiles.height * tiles.width);
-    check_tensor(op, "weights", weights, kDtype<C>, kPlanes * channels * outputs);
-    check_tensor(op, "out", out, kDtype<T>, images * outputs * tiles.height * tiles.width);
-    if (bias) check_tensor(op, "bias", *bias, kDtype<C>, outputs);
+    check_tensor(op, "x", x, kDtype<T>, images * channels * tiles.height * tiles.width, x);
+    check_tensor(op, "weights", weights, kDtype<C>, kPlanes * channels * outputs, x);
+    check_tensor(op, "out", out, kDtype<T>, images * outputs * tiles.height * tiles.width, x);
+    if (bias) check_tensor(op, "bias", *bias, kDtype<C>, outputs, x);
     const T* p_x = data<T>(x);
     T* p_out = mutable_data<T>(out);
     const C* p_bias = bias ? data<C>(*bias) : nullptr;

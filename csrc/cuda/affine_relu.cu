@@ -92,7 +92,7 @@ int64_t inner_of(const Tensor& t) {
 template <class C>
 const C* by_channel(const char* op, const char* name, const Optional& t, const Tensor& like) {
   if (!t) return nullptr;
-  check_on(op, name, *t, kDtype<C>, like.size(1), like);
+  check_tensor(op, name, *t, kDtype<C>, like.size(1), like);
   return data<C>(*t);
 }
 
@@ -103,11 +103,11 @@ void affine_relu(Tensor out, Tensor bits, Tensor x, Optional scale, Optional shi
   const int64_t size = x.numel(), bytes = (size + 7) / 8;
   if (size == 0) return;
   const Launch launch(op, x);
-  check_on(op, "bits", bits, ScalarType::Byte, bytes, x);
-  dispatch(op, x, [&](auto element) {
+  check_tensor(op, "bits", bits, ScalarType::Byte, bytes, x);
+  dispatch<BFloat16>(op, x, [&](auto element) {
     using T = decltype(element);
     using C = Compute<T>;
-    check_on(op, "out", out, kDtype<T>, size, x);
+    check_tensor(op, "out", out, kDtype<T>, size, x);
     T* p_out = mutable_data<T>(out);
     const T* p_x = data<T>(x);
     const auto kernel = size % 8 == 0 && aligned(p_out) && aligned(p_x) ? forward<T, true> : forward<T, false>;
@@ -122,12 +122,12 @@ void affine_relu_backward(Tensor out, Tensor grad, Tensor bits, Optional scale, 
   const int64_t size = grad.numel(), bytes = (size + 7) / 8;
   if (size == 0) return;
   const Launch launch(op, grad);
-  check_on(op, "bits", bits, ScalarType::Byte, bytes, grad);
-  dispatch(op, grad, [&](auto element) {
+  check_tensor(op, "bits", bits, ScalarType::Byte, bytes, grad);
+  dispatch<BFloat16>(op, grad, [&](auto element) {
     using T = decltype(element);
     using C = Compute<T>;
-    check_on(op, "out", out, kDtype<T>, size, grad);
-    if (add) check_on(op, "add", *add, kDtype<T>, size, grad);
+    check_tensor(op, "out", out, kDtype<T>, size, grad);
+    if (add) check_tensor(op, "add", *add, kDtype<T>, size, grad);
     T* p_out = mutable_data<T>(out);
     const T *p_grad = data<T>(grad), *p_add = add ? data<T>(*add) : nullptr;
     const bool wide = size % 8 == 0 && aligned(p_out) && aligned(p_grad) && aligned(p_add);

@@ -128,10 +128,10 @@ void class_moments(Tensor count, Tensor mean, Optional scatter, Tensor features,
   const char* op = "class_moments";
   const int64_t rows = features.size(0), width = features.size(1), num_classes = count.size(0);
   const Launch launch(op, features);
-  check_on(op, "labels", labels, ScalarType::Long, rows, features);
-  check_on(op, "count", count, ScalarType::Long, num_classes, features);
-  check_on(op, "mean", mean, ScalarType::Double, num_classes * width, features);
-  if (scatter) check_on(op, "scatter", *scatter, ScalarType::Double, num_classes * width * width, features);
+  check_tensor(op, "labels", labels, ScalarType::Long, rows, features);
+  check_tensor(op, "count", count, ScalarType::Long, num_classes, features);
+  check_tensor(op, "mean", mean, ScalarType::Double, num_classes * width, features);
+  if (scatter) check_tensor(op, "scatter", *scatter, ScalarType::Double, num_classes * width * width, features);
   const int64_t* y = data<int64_t>(labels);
   const Tensor of_batch = new_tensor(labels, ScalarType::Long, num_classes), order = new_tensor(labels, ScalarType::Long, rows);
   const Tensor batch_mean = new_tensor(features, ScalarType::Double, num_classes, width);
@@ -140,9 +140,9 @@ void class_moments(Tensor count, Tensor mean, Optional scatter, Tensor features,
   const auto classes = blocks_for(num_classes, 1), tiles = blocks_for(width, kTile);
   launch(count_rows, classes, kThreads, counts, y, rows);
   launch(list_rows, classes, kThreads, listed, static_cast<const int64_t*>(counts), y, rows);
-  dispatch(op, features, [&](auto element) {
+  dispatch<BFloat16>(op, features, [&](auto element) {
     using T = decltype(element);
-    check_on(op, "features", features, kDtype<T>, rows * width, features);
+    check_tensor(op, "features", features, kDtype<T>, rows * width, features);
     const T* f = data<T>(features);
     const int64_t *c_order = listed, *c_count = counts;
     double *means = mutable_data<double>(batch_mean), *all_means = mutable_data<double>(mean);

@@ -1,8 +1,7 @@
-// What the CUDA kernels share: dtypes, 16-byte accesses, launches, sums over a block in a fixed order.
+// What the CUDA kernels share: bfloat16, 16-byte accesses, launches, sums over a block in a fixed order.
 #pragma once
 
 #include <cstdint>
-#include <type_traits>
 #include <vector>
 
 #include <cuda_bf16.h>
@@ -13,7 +12,7 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
-#include "../check.h"
+#include "../common.h"
 
 namespace ro_fast::cuda {
 
@@ -21,26 +20,13 @@ constexpr int kThreads = 256;
 constexpr int kWarp = 32;
 constexpr int64_t kMostBlocks = 0x7fffffff;  // of a launch
 
-template <class T>
-using Compute = std::conditional_t<std::is_same_v<T, double>, double, float>;
-template <class T>
-constexpr ScalarType kDtype = std::is_same_v<T, double>  ? ScalarType::Double
-                              : std::is_same_v<T, float> ? ScalarType::Float
-                                                         : ScalarType::BFloat16;
+using BFloat16 = __nv_bfloat16;
 
-__device__ inline float load(float v) { return v; }
-__device__ inline double load(double v) { return v; }
-__device__ inline float load(__nv_bfloat16 v) { return __bfloat162float(v); }
-__device__ inline void store(float& to, float v) { to = v; }
-__device__ inline void store(double& to, double v) { to = v; }
-__device__ inline void store(__nv_bfloat16& to, float v) { to = __float2bfloat16_rn(v); }
-
-// NaN passes through, as in torch.clamp.
-template <class C>
-__device__ inline C clamp(C v, C lo, C hi) {
-  v = v < lo ? lo : v;
-  return v > hi ? hi : v;
-}
+// Beside those of every device, which they would hide.
+using ro_fast::load;
+using ro_fast::store;
+__device__ inline float load(BFloat16 v) { return __bfloat162float(v); }
+__device__ inline void store(BFloat16& to, float v) { to = __float2bfloat16_rn(v); }
 
 // V values that are read or written at once.
 template <class T, int V>
@@ -68,37 +54,11 @@ struct Channel {
   }
 };
 
-// Calls f with a value of the C++ type of t's elements.
-template <class F>
-auto dispatch(const char* op, const Tensor& t, const F& f) {
-  const auto dtype = t.scalar_type();
-  if (dtype == ScalarType::Float) return f(float{});
-  if (dtype == ScalarType::Double) return f(double{});
-  check(dtype == ScalarType::BFloat16, op, "dtype ", int(dtype), " is not float32, bfloat16 or float64");
-  return f(__nv_bfloat16{});
-}
-
-template <class T>
-const T* data(const Tensor& t) {
-  return static_cast<const T*>(t.const_data_ptr());
-}
-template <class T>
-T* mutable_data(const Tensor& t) {
-  return static_cast<T*>(t.mutable_data_ptr());
-}
-
 // A new tensor beside `like`. (nvcc does not take the braces of a shape within a generic lambda.)
 template <class... Sizes>
 Tensor new_tensor(const Tensor& like, ScalarType dtype, Sizes... sizes) {
   const std::vector<int64_t> shape{int64_t(sizes)...};
   return torch::stable::new_empty(like, shape, dtype);
-}
-
-// A tensor of `count` values on the device of `like`.
-inline void check_on(const char* op, const char* name, const Tensor& t, ScalarType dtype, int64_t count, const Tensor& like) {
-  check(t.is_cuda() && t.get_device_index() == like.get_device_index(), op, name, " is on another device");
-  check(t.scalar_type() == dtype, op, name, " has dtype ", int(t.scalar_type()), "; ", int(dtype), " is needed");
-  check(t.numel() == count, op, name, " holds ", t.numel(), " values; ", count, " are needed");
 }
 
 // The device of a tensor and its current stream, for the launches of one operator.

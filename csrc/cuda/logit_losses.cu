@@ -161,16 +161,16 @@ struct Batch {
       : weights(op, weight, logits.size(0), logits),
         rows{data<T>(logits), data<int64_t>(target), target_class ? data<int64_t>(*target_class) : nullptr, weights.at,
              logits.size(0), logits.size(1)} {
-    check_on(op, "logits", logits, kDtype<T>, rows.count * rows.classes, logits);
-    check_on(op, "target", target, ScalarType::Long, rows.count, logits);
-    if (target_class) check_on(op, "target_class", *target_class, ScalarType::Long, rows.count, logits);
+    check_tensor(op, "logits", logits, kDtype<T>, rows.count * rows.classes, logits);
+    check_tensor(op, "target", target, ScalarType::Long, rows.count, logits);
+    if (target_class) check_tensor(op, "target_class", *target_class, ScalarType::Long, rows.count, logits);
   }
 };
 
 template <template <class> class Loss>
 Tensor losses(const char* op, const Tensor& logits, const Tensor& target, const Optional& target_class, const Optional& weight) {
   const Launch launch(op, logits);
-  return dispatch(op, logits, [&](auto element) {
+  return dispatch<BFloat16>(op, logits, [&](auto element) {
     using T = decltype(element);
     using C = Compute<T>;
     const Batch<T> batch(op, logits, target, target_class, weight);
@@ -185,11 +185,11 @@ Tensor gradients(
     const char* op, const Tensor& grad, const Tensor& logits, const Tensor& target, const Optional& target_class,
     const Optional& weight) {
   const Launch launch(op, logits);
-  return dispatch(op, logits, [&](auto element) {
+  return dispatch<BFloat16>(op, logits, [&](auto element) {
     using T = decltype(element);
     using C = Compute<T>;
     const Batch<T> batch(op, logits, target, target_class, weight);
-    check_on(op, "grad", grad, kDtype<C>, batch.rows.count, logits);
+    check_tensor(op, "grad", grad, kDtype<C>, batch.rows.count, logits);
     const Tensor result = new_tensor(logits, kDtype<T>, batch.rows.count, batch.rows.classes);
     launch(
         backward<Loss, T>, blocks_for(batch.rows.count, kRows), kThreads, mutable_data<T>(result), data<C>(grad), batch.rows);

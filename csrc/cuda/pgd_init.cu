@@ -2,6 +2,7 @@
 //
 // L∞: a thread takes V values, 16 bytes a tensor. L2: a block a sample, whose noise is read twice.
 // I/O: read x, noise; write out.
+#include "../pgd.h"
 #include "common.cuh"
 #include "ops.cuh"
 
@@ -45,29 +46,21 @@ __global__ void start_l2(
 
 void pgd_init(Tensor out, Tensor x, Tensor noise, double eps, Optional eps_n, std::string norm, double lo, double hi) {
   const char* op = "pgd_init";
-  const bool l2 = is_l2(op, norm);
-  const int64_t size = x.numel(), rows = x.size(0), width = rows ? size / rows : 0;
-  if (size == 0) return;
   const Launch launch(op, x);
-  dispatch(op, x, [&](auto element) {
+  dispatch<BFloat16>(op, x, [&](auto element) {
     using T = decltype(element);
-    using C = Compute<T>;
-    check_on(op, "out", out, kDtype<T>, size, x);
-    check_on(op, "x", x, kDtype<T>, size, x);
-    check_on(op, "noise", noise, kDtype<T>, size, x);
-    if (eps_n) check_on(op, "eps", *eps_n, kDtype<C>, rows, x);
-    T* p_out = mutable_data<T>(out);
-    const T *p_x = data<T>(x), *p_noise = data<T>(noise);
-    const C* p_eps = eps_n ? data<C>(*eps_n) : nullptr;
-    if (l2) {
-      launch(start_l2<T>, blocks_for(rows, 1), kThreads, p_out, p_x, p_noise, width, C(eps), p_eps, C(lo), C(hi));
+    const Start<T> s(op, out, x, noise, eps, eps_n, norm, lo, hi);
+    if (s.size == 0) return;
+    if (s.l2) {
+      launch(start_l2<T>, blocks_for(s.rows, 1), kThreads, s.out, s.x, s.noise, s.width, s.eps, s.eps_n, s.lo, s.hi);
       return;
     }
     constexpr int V = kWidest<T>;
-    const bool wide = size % V == 0 && (!eps_n || width % V == 0) && aligned(p_out) && aligned(p_x) && aligned(p_noise);
-    const int64_t packs = wide ? size / V : size;
+    const bool wide =
+        s.size % V == 0 && (!s.eps_n || s.width % V == 0) && aligned(s.out) && aligned(s.x) && aligned(s.noise);
+    const int64_t packs = wide ? s.size / V : s.size;
     const auto kernel = wide ? start_linf<T, V> : start_linf<T, 1>;
-    launch(kernel, blocks_for(packs, kThreads), kThreads, p_out, p_x, p_noise, packs, width, C(eps), p_eps, C(lo), C(hi));
+    launch(kernel, blocks_for(packs, kThreads), kThreads, s.out, s.x, s.noise, packs, s.width, s.eps, s.eps_n, s.lo, s.hi);
   });
 }
 

@@ -4,19 +4,12 @@
 // times, once from memory and then from the caches. What the next forward reads is written by the thread that moved the value;
 // where it lies in another memory order a thread takes one value, so that neighbours write near each other.
 // I/O: read x, x_adv, grad; write out (and input).
+#include "../pgd.h"
 #include "common.cuh"
 #include "ops.cuh"
 
 namespace ro_fast::cuda {
 namespace {
-
-template <class C>
-struct Budget {
-  C eps, alpha;
-  const C *eps_n, *alpha_n;  // [N] or null
-  const bool* active;        // [N] or null
-  C lo, hi;
-};
 
 // What becomes of the V values of memory order from i on, once they were moved: nothing more, or the next forward's input.
 struct Nothing {
@@ -24,26 +17,22 @@ struct Nothing {
   __device__ void operator()(int64_t, const Pack<T, V>&) const {}
 };
 template <class U, class C>
-struct Normalised {
-  U* to;
-  const C *mean, *std;  // [channels]
-  int64_t channels, positions;
-  bool from_last, to_last;  // whether the values of one position lie side by side
-
+struct Normalised : NextInput<U, C> {
   template <class T, int V>
   __device__ void operator()(int64_t i, const Pack<T, V>& v) const {
-    Channel channel(i, from_last ? 1 : positions, channels);
-    if (from_last != to_last) {  // V is 1 then
-      const int64_t p = from_last ? i / channels % positions : channel.rest, first = i / (channels * positions) * channels * positions;
-      i = first + (to_last ? p * channels + channel.c : channel.c * positions + p);
+    const int64_t channels = this->channels, positions = this->positions;
+    Channel channel(i, this->from_last ? 1 : positions, channels);
+    if (this->from_last != this->to_last) {  // V is 1 then
+      const int64_t p = this->from_last ? i / channels % positions : channel.rest, first = i / (channels * positions) * channels * positions;
+      i = first + (this->to_last ? p * channels + channel.c : channel.c * positions + p);
     }
     Pack<U, V> input;
 #pragma unroll
     for (int k = 0; k < V; ++k) {
-      store(input.at[k], (load(v.at[k]) - mean[channel.c]) / std[channel.c]);
+      store(input.at[k], (load(v.at[k]) - this->mean[channel.c]) / this->std[channel.c]);
       channel.next();
     }
-    *reinterpret_cast<Pack<U, V>*>(to + i) = input;
+    *reinterpret_cast<Pack<U, V>*>(this->to + i) = input;
   }
 };
 
@@ -68,12 +57,7 @@ __global__ void step_linf(
     const P centre = reinterpret_cast<const P*>(x)[p], g = reinterpret_cast<const P*>(grad)[p];
 #pragma unroll
     for (int i = 0; i < V; ++i) {
-      const C gi = load(g.at[i]), c = load(centre.at[i]);
-      const C floor = c - eps, ceiling = c + eps;
-      C moved = load(v.at[i]) + (gi > 0 ? alpha : gi < 0 ? -alpha : C(0));
-      moved = clamp(moved, floor, ceiling);
-      moved = floor == floor ? moved : floor;  // a NaN in x shows, as one in x_adv does
-      store(v.at[i], clamp(moved, b.lo, b.hi));
+      store(v.at[i], moved_linf<C>(load(v.at[i]), load(centre.at[i]), load(g.at[i]), eps, alpha, b.lo, b.hi));
     }
   }
   reinterpret_cast<P*>(out)[p] = v;
@@ -119,65 +103,30 @@ __global__ void step_l2(T* out, const T* x_adv, const T* x, const T* grad, int64
   }
 }
 
-// The step's arguments as the kernels take them.
-template <class T>
-struct Step {
-  using C = Compute<T>;
-  T* out;                     // [N, D]
-  const T *x_adv, *x, *grad;  // [N, D]
-  int64_t size, rows, width;
-  bool l2, by_sample;
-  Budget<C> budget;
-
-  Step(
-      const char* op, const Tensor& to, const Tensor& from, const Tensor& centre, const Tensor& g, double eps, double alpha,
-      const Optional& eps_n, const Optional& alpha_n, const std::string& norm, double lo, double hi, const Optional& active)
-      : out(mutable_data<T>(to)), x_adv(data<T>(from)), x(data<T>(centre)), grad(data<T>(g)), size(centre.numel()),
-        rows(centre.size(0)), width(rows ? size / rows : 0), l2(is_l2(op, norm)), by_sample(eps_n || alpha_n || active),
-        budget{C(eps), C(alpha), nullptr, nullptr, nullptr, C(lo), C(hi)} {
-    check_on(op, "out", to, kDtype<T>, size, centre);
-    check_on(op, "x_adv", from, kDtype<T>, size, centre);
-    check_on(op, "x", centre, kDtype<T>, size, centre);
-    check_on(op, "grad", g, kDtype<T>, size, centre);
-    if (eps_n) check_on(op, "eps", *eps_n, kDtype<C>, rows, centre);
-    if (alpha_n) check_on(op, "alpha", *alpha_n, kDtype<C>, rows, centre);
-    if (active) check_on(op, "active", *active, ScalarType::Bool, rows, centre);
-    if (eps_n) budget.eps_n = data<C>(*eps_n);
-    if (alpha_n) budget.alpha_n = data<C>(*alpha_n);
-    if (active) budget.active = data<bool>(*active);
+// Makes the step; `packs` says whether `then` takes several values at once.
+template <class T, class Then>
+void run(const Launch& launch, const Step<T>& s, const Then& then, bool packs) {
+  if (s.size == 0) return;
+  if (s.l2) {
+    launch(step_l2<T, Then>, blocks_for(s.rows, 1), kThreads, s.out, s.x_adv, s.x, s.grad, s.width, s.budget, then);
+    return;
   }
-
-  // `packs` says whether `then` takes several values at once.
-  template <class Then>
-  void run(const Launch& launch, const Then& then, bool packs) const {
-    if (size == 0) return;
-    if (l2) {
-      launch(step_l2<T, Then>, blocks_for(rows, 1), kThreads, out, x_adv, x, grad, width, budget, then);
-      return;
-    }
-    constexpr int V = kWidest<T>;
-    const bool wide = packs && size % V == 0 && (!by_sample || width % V == 0) && aligned(out) && aligned(x_adv) && aligned(x) &&
-                      aligned(grad);
-    const int64_t count = wide ? size / V : size;
-    const auto kernel = wide ? step_linf<T, V, Then> : step_linf<T, 1, Then>;
-    launch(kernel, blocks_for(count, kThreads), kThreads, out, x_adv, x, grad, count, width, budget, then);
-  }
-};
+  constexpr int V = kWidest<T>;
+  const bool one_sample = !s.budget.by_sample() || s.width % V == 0;  // whose values are read at once
+  const bool wide =
+      packs && s.size % V == 0 && one_sample && aligned(s.out) && aligned(s.x_adv) && aligned(s.x) && aligned(s.grad);
+  const int64_t count = wide ? s.size / V : s.size;
+  const auto kernel = wide ? step_linf<T, V, Then> : step_linf<T, 1, Then>;
+  launch(kernel, blocks_for(count, kThreads), kThreads, s.out, s.x_adv, s.x, s.grad, count, s.width, s.budget, then);
+}
 
 template <class U, class T>
 void step_and_normalise(
     const char* op, const Launch& launch, const Step<T>& step, const Tensor& x, const Tensor& input, const Tensor& mean,
     const Tensor& std) {
   using C = Compute<T>;
-  const int64_t channels = mean.numel(), positions = channels ? step.width / channels : 0;
-  check_on(op, "input", input, kDtype<U>, step.size, x);
-  check_on(op, "mean", mean, kDtype<C>, channels, x);
-  check_on(op, "std", std, kDtype<C>, channels, x);
-  check(channels * positions == step.width, op, channels, " means for samples of ", step.width, " values");
-  const bool from_last = x.stride(1) == 1, to_last = input.stride(1) == 1;
-  U* to = mutable_data<U>(input);
-  const Normalised<U, C> then{to, data<C>(mean), data<C>(std), channels, positions, from_last, to_last};
-  step.run(launch, then, from_last == to_last && aligned(to));
+  const Normalised<U, C> then{{op, x, step.width, input, mean, std}};
+  run(launch, step, then, then.from_last == then.to_last && aligned(then.to));
 }
 
 }  // namespace
@@ -187,9 +136,10 @@ void pgd_step(
     std::string norm, double lo, double hi, Optional active) {
   const char* op = "pgd_step";
   const Launch launch(op, x);
-  dispatch(op, x, [&](auto element) {
+  dispatch<BFloat16>(op, x, [&](auto element) {
     using T = decltype(element);
-    Step<T>(op, out, x_adv, x, grad, eps, alpha, eps_n, alpha_n, norm, lo, hi, active).run(launch, Nothing{}, true);
+    const Step<T> step(op, out, x_adv, x, grad, eps, alpha, eps_n, alpha_n, norm, lo, hi, active);
+    run(launch, step, Nothing{}, true);
   });
 }
 
@@ -198,13 +148,13 @@ void pgd_step_input(
     std::string norm, double lo, double hi, Optional active, Tensor mean, Tensor std) {
   const char* op = "pgd_step_input";
   const Launch launch(op, x);
-  dispatch(op, x, [&](auto element) {
+  dispatch<BFloat16>(op, x, [&](auto element) {
     using T = decltype(element);
     const Step<T> step(op, out, x_adv, x, grad, eps, alpha, eps_n, alpha_n, norm, lo, hi, active);
     if (input.scalar_type() == kDtype<T>) {
       step_and_normalise<T>(op, launch, step, x, input, mean, std);
     } else {
-      step_and_normalise<__nv_bfloat16>(op, launch, step, x, input, mean, std);
+      step_and_normalise<BFloat16>(op, launch, step, x, input, mean, std);
     }
   });
 }

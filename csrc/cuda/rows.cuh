@@ -1,8 +1,6 @@
 // Rows of logits on a GPU: a warp a row, its lanes going over the classes side by side. What the losses share.
 #pragma once
 
-#include <optional>
-
 #include "common.cuh"
 
 namespace ro_fast::cuda {
@@ -45,30 +43,5 @@ struct Softmax {
   __device__ C p(int64_t c) const { return exponential(shifted(c)) / sum; }
   __device__ C log_p(int64_t c) const { return shifted(c) - log_sum; }
 };
-
-// A tensor in the dtype that is computed in.
-template <class C>
-Tensor in_compute(const Tensor& t) {
-  return t.scalar_type() == kDtype<C> ? t : torch::stable::to(t, kDtype<C>);
-}
-
-// One weight a row, or none.
-template <class C>
-struct Weights {
-  Tensor held;
-  const C* at = nullptr;  // [N] or null for ones
-
-  Weights(const char* op, const std::optional<Tensor>& given, int64_t rows, const Tensor& logits)
-      : held(given ? in_compute<C>(*given) : logits) {
-    if (!given) return;
-    check_on(op, "weight", held, kDtype<C>, rows, logits);
-    at = data<C>(held);
-  }
-};
-
-template <class C>
-__device__ inline C weight_of(const C* weights, int64_t n) {
-  return weights ? weights[n] : C(1);
-}
 
 }  // namespace ro_fast::cuda

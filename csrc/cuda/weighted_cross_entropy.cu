@@ -117,9 +117,9 @@ struct Batch {
   Batch(const char* op, const Tensor& z, const Tensor& given, const Optional& w, double smoothing, const std::string& reduction)
       : target(given.dim() == 2 ? in_compute<C>(given) : given), weights(op, w, z.size(0), z) {
     const int64_t count = z.size(0), classes = z.size(1);
-    check_on(op, "logits", z, kDtype<T>, count * classes, z);
+    check_tensor(op, "logits", z, kDtype<T>, count * classes, z);
     const bool soft = given.dim() == 2;
-    check_on(op, "target", target, soft ? kDtype<C> : ScalarType::Long, soft ? count * classes : count, z);
+    check_tensor(op, "target", target, soft ? kDtype<C> : ScalarType::Long, soft ? count * classes : count, z);
     rows = {data<T>(z), soft ? nullptr : data<int64_t>(target), soft ? data<C>(target) : nullptr, weights.at, count, classes,
             C(smoothing)};
     by_weight = reduction == "weighted_mean" && w;
@@ -135,7 +135,7 @@ struct Batch {
 Tensor weighted_cross_entropy(Tensor logits, Tensor target, Optional weight, double label_smoothing, std::string reduction) {
   const char* op = "weighted_cross_entropy";
   const Launch launch(op, logits);
-  return dispatch(op, logits, [&](auto element) {
+  return dispatch<BFloat16>(op, logits, [&](auto element) {
     using T = decltype(element);
     using C = Compute<T>;
     const Batch<T> batch(op, logits, target, weight, label_smoothing, reduction);
@@ -157,13 +157,13 @@ Tensor weighted_cross_entropy_backward(
     Tensor grad, Tensor logits, Tensor target, Optional weight, double label_smoothing, std::string reduction) {
   const char* op = "weighted_cross_entropy_backward";
   const Launch launch(op, logits);
-  return dispatch(op, logits, [&](auto element) {
+  return dispatch<BFloat16>(op, logits, [&](auto element) {
     using T = decltype(element);
     using C = Compute<T>;
     const Batch<T> batch(op, logits, target, weight, label_smoothing, reduction);
     const Rows<T>& rows = batch.rows;
     const bool per_row = reduction == "none";
-    check_on(op, "grad", grad, kDtype<C>, per_row ? rows.count : 1, logits);
+    check_tensor(op, "grad", grad, kDtype<C>, per_row ? rows.count : 1, logits);
     const Tensor result = new_tensor(logits, kDtype<T>, rows.count, rows.classes);
     const Tensor total = new_tensor(logits, ScalarType::Double, 1);
     double* whole = batch.by_weight ? mutable_data<double>(total) : nullptr;

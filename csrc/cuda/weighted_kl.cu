@@ -73,8 +73,8 @@ struct Batch {
   Batch(const char* op, const Tensor& logits, const Tensor& target, const Optional& weight)
       : weights(op, weight, logits.size(0), logits),
         rows{data<T>(logits), data<T>(target), weights.at, logits.size(0), logits.size(1)} {
-    check_on(op, "logits", logits, kDtype<T>, rows.count * rows.classes, logits);
-    check_on(op, "target_logits", target, kDtype<T>, rows.count * rows.classes, logits);
+    check_tensor(op, "logits", logits, kDtype<T>, rows.count * rows.classes, logits);
+    check_tensor(op, "target_logits", target, kDtype<T>, rows.count * rows.classes, logits);
   }
 };
 
@@ -83,7 +83,7 @@ struct Batch {
 Tensor weighted_kl(Tensor logits, Tensor target_logits, Optional weight) {
   const char* op = "weighted_kl";
   const Launch launch(op, logits);
-  return dispatch(op, logits, [&](auto element) {
+  return dispatch<BFloat16>(op, logits, [&](auto element) {
     using T = decltype(element);
     using C = Compute<T>;
     const Batch<T> batch(op, logits, target_logits, weight);
@@ -96,12 +96,12 @@ Tensor weighted_kl(Tensor logits, Tensor target_logits, Optional weight) {
 std::tuple<Tensor, Tensor> weighted_kl_backward(Tensor grad, Tensor logits, Tensor target_logits, Optional weight) {
   const char* op = "weighted_kl_backward";
   const Launch launch(op, logits);
-  return dispatch(op, logits, [&](auto element) {
+  return dispatch<BFloat16>(op, logits, [&](auto element) {
     using T = decltype(element);
     using C = Compute<T>;
     const Batch<T> batch(op, logits, target_logits, weight);
     const int64_t count = batch.rows.count, classes = batch.rows.classes;
-    check_on(op, "grad", grad, kDtype<C>, count, logits);
+    check_tensor(op, "grad", grad, kDtype<C>, count, logits);
     const Tensor d_logits = new_tensor(logits, kDtype<T>, count, classes);
     const Tensor d_target = new_tensor(logits, kDtype<T>, count, classes);
     launch(

@@ -8,7 +8,7 @@ from ro_fast.testing.sample import Draw, Sample
 
 
 def _class_moments(draw: Draw) -> Iterator[Sample]:
-    for n, d, c in ((17, 5, 4), (40, 19, 3), (1, 1, 1), (0, 3, 2), (4, 67, 9)):
+    for n, d, c in ((17, 5, 4), (40, 19, 3), (1, 1, 1), (0, 3, 2), (4, 67, 9), (600, 3, 2)):
         for covariance in (False, True):
             name = f"N {n}, D {d}, C {c}" + (", covariance" if covariance else "")
             yield Sample("class_moments", name, (draw.normal(n, d), draw.labels(n, c), c), {"covariance": covariance})
