@@ -57,10 +57,8 @@ class Objective:
         with torch.no_grad(), borrowed(model, attack.bn):
             natural = model(x)
 
-        def divergence(logits: Tensor, y: Tensor) -> Tensor:
-            return weighted_kl(logits.to(natural.dtype), natural, reduction="none")
-
-        return dataclasses.replace(attack, loss=divergence)(model, x, y, eps=eps)
+        # The natural answer goes as the target, so that the loss is the same function for every batch and engines know it again.
+        return dataclasses.replace(attack, loss=_divergence)(model, x, natural, eps=eps)
 
     def loss(
         self,
@@ -87,6 +85,11 @@ class Objective:
         return weighted_cross_entropy(natural, y, weight, reduction=reduction) + self.beta * weighted_kl(
             logits, natural, weight, reduction=reduction
         )
+
+
+def _divergence(logits: Tensor, natural: Tensor) -> Tensor:
+    """``KL(f(x) ‖ f(x'))`` [N] of answers at x' and at x."""
+    return weighted_kl(logits.to(natural.dtype), natural, reduction="none")
 
 
 def _released_mart(

@@ -7,6 +7,7 @@ import torch
 from helpers.steps import gradients, make_step
 from torch import Tensor, nn
 
+from ro_fast.attacks import engines
 from ro_fast.config import SmallLossConfig
 from ro_fast.errors import InputError
 from ro_fast.methods import METHODS, Remembered, Step, build_method, build_objective, small_loss_mask
@@ -135,6 +136,18 @@ def test_trades_is_the_definition() -> None:
 
     random = (step.x + 0.1 * torch.randn_like(step.x).sign()).clamp(0, 1)
     assert divergence(step.x_adv) > 2 * divergence(random) and (step.x_adv - step.x).abs().max() <= 0.1 + 1e-6
+
+
+def test_engines_know_the_attack_of_trades_again_from_batch_to_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loss made anew for each batch would have each captured, or compiled, anew."""
+    plans, prepare = [], engines.prepare
+    monkeypatch.setattr(engines, "prepare", lambda name, model, x, plan: plans.append(plan) or prepare(name, model, x, plan))
+    objective = build_objective({"objective": "trades"})
+    for seed in range(2):
+        torch.manual_seed(seed)
+        step = make_step(attacked=False)
+        objective.attack(step.attack, step.model, torch.rand_like(step.x), step.y)
+    assert plans[0] == plans[1]
 
 
 def test_augmentation_mixes_small_loss_images_until_few_are_left() -> None:
