@@ -1,4 +1,4 @@
-"""All steps of an attack as one CUDA graph."""
+"""All steps of an attack as one CUDA graph: on a GPU launching kernels takes longer than running them."""
 
 from __future__ import annotations
 
@@ -14,58 +14,138 @@ from torch import Tensor, nn
 from ro_fast.attacks.engines.engine import Climb, Model, Plan, Start
 
 _log = logging.getLogger("ro_fast")
+_KEPT = 8  # graphs of a model; kinds of attack beyond that run step by step
+_PENDING = 32  # kinds of a model that came once and are remembered, since a loss made anew each time would never end
+
+Replay = Callable[[], None]
+Record = Callable[[Callable[[], Tensor], nn.Module], tuple[Tensor, Replay]]  # what runs, its model -> result, what repeats it
+
+
+def record_on_gpu(run: Callable[[], Tensor], model: nn.Module) -> tuple[Tensor, Replay]:
+    """Captures what ``run`` does as a CUDA graph; the result's memory is written anew by each replay.
+
+    Two runs beside the main stream come first, in which libraries choose their kernels; the model's buffers, which BatchNorm
+    moves in train mode, are then as they were.
+    """
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    aside = torch.cuda.Stream()
+    aside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(aside):
+        for _ in range(2):
+            run()
+        for buffer, before in buffers:
+            buffer.copy_(before)
+    torch.cuda.current_stream().wait_stream(aside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        # Folding the weights is part of the graph, so that it sees them as they are at each replay.
+        result = run()
+    return result, graph.replay
 
 
 class Captured:
-    """All steps as one CUDA graph, replayed with the weights as they are; captured at the first call for a shape."""
+    """All steps as one CUDA graph, replayed with the weights as they are; captured where a kind of attack comes a second time.
 
-    def __init__(self, stepwise: Callable[[Model, Tensor, Plan], Any]) -> None:
-        self._stepwise = stepwise  # the engine whose steps are captured
-        self._graphs: weakref.WeakKeyDictionary[nn.Module, dict[Any, Climb]] = weakref.WeakKeyDictionary()
+    Args:
+        stepwise: the engine whose steps are captured.
+        record: makes a graph; another in tests.
+        device: type of the device that has graphs.
+    """
+
+    def __init__(
+        self, stepwise: Callable[[Model, Tensor, Plan], Any], record: Record = record_on_gpu, device: str = "cuda"
+    ) -> None:
+        self._stepwise, self._record, self._device = stepwise, record, device
+        self._kinds: weakref.WeakKeyDictionary[nn.Module, dict[Any, Climb | str | None]] = weakref.WeakKeyDictionary()
 
     def why_not(self, model: Model, x: Tensor, plan: Plan) -> str | None:
-        """It takes modules on a GPU whose buffers an attack leaves alone."""
-        if x.device.type != "cuda":
+        """It takes modules on a GPU, unless a graph of that kind could not be captured, or too many are there."""
+        if x.device.type != self._device:
             return f"CUDA graphs need a GPU, the inputs are on {x.device}"
         if not isinstance(model, nn.Module):
             return "the model is a function, not an nn.Module"
-        if plan.training:
-            return "a module is in train mode, in which BatchNorm's statistics would move while the graph is captured too"
+        kinds = self._kinds.get(model, {})
+        known = kinds.get(self._kind(model, x, plan))
+        if isinstance(known, str):
+            return known
+        if known is None and sum(isinstance(kind, _Graph) for kind in kinds.values()) >= _KEPT:
+            return f"{_KEPT} kinds of attack on this model are captured already, each of which holds memory"
         return None
+
+    def came_before(self, model: nn.Module, x: Tensor, plan: Plan, note: bool = True) -> bool:
+        """Whether this kind of attack was asked for already: capturing one that comes once costs more than it gains.
+
+        With ``note`` it counts as asked for from now on.
+        """
+        kinds, kind = self._kinds.setdefault(model, {}), self._kind(model, x, plan)
+        known = kind in kinds
+        if note and not known:
+            kinds[kind] = None
+            pending = [other for other, graph in kinds.items() if graph is None]
+            for other in pending[: len(pending) - _PENDING]:
+                del kinds[other]
+        return known
 
     def prepare(self, model: Model, x: Tensor, plan: Plan) -> Climb:
         """The graph of this model, captured anew where its weights were moved to other memory."""
         assert isinstance(model, nn.Module)
-        graphs = self._graphs.setdefault(model, {})
-        where = tuple(t.data_ptr() for t in (*model.parameters(), *model.buffers()))
-        autocast = torch.is_autocast_enabled("cuda") and torch.get_autocast_dtype("cuda")
-        key = (plan, x.shape, x.stride(), x.dtype, autocast, where)
-        if key not in graphs:
+        kinds, kind = self._kinds.setdefault(model, {}), self._kind(model, x, plan)
+        graph = kinds.get(kind)
+        if graph is None:
             there = weakref.ref(model)
-            graphs[key] = _Graph(lambda: self._stepwise(there(), x, plan).prepare(there(), x, plan), plan)  # type: ignore[arg-type]
-        return graphs[key]
+
+            def climb(start: Start) -> Tensor:
+                network = there()
+                assert network is not None
+                return self._stepwise(network, x, plan).prepare(network, x, plan)(start)
+
+            graph = kinds[kind] = _Graph(climb, there, plan, self._record, lambda reason: kinds.update({kind: reason}))
+        assert not isinstance(graph, str)
+        return graph
+
+    @staticmethod
+    def _kind(model: nn.Module, x: Tensor, plan: Plan) -> Any:
+        device = x.device.type
+        where = tuple(t.data_ptr() for t in (*model.parameters(), *model.buffers()))
+        autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+        return plan, x.shape, x.stride(), x.dtype, autocast, where
 
 
 class _Graph:
     """One captured climb: the start is copied into its memory, the graph replayed, the result copied out."""
 
-    def __init__(self, prepare: Callable[[], Climb], plan: Plan) -> None:
-        self._prepare, self._plan = prepare, plan
-        self._graphs: dict[Any, tuple[torch.cuda.CUDAGraph, Start, Tensor]] = {}
+    def __init__(
+        self, climb: Climb, model: weakref.ref[nn.Module], plan: Plan, record: Record, refused: Callable[[str], None]
+    ) -> None:
+        self._climb, self._model, self._plan, self._record, self._refused = climb, model, plan, record, refused
+        self._graphs: dict[Any, tuple[Replay, Start, Tensor]] = {}
 
     def __call__(self, start: Start) -> Tensor:
         given = self._static(start)
         key = tuple(None if t is None else (t.shape, t.dtype) for t in vars(given).values())
         if key not in self._graphs:
-            begun = time.perf_counter()
-            self._graphs[key] = self._capture(given)
-            _log.info("engine captured: a graph of %d steps took %.1f s", self._plan.steps, time.perf_counter() - begun)
-        graph, held, result = self._graphs[key]
+            try:
+                self._graphs[key] = self._captured(given)
+            except (RuntimeError, torch.OutOfMemoryError) as error:
+                reason = f"it could not be captured: {str(error).splitlines()[0][:200]}"
+                _log.warning("an attack runs step by step from now on: %s", reason)
+                self._refused(reason)
+                return self._climb(start)
+        replay, held, result = self._graphs[key]
         for ours, theirs in zip(vars(held).values(), vars(given).values(), strict=True):
             if ours is not None:
                 ours.copy_(theirs)
-        graph.replay()
+        replay()
         return result.clone()
+
+    def _captured(self, given: Start) -> tuple[Replay, Start, Tensor]:
+        begun = time.perf_counter()
+        copies: list[Any] = [None if t is None else t.clone() for t in vars(given).values()]
+        held, model = Start(*copies), self._model()
+        assert model is not None
+        result, replay = self._record(lambda: self._climb(held), model)
+        _log.info("engine captured: a graph of %d steps took %.1f s", self._plan.steps, time.perf_counter() - begun)
+        return replay, held, result
 
     @staticmethod
     def _static(start: Start) -> Start:
@@ -78,18 +158,3 @@ class _Graph:
             return torch.full((len(start.x),), budget, device=start.x.device, dtype=computed)  # no copy from the host
 
         return Start(start.x, start.y, each(start.eps), each(start.alpha), start.noise, start.active)
-
-    def _capture(self, given: Start) -> tuple[torch.cuda.CUDAGraph, Start, Tensor]:
-        copies: list[Any] = [None if t is None else t.clone() for t in vars(given).values()]
-        held = Start(*copies)
-        aside = torch.cuda.Stream()
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):  # libraries choose their kernels and make their workspaces before the capture
-            for _ in range(2):
-                self._prepare()(held)
-        torch.cuda.current_stream().wait_stream(aside)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            # Folding the weights is part of the graph, so that it sees them as they are at each replay.
-            result = self._prepare()(held)
-        return graph, held, result
