@@ -1,0 +1,85 @@
+"""``python -m ro_fast.benchmarks.stability``: does the default suite say the same with other seeds, engines and thread counts?
+
+Four disjoint sets of three seeds, two engines, one and two threads a run: sixteen suites for a data set. "Unclear" is an answer;
+two different answers that are both said to be settled are not. Runs that are there already are kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ro_fast.findings.verdict import OPEN
+
+from .run import RESULTS
+
+SEEDS = ((0, 1, 2), (3, 4, 5), (6, 7, 8), (9, 10, 11))
+ENGINES, THREADS = ("auto", "eager"), (1, 2)
+
+
+def suite(data: str, seeds: Sequence[int], engine: str, threads: int, folder: Path) -> dict[str, Any]:
+    """Runs one suite in a process of its own, and returns what it found."""
+    out = folder / f"{data}-{'_'.join(map(str, seeds))}-{engine}-{threads}"
+    numbers = ",".join(map(str, seeds))
+    command = [sys.executable, "-m", "ro_fast", "ablate", f"data={data}", f"seeds=[{numbers}]", f"attack.engine={engine}"]
+    command += [f"threads={threads}", f"out={out}", f"prefixes={folder / 'prefixes'}"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    effects = {arm["name"]: arm["effect"] for arm in results["finding"]["arms"]}
+    roles = {arm["name"]: arm["role"] for arm in results["arms"]}
+    about = {key: results["environment"][key] for key in ("cpu", "torch", "source")}
+    found = {"code": results["finding"]["code"], "effects": effects, "roles": roles, "seconds": results["wall_seconds"]}
+    return {"data": data, "seeds": list(seeds), "engine": engine, "threads": threads, **found, **about}
+
+
+def differing(rows: Sequence[Mapping[str, Any]], arm: str) -> set[str]:
+    """The settled answers that an arm got; more than one is a contradiction."""
+    return {row["effects"][arm] for row in rows if row["effects"].get(arm, OPEN[0]) not in OPEN}
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What each suite said of each arm, and whether any two contradict each other."""
+    lines = ["# Stable or not", "", "Made by `python -m ro_fast.benchmarks.stability`; every suite is in stability.jsonl.", ""]
+    for data, group in itertools.groupby(rows, key=lambda row: row["data"]):
+        runs = list(group)
+        arms = list(runs[0]["roles"])
+        factors = [arm for arm in arms if runs[0]["roles"][arm] == "factor"]
+        contradicted = [arm for arm in factors if len(differing(runs, arm)) > 1]
+        told = ", ".join(contradicted) if contradicted else "none"
+        about = f"{len(runs)} suites on an {runs[0]['cpu']}; factors with two different settled answers: {told}."
+        lines += [f"## {data}", "", about, ""]
+        heads = [f"{row['seeds'][0]}–{row['seeds'][-1]}, {row['engine']}, {row['threads']}" for row in runs]
+        lines += ["| seeds, engine, threads | overfits | " + " | ".join(arms[1:]) + " |", "|" + "---|" * (len(arms) + 1)]
+        for head, row in zip(heads, runs, strict=True):
+            lines.append("| " + " | ".join([head, str(row["code"]), *(row["effects"].get(arm, "") for arm in arms[1:])]) + " |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Runs what is missing, and writes the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", default="digits_noisy")
+    parser.add_argument("--work", type=Path, default=Path("outputs/stability"), help="where the suites are kept")
+    args = parser.parse_args()
+    file = RESULTS / "cpu" / "stability.jsonl"
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
+    known = {(row["data"], tuple(row["seeds"]), row["engine"], row["threads"]) for row in rows}
+    for seeds, engine, threads in itertools.product(SEEDS, ENGINES, THREADS):
+        if (args.data, seeds, engine, threads) in known:
+            continue
+        rows.append(suite(args.data, seeds, engine, threads, args.work))
+        rows.sort(key=lambda row: (row["data"], row["seeds"], row["engine"], row["threads"]))
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        file.with_suffix(".md").write_text(table(rows), encoding="utf-8")
+        print(f"seeds {seeds}, {engine}, {threads} threads: {rows[-1]['code']}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
