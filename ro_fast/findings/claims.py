@@ -123,8 +123,9 @@ def _effect(study: Study, c: Mapping[str, Any]) -> Found:
     judged = next((arm for arm in study.findings[c["part"]]["arms"] if arm["name"] == c["arm"]), None)
     if judged is None or judged["effect"] == "not judged":
         raise _Unmeasured(f"{_name(c['arm'])} is not judged, since overfitting is not shown")
+    factor = study.arms[c["arm"]].get("factor") or _name(c["arm"])
     verdict = CONFIRMED if judged["effect"] in c["is"] else OPEN if judged["effect"] in OPEN_EFFECTS else CONTRADICTED
-    return Found(1.0 if verdict == CONFIRMED else -1.0, None, None, f"without {_name(c['arm'])}: it {judged['text']}", verdict)
+    return Found(1.0 if verdict == CONFIRMED else -1.0, None, None, f"taking away {factor} {judged['text']}", verdict)
 
 
 def _trend(study: Study, c: Mapping[str, Any]) -> Found:
