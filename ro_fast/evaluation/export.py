@@ -15,6 +15,7 @@ from ro_fast.errors import InputError
 from ro_fast.evaluation.checkpoints import default_name
 from ro_fast.evaluation.load import Trained, checkpoints_in, load_trained, read
 from ro_fast.storage import checkpoint
+from ro_fast.storage.epochs import FILE, Epoch, read_epochs
 
 
 def export(config: ExportConfig) -> Path:
@@ -55,7 +56,7 @@ def export(config: ExportConfig) -> Path:
     return out
 
 
-def model_card(trained: Trained, metrics: list[dict[str, Any]], evaluation: dict[str, Any] | None) -> str:
+def model_card(trained: Trained, metrics: list[Epoch], evaluation: dict[str, Any] | None) -> str:
     """The card in Markdown, from what is known; what isn't is said to be unknown."""
     run, data, model = trained.stored.config, trained.data, trained.model_config
     trainer, attack, method = (run.get(key, {}) for key in ("trainer", "attack", "method"))
@@ -120,9 +121,9 @@ def _evaluated(evaluation: dict[str, Any] | None) -> list[str]:
     return [*lines, "", evaluation["note"], "", *warnings, *([""] if warnings else [])]
 
 
-def _metrics(path: Path) -> list[dict[str, Any]]:
-    file = path.parent / "metrics.jsonl"
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
+def _metrics(path: Path) -> list[Epoch]:
+    file = path.parent / FILE
+    return read_epochs(file) if file.exists() else []
 
 
 def _evaluation(config: ExportConfig, path: Path) -> dict[str, Any] | None:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ro_fast.errors import InputError
+from ro_fast.storage.epochs import FILE, read_epochs
 
 VERSION = 2  # of results.json: 2 measures gaps from means over three epochs
 METRICS = ("lr", "train_robust_acc", "test_robust_acc", "small_loss_share")
@@ -61,20 +62,9 @@ def read_curves(run_dir: Path, results: Mapping[str, Any]) -> Curves:
 
 
 def _read_metrics(folder: Path) -> list[dict[str, float]]:
-    path = folder / "metrics.jsonl"
-    if not path.is_file():
-        raise InputError(f"{path} is missing: the report's curves come from it, run the suite again")
-    lines = []
-    for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            line = json.loads(text)
-            values = {key: line[key] for key in ("epoch", *METRICS)} | {key: line.get(key) for key in OPTIONAL}
-            lines.append({key: float("nan" if value is None else value) for key, value in values.items()})
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path} line {number} is no epoch's metrics ({error}): run the suite again") from error
-    if not lines:
-        raise InputError(f"{path} holds no epoch: run the suite again")
-    return lines
+    lines = read_epochs(folder / FILE, ("epoch", *METRICS))
+    columns = ("epoch", *METRICS, *OPTIONAL)
+    return [{key: float("nan") if line.get(key) is None else line[key] for key in columns} for line in lines]
 
 
 def _need(record: Mapping[str, Any], keys: tuple[str, ...], where: str) -> None:

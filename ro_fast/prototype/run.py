@@ -38,6 +38,7 @@ from ro_fast.prototype.plan import (
 )
 from ro_fast.prototype.speed import Speed, measure_speed
 from ro_fast.storage import checkpoint
+from ro_fast.storage.epochs import FILE, read_epochs
 from ro_fast.suite.plan import fork_epoch, seed_list
 from ro_fast.suite.run import ablate, epochs_to_train, jobs_and_threads
 from ro_fast.training.validate import check as check_run
@@ -205,7 +206,8 @@ def _decide(
 ) -> dict[str, Any]:
     arms = {arm["name"]: arm for arm in results["arms"]}
     seeds = arms[BASELINE]["seeds"]
-    runs = [_metrics(config, seed["seed"]) for seed in seeds]
+    folder = Path(config.out) / "suite" / "runs" / BASELINE
+    runs = [read_epochs(folder / f"seed{seed['seed']}" / FILE) for seed in seeds]
     sizes = {f"size_{size}": size for size in plan.parts} | {BASELINE: plan.sizes.train}
     curve = learning_curve(results["arms"], sizes, plan.sizes.test)
     found = overfitting(results["arms"], config.rules["min_gap"])
@@ -249,8 +251,3 @@ def _decide(
         "rules": dict(config.rules),
         "environment": results["environment"],
     }
-
-
-def _metrics(config: PrototypeConfig, seed: int) -> list[dict[str, Any]]:
-    path = Path(config.out) / "suite" / "runs" / BASELINE / f"seed{seed}" / "metrics.jsonl"
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

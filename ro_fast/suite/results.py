@@ -15,6 +15,7 @@ from ro_fast.findings.ranking import final_means, finding_of_ranking, rank
 from ro_fast.findings.study_files import VERSION
 from ro_fast.findings.verdict import compare_arms, write_finding
 from ro_fast.storage import checkpoint
+from ro_fast.storage.epochs import FILE, Epoch, read_epochs
 from ro_fast.suite.plan import Branch, arms_of, data_of, fork_epoch, parts_of
 from ro_fast.training.sample_history import summarise_samples
 
@@ -25,7 +26,7 @@ def collect(config: AblateConfig, branches: list[Branch], wall_seconds: float) -
     arms, curves = [], {}
     for arm in arms_of(suite):
         runs = [branch for branch in branches if branch.arm.name == arm.name]
-        curves[arm.name] = {branch.seed: _metrics(branch) for branch in runs}
+        curves[arm.name] = {branch.seed: read_epochs(Path(branch.config.out) / FILE) for branch in runs}
         seeds = [_summary(branch, curves[arm.name][branch.seed]) for branch in runs]
         axis = {} if arm.x is None else {"x": arm.x}
         about: dict[str, Any] = {"name": arm.name, "role": arm.role, "factor": arm.factor, "control": arm.control}
@@ -98,12 +99,7 @@ def _part_results(
     }
 
 
-def _metrics(branch: Branch) -> list[dict[str, Any]]:
-    text = (Path(branch.config.out) / "metrics.jsonl").read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.splitlines()]
-
-
-def _summary(branch: Branch, metrics: list[dict[str, Any]]) -> dict[str, Any]:
+def _summary(branch: Branch, metrics: list[Epoch]) -> dict[str, Any]:
     folder = Path(branch.config.out)
     compared = _read(folder / "perturbations.json")
     perturbations = {"perturbations": compared} if compared else {}

@@ -40,7 +40,8 @@ from ro_fast.methods.step import Work
 from ro_fast.models import build_model
 from ro_fast.overfitting.early_stop import EarlyStop
 from ro_fast.progress import EpochDone, Listener
-from ro_fast.storage import checkpoint
+from ro_fast.storage import checkpoint, epochs
+from ro_fast.storage.epochs import Epoch
 from ro_fast.storage.run_folder import alone_in, saving, writing
 from ro_fast.training.averaging import build_averaging
 from ro_fast.training.flops import forward_flops
@@ -65,7 +66,7 @@ def train(
     listener: Listener | None = None,
     prefix: Path | None = None,
     data: ImageData | None = None,
-) -> list[dict[str, Any]]:
+) -> list[Epoch]:
     """Trains one run into ``config.out``, or goes on with the run that lies there, and returns its metrics, a dict an epoch.
 
     Args:
@@ -125,7 +126,7 @@ class Run:
             "device": device.type,
         }
         self.epoch = 0  # epochs done
-        self.history: list[dict[str, Any]] = []
+        self.history: list[Epoch] = []
         self.best = Best()
         self.streams = {name: self._generator(name) for name in _STREAMS}
         self.method: Method = build_method(config.method)
@@ -378,18 +379,17 @@ class Run:
                     self.restore(checkpoint.load(prefix / "last.pt"))
                     checkpoint.save(last, self._state())
         with writing(self.folder):
-            lines = "".join(json.dumps(line) + "\n" for line in self.history)
-            checkpoint.write_text(self.folder / "metrics.jsonl", lines)
+            checkpoint.write_text(self.folder / epochs.FILE, epochs.written(self.history))
 
-    def _keep(self, metrics: dict[str, Any]) -> None:
+    def _keep(self, metrics: Epoch) -> None:
         self.history.append(metrics)
-        with saving(self.folder, metrics["epoch"]):
+        with saving(self.folder, int(metrics["epoch"])):
             if metrics["val_robust_acc"] > self.best.val_robust_acc:
-                self.best = Best(metrics["epoch"], metrics["val_robust_acc"])
+                self.best = Best(int(metrics["epoch"]), metrics["val_robust_acc"])
                 checkpoint.save(self.folder / "best.pt", self._state())
             checkpoint.save(self.folder / "last.pt", self._state())
-            with open(self.folder / "metrics.jsonl", "a", encoding="utf-8") as file:
-                file.write(json.dumps(metrics) + "\n")
+            with open(self.folder / epochs.FILE, "a", encoding="utf-8") as file:
+                file.write(epochs.written([metrics]))
 
     def _state(self) -> dict[str, Any]:
         cuda = [torch.cuda.get_rng_state(self.device)] if self.device.type == "cuda" else []
