@@ -48,7 +48,7 @@ CIFAR = (
 TORCHVISION = (
     "alexnet", "vgg11", "vgg16_bn", "resnet18", "resnet50", "resnext50_32x4d", "densenet121", "googlenet", "squeezenet1_1",
     "mobilenet_v2", "mobilenet_v3_small", "efficientnet_b0", "regnet_x_400mf", "regnet_y_400mf", "shufflenet_v2_x1_0",
-    "mnasnet1_0", "convnext_tiny", "swin_t", "vit_b_16",
+    "mnasnet1_0", "convnext_tiny", "swin_t", "vit_b_32",
 )  # fmt: skip
 TIMM = (
     "resnet26d", "resnetv2_50", "nf_resnet26", "seresnet18", "ecaresnet26t", "skresnet18", "res2net50_26w_4s", "dla34", "dpn68",
@@ -84,7 +84,7 @@ def architectures() -> Iterator[Architecture]:
         import torchvision
 
         for name in TORCHVISION:
-            side = 224 if name == "vit_b_16" else 96
+            side = 224 if name == "vit_b_32" else 96
             build = functools.partial(torchvision.models.get_model, name, weights=None, num_classes=10)
             yield Architecture(name, "torchvision", build, (3, side, side), 4 if side == 224 else 16)
     with contextlib.suppress(ImportError):
