@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.published import RicePreAct, RobustBenchPreAct, TradesWide, settled
 from torch import nn
 
 from ro_fast.errors import InputError
@@ -13,7 +14,6 @@ from ro_fast.evaluation import load_model
 from ro_fast.evaluation.foreign import network_of, renamed, unwrapped
 from ro_fast.models import Network, Normalize
 from ro_fast.models.preact_resnet import preact_trunk
-from tests.helpers.published import RicePreAct, RobustBenchPreAct, TradesWide, settled
 
 MEAN, STD = [0.49, 0.48, 0.45], [0.25, 0.24, 0.26]
 
