@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -100,9 +101,12 @@ class Box:
     def _check_range(self, attack: str, x: Tensor) -> None:
         lows, highs = _each(self.lo), _each(self.hi)
         count = max(len(lows), len(highs))
-        channels = x.reshape(1, -1) if count == 1 else x.transpose(0, 1).flatten(1)
-        spans = zip(channels.amin(1).tolist(), channels.amax(1).tolist(), strict=True)
-        for i, (low, high) in enumerate(spans):
+        if count == 1:
+            ends = [[end.item()] for end in torch.aminmax(x)]
+        else:
+            channels = x.transpose(0, 1).flatten(1)
+            ends = [channels.amin(1).tolist(), channels.amax(1).tolist()]
+        for i, (low, high) in enumerate(zip(*ends, strict=True)):
             lo, hi = lows[i % len(lows)], highs[i % len(highs)]
             slack = ROUNDING * (hi - lo)
             if not (low >= lo - slack and high <= hi + slack):  # NaN too
@@ -128,8 +132,17 @@ def box_of(attack: str, norm: str, eps: Budget, alpha: Budget, lo: Budget, hi: B
     Raises:
         ValueError: where they don't fit one another, naming what came and what would be right.
     """
+    given = {"eps": eps, "alpha": alpha, "lo": lo, "hi": hi}
+    return _made(attack, norm, *(_values(attack, name, value) for name, value in given.items()))
+
+
+Values = float | tuple[float, ...]
+
+
+@functools.lru_cache(maxsize=256)  # an attack asks at every call
+def _made(attack: str, norm: str, eps: Values, alpha: Values, lo: Values, hi: Values) -> tuple[Box, float, float]:
     _check.check_norm(attack, norm)
-    given = {name: _values(attack, name, value) for name, value in (("eps", eps), ("alpha", alpha), ("lo", lo), ("hi", hi))}
+    given = {"eps": eps, "alpha": alpha, "lo": lo, "hi": hi}
     counts = {name: len(values) for name, values in given.items() if isinstance(values, tuple)}
     if len(set(counts.values())) > 1:
         told = ", ".join(f"{name} {count}" for name, count in counts.items())
@@ -141,12 +154,12 @@ def box_of(attack: str, norm: str, eps: Budget, alpha: Budget, lo: Budget, hi: B
         _check.check_range(attack, low, high)
         _check.check_budget(attack, "eps", e, norm, low, high)
         _check.check_budget(attack, "alpha", a, norm, low, high)
-    shape = [values if isinstance(values, tuple) else () for values in (given["eps"], given["alpha"])]
-    size = [1.0 if isinstance(values, tuple) else values for values in (given["eps"], given["alpha"])]
-    return Box(norm, given["lo"], given["hi"], *shape), *size  # type: ignore[return-value]
+    shape = [values if isinstance(values, tuple) else () for values in (eps, alpha)]
+    size = [1.0 if isinstance(values, tuple) else values for values in (eps, alpha)]
+    return Box(norm, lo, hi, *shape), *size  # type: ignore[return-value]
 
 
-def _values(attack: str, name: str, value: Budget) -> float | tuple[float, ...]:
+def _values(attack: str, name: str, value: Budget) -> Values:
     if isinstance(value, (int, float)) or (isinstance(value, Tensor) and value.dim() == 0):
         return float(value)
     try:
@@ -158,7 +171,7 @@ def _values(attack: str, name: str, value: Budget) -> float | tuple[float, ...]:
     return found
 
 
-def _each(value: float | tuple[float, ...]) -> tuple[float, ...]:
+def _each(value: Values) -> tuple[float, ...]:
     return value if isinstance(value, tuple) else (value,)
 
 
