@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import weakref
 from collections.abc import Callable
@@ -39,8 +38,7 @@ def doubts(model: Callable[[Tensor], Any], x: Tensor, output: Output = None) -> 
         x: inputs [N, ...]; of one sample alone nothing can be said about companions.
     """
     if isinstance(model, nn.Module):
-        with contextlib.suppress(TypeError):  # a class with __eq__ and without __hash__
-            _seen.add(model)
+        _seen.add(model)
     few = x[:_LOOKED_AT]
     buffers = [(b, b.clone()) for network in networks_behind(model) for b in network.buffers()]
     devices = [x.device.index or 0] if x.is_cuda else []
@@ -57,12 +55,7 @@ def doubts(model: Callable[[Tensor], Any], x: Tensor, output: Output = None) -> 
 
 def warn_once(model: Callable[[Tensor], Any], x: Tensor, output: Output) -> None:
     """Logs the doubts about a network the first time that it is attacked."""
-    if not isinstance(model, nn.Module) or len(x) < 2:
-        return
-    try:
-        if model in _seen:
-            return
-    except TypeError:  # it can't be told apart from others: looked at by evaluate_model alone
+    if not isinstance(model, nn.Module) or model in _seen or len(x) < 2:
         return
     if x.is_cuda and torch.cuda.is_current_stream_capturing():
         return
