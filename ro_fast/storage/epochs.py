@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from ro_fast.errors import InputError
 
-Epoch = dict[str, float]  # the trainer's columns by name; one that was not measured is absent or None
+# The trainer's columns by name: numbers, and under "features" numbers by layer and kind; what was not measured is absent or None.
+Epoch = dict[str, Any]
 
 FILE = "metrics.jsonl"
 
@@ -49,7 +51,11 @@ def _wrong(line: object, needed: Sequence[str]) -> str | None:
     if not isinstance(line, dict):
         return f"it is {type(line).__name__}; an object of numbers is needed"
     for name, value in line.items():
-        if isinstance(value, bool) or not (value is None or isinstance(value, (int, float))):
+        if isinstance(value, dict):
+            inner = _wrong(value, ())
+            if inner is not None:
+                return f"{name}: {inner}"
+        elif isinstance(value, bool) or not (value is None or isinstance(value, (int, float))):
             return f"{name} is {type(value).__name__}; a number is needed"
     missing = [name for name in needed if line.get(name) is None]
     return f"it lacks {', '.join(missing)}" if missing else None
