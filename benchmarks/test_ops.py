@@ -37,6 +37,7 @@ def test_speed(benchmark, op: str, backend: str) -> None:  # type: ignore[no-unt
         pytest.skip("Triton's interpreter on a CPU is for tests, not for timing")
     if reason := backends_for(op)[backend]:
         pytest.skip(f"{backend}: {reason}")
+    assert op in CALLS, f"give CALLS a call of {op}"
     with backends.use_backend(backend):
         for sample in samples(op):  # no speed for a wrong operator
             with backends.use_backend("reference"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
 import torch
 from helpers.steps import gradients, make_step
@@ -11,6 +13,7 @@ from ro_fast.attacks import engines
 from ro_fast.config import SmallLossConfig
 from ro_fast.errors import InputError
 from ro_fast.methods import METHODS, Remembered, Step, build_method, build_objective, small_loss_mask
+from ro_fast.methods.options import OPTIONS
 
 
 def expected(name: str, step: Step) -> Tensor:
@@ -188,6 +191,12 @@ def test_deciding_leaves_no_trace_on_batchnorm() -> None:
     assert all(torch.equal(before[key], value) for key, value in step.model.state_dict().items())
     step.decide(trains=True)
     assert not torch.equal(before["2.running_mean"], step.model.state_dict()["2.running_mean"])
+
+
+def test_every_option_of_every_method_is_told_and_checked() -> None:
+    for name, method in METHODS.items():
+        own = {parameter.rstrip("_") for parameter in list(inspect.signature(method.loss).parameters)[1:]}
+        assert own <= set(OPTIONS), f"options of {name} that ro_fast/methods/options.py does not tell of: {own - set(OPTIONS)}"
 
 
 def test_thresholds() -> None:

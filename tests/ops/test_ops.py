@@ -220,6 +220,7 @@ def test_native_does_not_depend_on_the_number_of_threads(op: str) -> None:
         "affine_relu_backward": lambda: affine_relu_backward(x, noise.byte().flatten()[: x.numel() // 8]),
         "winograd_conv": lambda: winograd_conv(x, winograd_weights(noise[:9, :, :3, :3])),
     }
+    assert op in calls, f"give this test a call of {op}"
     try:
         results = []
         for threads in (1, 2):
