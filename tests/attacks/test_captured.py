@@ -79,13 +79,13 @@ def test_a_captured_attack_takes_the_steps_of_eager_with_the_weights_and_budgets
     for i, eps in enumerate([0.1, 0.1, 0.05, torch.tensor([0.02, 0.1, 0.2, 0.0], dtype=torch.float64)]):
         other.load_state_dict(model.state_dict())
         expected = PGD(0.1, 0.03, 3, bn=bn, engine="eager")(other, x, y, eps=eps, noise=noise)
-        found = PGD(0.1, 0.03, 3, bn=bn)(model, x, y, eps=eps, noise=noise)
+        found = PGD(0.1, 0.03, 3, bn=bn, engine="captured")(model, x, y, eps=eps, noise=noise)
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
         for ours, theirs in zip(model.buffers(), other.buffers(), strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
         with torch.no_grad():
             model[0].weight.mul_(-1.1)
-        assert recorder.replayed == i
+        assert (recorder.recorded, recorder.replayed) == (1, i + 1)
 
 
 def test_what_cannot_be_captured_runs_step_by_step_and_is_told_once(
@@ -109,3 +109,36 @@ def test_graphs_and_losses_made_anew_are_limited(recorder: Recorder, model: nn.M
     for _ in range(100):
         PGD(0.1, 0.03, 1, loss=lambda logits, y: logits.sum(1))(model, *batch()[:2])
     assert len(choose.CAPTURED._kinds[model]) <= _KEPT + 32 and recorder.recorded == _KEPT
+
+
+class Flagged(nn.Module):
+    """What it computes hangs on an attribute, which a replay would not look at."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner, self.sign = inner, 1.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.sign * self.inner(x)
+
+
+@pytest.mark.parametrize("engine", ["auto", "captured"])
+def test_a_change_that_a_replay_would_not_see_is_captured_anew(engine: str, recorder: Recorder, model: nn.Module) -> None:
+    flagged, attack, (x, y, noise) = Flagged(model), PGD(0.1, 0.03, 3, engine=engine), batch()
+    for sign in (1.0, -1.0):
+        flagged.sign = sign
+        for _ in range(3):
+            expected = PGD(0.1, 0.03, 3, engine="eager")(flagged, x, y, noise=noise)
+            torch.testing.assert_close(attack(flagged, x, y, noise=noise), expected, rtol=0, atol=1e-12)
+    assert recorder.recorded == 2
+
+
+def test_hooks_and_networks_that_are_not_proven_are_not_captured(recorder: Recorder, model: nn.Module) -> None:
+    attack, (x, y, noise) = PGD(0.1, 0.03, 2), batch()
+    for _ in range(3):
+        PGD(0.1, 0.03, 2, bn="train")(model, x, y, noise=noise)
+    assert recorder.recorded == 0 and "captured by itself only where" in PGD(bn="train").explain(model, x)
+    model[0].register_forward_hook(lambda module, inputs, output: None)
+    for _ in range(3):
+        attack(model, x, y, noise=noise)
+    assert recorder.recorded == 0 and "which a replay would not call" in attack.explain(model, x)

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from ro_fast.attacks.engines.engine import Climb, Model, Plan, Start
+from ro_fast.attacks.engines.trace import fingerprint
+from ro_fast.ops._torch_private import any_hooks
 
 _log = logging.getLogger("ro_fast")
 _KEPT = 8  # graphs of a model; kinds of attack beyond that run step by step
@@ -64,6 +66,8 @@ class Captured:
             return f"CUDA graphs need a GPU, the inputs are on {x.device}"
         if not isinstance(model, nn.Module):
             return "the model is a function, not an nn.Module"
+        if any(any_hooks(module) for module in model.modules()):
+            return "the model has hooks, which a replay would not call"
         kinds = self._kinds.get(model, {})
         known = kinds.get(self._kind(model, x, plan))
         if isinstance(known, str):
@@ -108,7 +112,8 @@ class Captured:
         device = x.device.type
         where = tuple(t.data_ptr() for t in (*model.parameters(), *model.buffers()))
         autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
-        return plan, x.shape, x.stride(), x.dtype, autocast, where
+        # Besides the memory all that Python decides, which a graph freezes: modes, attributes, forwards.
+        return plan, x.shape, x.stride(), x.dtype, autocast, where, fingerprint(model, x)
 
 
 class _Graph:

@@ -29,8 +29,12 @@ def _why_not_by_itself(name: str, model: Model, x: Tensor, plan: Plan, note: boo
     reason = ENGINES[name].why_not(model, x, plan)
     if reason is None and name == "fused" and isinstance(model, nn.Module) and not FUSED.gains(model, x, plan):
         return "no pass that gains applies to the network's graph, so that autograd is as fast"
-    if reason is None and name == "captured" and isinstance(model, nn.Module) and not CAPTURED.came_before(model, x, plan, note):
-        return "this kind of attack comes for the first time; it is captured when it comes again"
+    if reason is None and name == "captured" and isinstance(model, nn.Module):
+        # A replay runs no Python: by itself only a network is captured that is traced, and proven again and again.
+        if unproven := FUSED.why_not(model, x, plan):
+            return f"a network is captured by itself only where its graph is proven: {unproven}"
+        if not CAPTURED.came_before(model, x, plan, note):
+            return "this kind of attack comes for the first time; it is captured when it comes again"
     return reason
 
 
