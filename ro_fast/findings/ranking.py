@@ -146,7 +146,7 @@ def finding_of_ranking(ranking: Sequence[Mapping[str, Any]], data: str, cost: st
     else:
         top = helps[0]
         others = [entry["name"].replace("_", " ") for entry in helps[1:] if entry["tied"]]
-        tied = f" (not told apart, at a higher cost: {', '.join(others)})" if others else ""
+        tied = f" (not told apart, and no cheaper: {', '.join(others)})" if others else ""
         first = (
             f"Do first on {data}: {top['name'].replace('_', ' ')}, which raises the last robust accuracy by "
             f"{points(top['gain']['difference'])} ({interval(top['gain']['ci95'])}) at {_times(top['cost'][cost]['mean'])} "

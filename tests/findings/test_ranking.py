@@ -116,4 +116,4 @@ def test_what_cannot_be_told_apart_is_named_as_a_tie_and_the_cheapest_goes_first
     assert [(entry["name"], entry["tied"], entry["verdict"]) for entry in ranking] == [
         ("cheaper", True, "do first"), ("steady", True, "helps"), ("less", False, "helps"),
     ]  # fmt: skip
-    assert "not told apart, at a higher cost: steady" in finding_of_ranking(ranking, "x")["sentences"][0]
+    assert "not told apart, and no cheaper: steady" in finding_of_ranking(ranking, "x")["sentences"][0]
