@@ -16,9 +16,8 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +28,7 @@ from ro_fast.config import ModelConfig
 from ro_fast.environment import keep_freed_memory
 from ro_fast.models import build_model
 from ro_fast.ops import margin_loss
+from ro_fast.storage.records import as_json, parse
 
 from .paired import paired
 from .run import RESULTS, about
@@ -100,29 +100,69 @@ def _ours(name: str) -> nn.Module:
     return build_model(ModelConfig(name=name), (3, 32, 32), 10, [0.49, 0.48, 0.45], [0.25, 0.24, 0.26])
 
 
-def measure(architecture: Architecture) -> dict[str, Any]:
-    """One row of the table."""
+@dataclass(frozen=True)
+class Row:
+    """What was measured of one network."""
+
+    name: str
+    source: str
+    input: list[int]
+    engine: str  # that "auto" takes
+    passes: str  # of the rewritten graph
+    reason: str  # why it is not rewritten
+    error: float  # of the input gradient in float64, relative
+    eager: float  # eager's time over that of "auto", and its spread over pairs
+    eager_p20: float
+    eager_p80: float
+    ours_ms: float
+    ours_mb: float
+    eager_mb: float
+    about: dict[str, object]
+    compiled: float | str | None = None  # torch.compile's time over that of "auto", or why there is none
+    compiled_p20: float | None = None
+    compiled_p80: float | None = None
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a file, none where there is none."""
+    return [parse(Row, json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+
+def measure(architecture: Architecture) -> Row:
+    """One row of the table, without torch.compile."""
     model, x, run = ready(architecture)
-    row: dict[str, Any] = {"name": architecture.name, "source": architecture.source, "input": [len(x), *architecture.shape]}
     told = PGD().explain(model, x).splitlines()
-    row["engine"] = told[0].split()[1]
-    row["passes"] = told[-1].removeprefix("its graph: ").split(";")[0] if "graph" in told[-1] else ""
-    row["reason"] = "" if row["engine"] == "fused" else next(line for line in told if "fused:" in line).split("fused: ")[-1]
-    row["error"] = error_in_float64(model, x[:2])
+    engine = told[0].split()[1]
+    fused = engine == "fused"
+    error = error_in_float64(model, x[:2])
     found = paired(architecture.name, run["auto"], run["eager"], seconds=6.0, at_least=3)
-    row |= {"eager": found.ratio, "eager_p20": found.ratio_p20, "eager_p80": found.ratio_p80}
-    return row | {"ours_ms": found.ours_ms, "ours_mb": found.ours_mb, "eager_mb": found.rival_mb}
+    return Row(
+        name=architecture.name,
+        source=architecture.source,
+        input=[len(x), *architecture.shape],
+        engine=engine,
+        passes=told[-1].removeprefix("its graph: ").split(";")[0] if fused else "",
+        reason="" if fused else next(line for line in told if "fused:" in line).split("fused: ")[-1],
+        error=error,
+        eager=found.ratio,
+        eager_p20=found.ratio_p20,
+        eager_p80=found.ratio_p80,
+        ours_ms=found.ours_ms,
+        ours_mb=found.ours_mb,
+        eager_mb=found.rival_mb,
+        about=about(),
+    )
 
 
-def against_compile(architecture: Architecture) -> dict[str, Any]:
-    """The rest of a row: against torch.compile, which takes a minute or more to make its code."""
+def against_compile(row: Row, architecture: Architecture) -> Row:
+    """The row with torch.compile beside it, which takes a minute or more to make its code."""
     _, _, run = ready(architecture)
     try:
         run["compiled"][1]()
     except Exception as error:  # whatever torch.compile says
-        return {"compiled": f"fails: {type(error).__name__}"}
+        return replace(row, compiled=f"fails: {type(error).__name__}")
     found = paired(architecture.name, run["auto"], run["compiled"], seconds=6.0, at_least=3)
-    return {"compiled": found.ratio, "compiled_p20": found.ratio_p20, "compiled_p80": found.ratio_p80}
+    return replace(row, compiled=found.ratio, compiled_p20=found.ratio_p20, compiled_p80=found.ratio_p80)
 
 
 def ready(architecture: Architecture) -> tuple[nn.Module, Tensor, dict[str, tuple[str, Callable[[], Tensor]]]]:
@@ -163,14 +203,14 @@ def error_in_float64(model: nn.Module, x: Tensor) -> float:
     return float((ours - theirs).norm() / theirs.norm().clamp(min=1e-300))
 
 
-def table(rows: list[dict[str, Any]]) -> str:
+def table(rows: list[Row]) -> str:
     """The rows as Markdown, with what they say together."""
-    gain = sum(row["eager"] >= 2 - LEAST for row in rows)
-    lose = [row["name"] for row in rows if row["eager"] < LEAST]
+    gain = sum(row.eager >= 2 - LEAST for row in rows)
+    lose = [row.name for row in rows if row.eager < LEAST]
     lines = [
         "# The default engine on public networks",
         "",
-        f"{len(rows)} networks, PGD-{STEPS} in float32 on one thread of {rows[0]['about']['cpu']}, in pairs. Weights are random,",
+        f"{len(rows)} networks, PGD-{STEPS} in float32 on one thread of {rows[0].about['cpu']}, in pairs. Weights are random,",
         "BatchNorm's statistics those of its inputs. Above 1 the default is faster. The error is the input gradient's",
         "against autograd in float64, relative. `fused` is the traced and rewritten graph. Memory: the peak in 2²⁰ bytes.",
         "",
@@ -181,12 +221,12 @@ def table(rows: list[dict[str, Any]]) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        passes = functools.reduce(lambda text, words: text.replace(*words), _SHORT.items(), row["passes"])
-        compiled = row.get("compiled", "")
+        passes = functools.reduce(lambda text, words: text.replace(*words), _SHORT.items(), row.passes)
+        compiled = row.compiled
         cells = [
-            f"{row['name']} ({row['source']})", "×".join(map(str, row["input"])), row["engine"], passes or row["reason"],
-            f"{row['error']:.0e}", f"{row['eager']:.2f}", f"{compiled:.2f}" if isinstance(compiled, float) else compiled,
-            f"{row['ours_mb']:.0f}, {row['eager_mb']:.0f}",
+            f"{row.name} ({row.source})", "×".join(map(str, row.input)), row.engine, passes or row.reason,
+            f"{row.error:.0e}", f"{row.eager:.2f}", f"{compiled:.2f}" if isinstance(compiled, float) else compiled or "",
+            f"{row.ours_mb:.0f}, {row.eager_mb:.0f}",
         ]  # fmt: skip
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
@@ -210,25 +250,21 @@ def main() -> None:
     logging.getLogger("ro_fast").setLevel(logging.ERROR)
     keep_freed_memory()
     torch.set_num_threads(1)
-    rows = [json.loads(line) for line in args.out.read_text().splitlines()] if args.out.exists() else []
-    known = {(row["source"], row["name"]): row for row in rows}
+    rows = {(row.source, row.name): row for row in read_rows(args.out)}
     for architecture in architectures():
-        row = known.get((architecture.source, architecture.name))
-        wanted = row is not None and "compiled" not in row if args.compiled else row is None
+        key = architecture.source, architecture.name
+        row = rows.get(key)
+        wanted = row is not None and row.compiled is None if args.compiled else row is None
         if not wanted or not re.search(args.only, architecture.name):
             continue
         try:
-            if row is None:
-                row = measure(architecture) | {"about": about()}
-                rows.append(row)
-            else:
-                row |= against_compile(architecture)
+            rows[key] = measure(architecture) if row is None else against_compile(row, architecture)
         except Exception as error:  # a network that does not run here costs no other
             print(f"{architecture.name}: {type(error).__name__}: {str(error)[:200]}", flush=True)
             continue
-        print(json.dumps({k: v for k, v in row.items() if k != "about"}), flush=True)
-        args.out.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        args.out.with_suffix(".md").write_text(table(rows), encoding="utf-8")
+        print(json.dumps(as_json(replace(rows[key], about={}))), flush=True)
+        args.out.write_text("".join(json.dumps(as_json(row)) + "\n" for row in rows.values()), encoding="utf-8")
+        args.out.with_suffix(".md").write_text(table(list(rows.values())), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from .architectures import Row, read_rows
+
 ROOT = Path(__file__).resolve().parent.parent
 CPU = Path("benchmarks/results/cpu")
 PAGES = (Path("README.md"), Path("benchmarks/README.md"), CPU / "README.md")
@@ -97,17 +99,17 @@ def every_row(bench: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def networks(rows: list[Mapping[str, Any]]) -> str:
+def networks(rows: list[Row]) -> str:
     """What the table of public networks comes to."""
-    ratios = sorted(row["eager"] for row in rows)
+    ratios = sorted(row.eager for row in rows)
     gain, middle = sum(ratio >= 1.02 for ratio in ratios), ratios[len(ratios) // 2]
-    compared = [row["compiled"] for row in rows if isinstance(row.get("compiled"), float)]
+    compared = [row.compiled for row in rows if isinstance(row.compiled, float)]
     beside = ""
     if compared:
         ahead = sum(ratio >= 1 for ratio in compared)
         beside = f" Of {len(compared)} that were held against torch.compile's code too, {ahead} are at least as fast as it."
     return (
-        f"Of {len(rows)} public networks (CIFAR's, torchvision's, timm's), PGD-10 on one thread of an {rows[0]['about']['cpu']}, "
+        f"Of {len(rows)} public networks (CIFAR's, torchvision's, timm's), PGD-10 on one thread of an {rows[0].about['cpu']}, "
         f"the default is faster than autograd on {gain}, {middle:.2f} times in the median, from {ratios[0]:.2f} to "
         f"{ratios[-1]:.2f}.{beside}\n"
     )
@@ -115,10 +117,6 @@ def networks(rows: list[Mapping[str, Any]]) -> str:
 
 def _json(path: Path) -> Any:
     return json.loads((ROOT / path).read_text(encoding="utf-8"))
-
-
-def _lines(path: Path) -> list[Any]:
-    return [json.loads(line) for line in (ROOT / path).read_text(encoding="utf-8").splitlines()]
 
 
 BLOCKS: dict[str, Callable[[], str]] = {
@@ -129,7 +127,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "mitigations": lambda: mitigations(_json(CPU / "mitigations-digits_noisy/results.json")),
     "speed": lambda: speed(_json(CPU / "bench.json")),
     "every-row": lambda: every_row(_json(CPU / "bench.json")),
-    "networks": lambda: networks(_lines(CPU / "architectures.jsonl")),
+    "networks": lambda: networks(read_rows(ROOT / CPU / "architectures.jsonl")),
 }
 
 

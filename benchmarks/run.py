@@ -5,6 +5,7 @@ Every row is checked for the right answer first. Rows are printed and written as
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import json
 import os
@@ -73,7 +74,7 @@ def line(row: Row) -> str:
 
 def about() -> dict[str, object]:
     """What the numbers depend on."""
-    return environment(torch.device("cpu")) | {
+    return dataclasses.asdict(environment(torch.device("cpu"))) | {
         "capability": torch.backends.cpu.get_cpu_capability(),
         "commit": machine.commit(),
         "date": datetime.date.today().isoformat(),

@@ -11,11 +11,13 @@ import itertools
 import json
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from ro_fast.findings.study import read_results
 from ro_fast.findings.verdict import OPEN
+from ro_fast.storage.records import as_json, parse
 
 from .run import RESULTS
 
@@ -23,41 +25,66 @@ SEEDS = ((0, 1, 2), (3, 4, 5), (6, 7, 8), (9, 10, 11))
 ENGINES, THREADS = ("auto", "eager"), (1, 2)
 
 
-def suite(data: str, seeds: Sequence[int], engine: str, threads: int, folder: Path) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Answer:
+    """What one suite said."""
+
+    data: str
+    seeds: list[int]
+    engine: str
+    threads: int
+    code: str | None
+    effects: dict[str, str]  # arm -> what the rules say of it
+    roles: dict[str, str | None]
+    seconds: float
+    cpu: str | None
+    torch: str | None
+    source: str | None
+
+
+def suite(data: str, seeds: Sequence[int], engine: str, threads: int, folder: Path) -> Answer:
     """Runs one suite in a process of its own, and returns what it found."""
     out = folder / f"{data}-{'_'.join(map(str, seeds))}-{engine}-{threads}"
     numbers = ",".join(map(str, seeds))
     command = [sys.executable, "-m", "ro_fast", "ablate", f"data={data}", f"seeds=[{numbers}]", f"attack.engine={engine}"]
     command += [f"threads={threads}", f"out={out}", f"prefixes={folder / 'prefixes'}"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
-    effects = {arm["name"]: arm["effect"] for arm in results["finding"]["arms"]}
-    roles = {arm["name"]: arm["role"] for arm in results["arms"]}
-    about = {key: results["environment"][key] for key in ("cpu", "torch", "source")}
-    found = {"code": results["finding"]["code"], "effects": effects, "roles": roles, "seconds": results["wall_seconds"]}
-    return {"data": data, "seeds": list(seeds), "engine": engine, "threads": threads, **found, **about}
+    found = read_results(out)
+    return Answer(
+        data=data,
+        seeds=list(seeds),
+        engine=engine,
+        threads=threads,
+        code=found.finding.code,
+        effects={arm.name: arm.effect for arm in found.finding.arms},
+        roles={arm.name: arm.role for arm in found.arms},
+        seconds=found.wall_seconds,
+        cpu=found.environment.cpu,
+        torch=found.environment.torch,
+        source=found.environment.source,
+    )
 
 
-def differing(rows: Sequence[Mapping[str, Any]], arm: str) -> set[str]:
+def differing(rows: Sequence[Answer], arm: str) -> set[str]:
     """The settled answers that an arm got; more than one is a contradiction."""
-    return {row["effects"][arm] for row in rows if row["effects"].get(arm, OPEN[0]) not in OPEN}
+    return {row.effects[arm] for row in rows if row.effects.get(arm, OPEN[0]) not in OPEN}
 
 
-def table(rows: Sequence[Mapping[str, Any]]) -> str:
+def table(rows: Sequence[Answer]) -> str:
     """What each suite said of each arm, and whether any two contradict each other."""
     lines = ["# Stable or not", "", "Made by `python -m ro_fast.benchmarks.stability`; every suite is in stability.jsonl.", ""]
-    for data, group in itertools.groupby(rows, key=lambda row: row["data"]):
+    for data, group in itertools.groupby(rows, key=lambda row: row.data):
         runs = list(group)
-        arms = list(runs[0]["roles"])
-        factors = [arm for arm in arms if runs[0]["roles"][arm] == "factor"]
+        arms = list(runs[0].roles)
+        factors = [arm for arm in arms if runs[0].roles[arm] == "factor"]
         contradicted = [arm for arm in factors if len(differing(runs, arm)) > 1]
         told = ", ".join(contradicted) if contradicted else "none"
-        about = f"{len(runs)} suites on an {runs[0]['cpu']}; factors with two different settled answers: {told}."
+        about = f"{len(runs)} suites on an {runs[0].cpu}; factors with two different settled answers: {told}."
         lines += [f"## {data}", "", about, ""]
-        heads = [f"{row['seeds'][0]}–{row['seeds'][-1]}, {row['engine']}, {row['threads']}" for row in runs]
+        heads = [f"{row.seeds[0]}–{row.seeds[-1]}, {row.engine}, {row.threads}" for row in runs]
         lines += ["| seeds, engine, threads | overfits | " + " | ".join(arms[1:]) + " |", "|" + "---|" * (len(arms) + 1)]
         for head, row in zip(heads, runs, strict=True):
-            lines.append("| " + " | ".join([head, str(row["code"]), *(row["effects"].get(arm, "") for arm in arms[1:])]) + " |")
+            lines.append("| " + " | ".join([head, str(row.code), *(row.effects.get(arm, "") for arm in arms[1:])]) + " |")
         lines.append("")
     return "\n".join(lines)
 
@@ -69,16 +96,16 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("outputs/stability"), help="where the suites are kept")
     args = parser.parse_args()
     file = RESULTS / "cpu" / "stability.jsonl"
-    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
-    known = {(row["data"], tuple(row["seeds"]), row["engine"], row["threads"]) for row in rows}
+    rows = [parse(Answer, json.loads(line)) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
+    known = {(row.data, tuple(row.seeds), row.engine, row.threads) for row in rows}
     for seeds, engine, threads in itertools.product(SEEDS, ENGINES, THREADS):
         if (args.data, seeds, engine, threads) in known:
             continue
         rows.append(suite(args.data, seeds, engine, threads, args.work))
-        rows.sort(key=lambda row: (row["data"], row["seeds"], row["engine"], row["threads"]))
-        file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        rows.sort(key=lambda row: (row.data, row.seeds, row.engine, row.threads))
+        file.write_text("".join(json.dumps(as_json(row)) + "\n" for row in rows), encoding="utf-8")
         file.with_suffix(".md").write_text(table(rows), encoding="utf-8")
-        print(f"seeds {seeds}, {engine}, {threads} threads: {rows[-1]['code']}", flush=True)
+        print(f"seeds {seeds}, {engine}, {threads} threads: {rows[-1].code}", flush=True)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +19,11 @@ def option(default: Any, about: str) -> Any:
     if isinstance(default, (list, dict)):
         return field(default_factory=lambda: copy.deepcopy(default), metadata={"about": about})
     return field(default=default, metadata={"about": about})
+
+
+def needed(about: str) -> Any:
+    """A key that has no default."""
+    return field(metadata={"about": about})
 
 
 @dataclass
@@ -155,6 +161,56 @@ class FinalConfig:
 
 
 @dataclass
+class RulesConfig:
+    """Limits of the verdict on factors, fixed before the runs that they judge; accuracies and gaps are fractions."""
+
+    min_gap: float = needed("the baseline's gap from which training is said to overfit robustly")
+    min_reduction: float = needed("share of that gap that a factor's removal takes away if the factor carries it")
+    max_robust_loss: float = needed("by which the last robust accuracy may fall with it")
+    irrelevant: float = needed("share of that gap within which a change is no effect")
+    published: dict[str, bool] = option({}, "arm -> does its removal cure, in the paper?")
+    paper: str | None = option(None, "which paper that is")
+
+
+@dataclass
+class RankingConfig:
+    """How mitigations are ordered by gain and cost, fixed before the runs that it judges."""
+
+    gain: str = needed("'last_robust_acc'")
+    cost: str = needed("'gflop' | 'train_seconds' | 'step_mb'")
+    max_natural_loss: float = option(0.0, "by which natural accuracy may fall, in the mean")
+    against: dict[str, str] = option({}, "arm -> the arm that it is held against; the baseline for others")
+
+
+@dataclass
+class ConditionConfig:
+    """One condition of a claim: a test and what it needs, see TESTS of ro_fast/findings/claims.py."""
+
+    test: str = option("", "difference, level, trend, peak, correlation, lead, overfits or effect")
+    metric: str | None = option(None, "what is compared")
+    a: str | None = option(None, "arm of a difference a - b")
+    b: str | None = option(None, "the other")
+    arm: str | None = option(None, "of level and effect")
+    arms: list[str] | None = option(None, "in the order of their levels; of correlation and lead, null: all")
+    x: str | None = option(None, "metric of correlation and lead")
+    y: str | None = option(None, "the other")
+    value: float | None = option(None, "that a level is held against")
+    expect: str | None = option(None, "higher, lower, above, below, rising, falling, positive or leads")
+    at_least: float | None = option(None, "by which the estimate should lie on that side")
+    effects: list[str] | None = option(None, "what the rules should say of the arm: carries, eases, no effect, ...")
+
+
+@dataclass
+class ClaimConfig:
+    """A sentence that holds if all of its conditions do."""
+
+    name: str = option("", "its short name")
+    claim: str = option("", "the sentence")
+    number: int | None = option(None, "of the paper's claim that it belongs to")
+    all: list[ConditionConfig] = option([], "its conditions")
+
+
+@dataclass
 class SuiteConfig:
     """One question, asked by arms that part from a common state."""
 
@@ -168,10 +224,10 @@ class SuiteConfig:
         ["curves", "gap", "small_loss_share"],
         "names of figures on the page: curves, gap, small_loss_share, levels, features, correlation, gain_cost",
     )
-    rules: dict[str, Any] = option({}, "limits of the verdict on factors, fixed before the runs that they judge")
-    claims: list[dict[str, Any]] = option([], "what the suite tests, fixed before it runs")
+    rules: RulesConfig | None = option(None, "limits of the verdict on factors, fixed before the runs that they judge")
+    claims: list[ClaimConfig] = option([], "what the suite tests, fixed before it runs")
     final: FinalConfig | None = option(None, "how best.pt and last.pt are scored at the end; null: they are not")
-    ranking: dict[str, Any] = option({}, "how mitigations are ordered by gain and cost, fixed before they run")
+    ranking: RankingConfig | None = option(None, "how mitigations are ordered by gain and cost, fixed before they run")
     parts: dict[str, SuiteConfig] = option({}, "suites that are run as one; arms of one name are one arm")
 
 
@@ -194,12 +250,20 @@ class PageConfig:
 
 
 @dataclass
+class DecisionConfig:
+    """Limits of a prototype's decision, fixed before the runs that they judge; accuracies are fractions."""
+
+    min_gap: float = option(0.02, "a fall of robust accuracy that matters")
+    min_gain: float = option(0.01, "what twice the data should bring to be worth asking for")
+
+
+@dataclass
 class PrototypeConfig(AblateConfig):
     """A check and a small suite within a budget of time, and one page to decide by."""
 
     budget: str = option("10min", "wall-clock time: 90s, 10min, 1h30min")
     min_steps: int = option(150, "gradient steps of a run at least; a small set is trained for more epochs")
-    rules: dict[str, float] = option({}, "limits of the decision, fixed before the runs that they judge")
+    rules: DecisionConfig = field(default_factory=DecisionConfig)
     report: PageConfig = field(default_factory=PageConfig)
 
 
@@ -287,7 +351,7 @@ def to_yaml(config: Any) -> str:
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
-def changed(config: Any, changes: dict[str, Any]) -> Any:
+def changed(config: Any, changes: Mapping[str, Any]) -> Any:
     """A copy of a config with the values at dotted paths replaced.
 
     Raises:
@@ -297,7 +361,7 @@ def changed(config: Any, changes: dict[str, Any]) -> Any:
     0.5
     """
     result = copy.deepcopy(config)
-    for path, value in copy.deepcopy(changes).items():
+    for path, value in copy.deepcopy(dict(changes)).items():
         *parents, last = path.split(".")
         target = result
         for name in parents:

@@ -7,8 +7,8 @@ import ctypes
 import os
 import platform
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -18,19 +18,34 @@ from ro_fast.ops import backends
 from ro_fast.storage.checkpoint import source_digest
 
 
-def environment(device: torch.device) -> dict[str, Any]:
-    """Versions, device, threads and operator backends, ready for JSON."""
-    return {
-        "ro_fast": ro_fast.__version__,
-        "source": source_digest(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "cpu": cpu_name(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "threads": torch.get_num_threads(),
-        "backends": {op: backends.running(op, device.type) for op in sorted(backends.REFERENCE)},
-    }
+@dataclass(frozen=True)
+class Environment:
+    """Versions, machine, threads and operator backends; what an older file does not tell is None."""
+
+    ro_fast: str | None = None
+    source: str | None = None  # digest of the code
+    torch: str | None = None
+    python: str | None = None
+    machine: str | None = None
+    cpu: str | None = None
+    device: str | None = None
+    threads: int | None = None
+    backends: dict[str, str] = field(default_factory=dict)  # operator -> backend
+
+
+def environment(device: torch.device) -> Environment:
+    """What is here."""
+    return Environment(
+        ro_fast.__version__,
+        source_digest(),
+        str(torch.__version__),
+        platform.python_version(),
+        platform.machine(),
+        cpu_name(),
+        torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        torch.get_num_threads(),
+        {op: backends.running(op, device.type) for op in sorted(backends.REFERENCE)},
+    )
 
 
 def cpu_name() -> str:

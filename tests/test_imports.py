@@ -15,12 +15,15 @@ ROOT = Path(__file__).parents[1]
 # Each may import those before it in this list and itself, never one after it: at import, in a function, or for types alone.
 ORDER = (
     *("errors", "config", "progress", "_build"),
-    *("kernels", "ops", "testing", "models", "data", "storage", "overfitting", "environment"),
+    *("kernels", "ops", "testing", "models", "storage", "environment", "data", "overfitting"),
     *("attacks", "features", "findings", "methods", "pages", "evaluation", "integrations", "check", "report"),
     *("training", "suite", "prototype", "benchmarks", "cli", "__main__"),
 )
 PUBLIC = {"__version__", "__file__", "_unsafe_view", "_to_copy"}  # the latter two are operators' own names
-HEAVY = {"hydra", "omegaconf", "matplotlib", "jinja2", "rich", "scipy", "sklearn", "torchvision", "timm", "PIL", "yaml", "triton"}
+HEAVY = {
+    *("hydra", "omegaconf", "matplotlib", "jinja2", "rich", "scipy", "sklearn", "torchvision", "timm", "PIL", "yaml", "triton"),
+    *("msgspec",),
+}
 WRAPPED = {"art", "foolbox", "eagerpy", "lightning", "pytorch_lightning", "torchattacks", "tensorboard", "wandb"}
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ro_fast.config import AblateConfig, ArmConfig, SuiteConfig, changed
+from ro_fast.config import AblateConfig, ArmConfig, RulesConfig, SuiteConfig, changed
 
 from .session import Session
 
-RULES = {"min_gap": 0.02, "min_reduction": 0.5, "max_robust_loss": 0.01, "irrelevant": 0.2}
+RULES = RulesConfig(min_gap=0.02, min_reduction=0.5, max_robust_loss=0.01, irrelevant=0.2)
 
 
 def study(session: Session, folder: Path, model: str = "preact_resnet18", images: int = 2048, epochs: int = 4) -> AblateConfig:

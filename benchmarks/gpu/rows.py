@@ -6,7 +6,7 @@ import json
 import subprocess
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,8 @@ class Rows:
     def __init__(self, path: Path, device: str, dry: bool) -> None:
         known = environment(torch.device(device))
         self.path, self._dry = path, dry
-        self._about = {"device": known["device"], "torch": known["torch"], "driver": driver(), "commit": commit()}
-        self._about |= {"source": known["source"]} | ({"dry": True} if dry else {})
+        self._about = {"device": known.device, "torch": known.torch, "driver": driver(), "commit": commit()}
+        self._about |= {"source": known.source} | ({"dry": True} if dry else {})
 
     def put(self, kind: str, name: str, **values: Any) -> None:
         """Writes one row and prints it in short."""
@@ -47,7 +47,7 @@ class Rows:
         self.put("error", name, error=f"{type(error).__name__}: {str(error).strip()[:500]}", where=where)
 
 
-def append(path: Path, row: dict[str, Any]) -> None:
+def append(path: Path, row: Mapping[str, Any]) -> None:
     """One line in one write, so that a process that dies leaves whole lines."""
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(row, ensure_ascii=False) + "\n")

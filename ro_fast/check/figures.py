@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,18 +24,23 @@ NAMED_CLASSES = 20
 MARKERS = "oXs^DvP*"
 
 
-def save_figures(pictures: Mapping[str, Any], folder: Path) -> dict[str, Path]:
-    """Draw all figures, each for a wide and for a narrow page.
+@dataclass(frozen=True)
+class Pictures:
+    """What is drawn."""
 
-    Args:
-        pictures: "view" (:class:`Images`), "findings" and "margins".
-        folder: where they go.
+    view: Images
+    findings: Sequence[Finding]
+    margins: Margins
+
+
+def save_figures(pictures: Pictures, folder: Path) -> dict[str, Path]:
+    """Draw all figures, each for a wide and for a narrow page, into a folder.
 
     Returns:
         ``{"map": path, "map_narrow": path, "margins": ...}``; no margins where there are none.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    view, findings, wide = pictures["view"], pictures["findings"], pictures["margins"]
+    view, findings, wide = pictures.view, pictures.findings, pictures.margins
     rows = _drawn(view, findings)
     place, method = plane(view.features[0][rows], view.seed)
     paths: dict[str, Path] = {}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+
+from ro_fast.data.check_file import Observation
+from ro_fast.data.image_data import ImageData
 
 SEVERITIES = ("serious", "warning", "info")
 # Among findings of one severity: what spoils every number comes before what costs some accuracy.
@@ -41,17 +43,9 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One thing that was found, or measured and found sound (severity "info")."""
+class Finding(Observation):
+    """What the check says of one thing, with images to look at on its page."""
 
-    kind: str
-    severity: str
-    count: int
-    share: float  # count as a share of what was looked at, which the message names
-    message: str
-    advice: str
-    train_indices: list[int] = field(default_factory=list)  # rows of ImageData.x_train
-    test_indices: list[int] = field(default_factory=list)
     examples: list[Example] = field(default_factory=list)
 
     @property
@@ -59,10 +53,13 @@ class Finding:
         """What to do first comes first."""
         return SEVERITIES.index(self.severity), KINDS.index(self.kind), -self.count
 
-    def as_json(self) -> dict[str, Any]:
-        """The finding as check.json holds it."""
-        names = ("kind", "severity", "count", "share", "train_indices", "test_indices", "message", "advice")
-        return {name: getattr(self, name) for name in names}
+    def without_examples(self, data: ImageData) -> Observation:
+        """The finding as check.json holds it; of images in files also which."""
+        values = {name: value for name, value in vars(self).items() if name != "examples"}
+        if data.files_train is not None and data.files_test is not None:
+            values["train_files"] = [data.files_train[i] for i in self.train_indices]
+            values["test_files"] = [data.files_test[i] for i in self.test_indices]
+        return Observation(**values)
 
 
 def by_share(share: float, *, warning: float, serious: float) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ro_fast.check.finding import SEVERITIES, TITLES, Finding, images
 from ro_fast.data import ImageData
+from ro_fast.data.check_file import Check
 from ro_fast.pages import embedded, render
 
 SHOWN = 12  # examples of a finding
@@ -25,14 +26,14 @@ CAPTIONS = {
 }
 
 
-def render_page(result: Mapping[str, Any], findings: Sequence[Finding], data: ImageData, figures: Mapping[str, Path]) -> str:
+def render_page(result: Check, findings: Sequence[Finding], data: ImageData, figures: Mapping[str, Path]) -> str:
     """The page as HTML. The same result gives the same bytes."""
     faults = [finding for finding in findings if finding.severity != "info"]
     return render(
         "check.html.j2",
         Path(__file__).parent,
         result=result,
-        found=summary(result, findings),
+        found=result.summary,
         first=first(findings),
         faults=[_entry(finding, data) for finding in faults],
         sound=[_entry(finding, data) for finding in findings if finding.severity == "info"],
@@ -42,10 +43,9 @@ def render_page(result: Mapping[str, Any], findings: Sequence[Finding], data: Im
     )
 
 
-def summary(result: Mapping[str, Any], findings: Sequence[Finding]) -> str:
+def summary(train: int, test: int, classes: int, findings: Sequence[Finding]) -> str:
     """What was found, in one sentence."""
-    size = f"{images(result['train_size'], 'training image')} and {images(result['test_size'], 'test image')}"
-    size += f" of {result['classes']} classes"
+    size = f"{images(train, 'training image')} and {images(test, 'test image')} of {classes} classes"
     counts = {severity: sum(finding.severity == severity for finding in findings) for severity in SEVERITIES}
     if not counts["serious"] and not counts["warning"]:
         return f"In {size} nothing was found that should keep from training."
@@ -66,25 +66,49 @@ def first(findings: Sequence[Finding]) -> str:
     return f"First: {worst.message} {worst.advice}"
 
 
-def _entry(finding: Finding, data: ImageData) -> dict[str, Any]:
-    shown = finding.examples[:SHOWN] if len(data.image_shape) == 3 else []
-    return {
-        "title": TITLES[finding.kind],
-        "severity": finding.severity,
-        "message": finding.message,
-        "advice": finding.advice,
-        "more": len(finding.examples) - len(shown),
-        "vectors": bool(finding.examples) and not shown,
-        "examples": [
-            {"caption": example.caption, "images": [_image(data, part, row) for part, row in example.images]} for example in shown
-        ],
-    }
+@dataclass(frozen=True)
+class _Image:
+    name: str
+    file: str
+    png: str  # base64
 
 
-def _image(data: ImageData, part: str, row: int) -> dict[str, str]:
+@dataclass(frozen=True)
+class _Shown:
+    caption: str
+    images: list[_Image]
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A finding as the page shows it."""
+
+    title: str
+    severity: str
+    message: str
+    advice: str
+    examples: list[_Shown]
+    more: int  # examples that are not shown
+    vectors: bool  # there is nothing to look at, since the data are no images
+
+
+def _entry(finding: Finding, data: ImageData) -> _Entry:
+    examples = finding.examples[:SHOWN] if len(data.image_shape) == 3 else []
+    shown = [_Shown(example.caption, [_image(data, part, row) for part, row in example.images]) for example in examples]
+    return _Entry(
+        TITLES[finding.kind],
+        finding.severity,
+        finding.message,
+        finding.advice,
+        shown,
+        more=len(finding.examples) - len(shown),
+        vectors=bool(finding.examples) and not shown,
+    )
+
+
+def _image(data: ImageData, part: str, row: int) -> _Image:
     files = data.files_train if part == "train" else data.files_test
-    name = f"{part} {row}"
-    return {"name": name, "file": files[row] if files else "", "png": _png(data, part, row)}
+    return _Image(f"{part} {row}", files[row] if files else "", _png(data, part, row))
 
 
 def _png(data: ImageData, part: str, row: int) -> str:

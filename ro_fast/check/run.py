@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import json
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import torch
 
 from ro_fast.check.balance import balance
 from ro_fast.check.duplicates import duplicates
-from ro_fast.check.figures import save_figures
+from ro_fast.check.figures import Pictures, save_figures
 from ro_fast.check.finding import Finding
 from ro_fast.check.images import COMPONENTS, SIDE, Images
 from ro_fast.check.label_errors import label_errors
@@ -26,28 +26,34 @@ from ro_fast.check.shift import shift
 from ro_fast.check.unrepresentative import unrepresentative
 from ro_fast.check.values import check_eps, values
 from ro_fast.config import CheckConfig
-from ro_fast.data import load_data
+from ro_fast.data import ImageData, load_data
+from ro_fast.data.check_file import Check, CheckStep
 from ro_fast.environment import environment, use_threads
 from ro_fast.errors import InputError
 from ro_fast.storage.checkpoint import write_text
+from ro_fast.storage.records import write
 
 
 class _Steps:
     """Runs the steps, tells each as it begins, and keeps how long it took and what it looked at."""
 
     def __init__(self, names: int) -> None:
-        self.done: list[dict[str, Any]] = []
+        self.done: list[CheckStep] = []
         self._names = names
 
     def __call__(self, name: str, looked_at: str, work: Callable[[], Any]) -> Any:
         log.info("check %d/%d: %s", len(self.done) + 1, self._names, name)
         start = time.monotonic()
         result = work()
-        self.done.append({"name": name, "looked_at": looked_at, "seconds": round(time.monotonic() - start, 2)})
+        self.done.append(CheckStep(name, looked_at, round(time.monotonic() - start, 2)))
         return result
 
+    def add(self, looked_at: str) -> None:
+        """Says more of what the last step looked at."""
+        self.done[-1] = dataclasses.replace(self.done[-1], looked_at=self.done[-1].looked_at + looked_at)
 
-def check(config: CheckConfig) -> dict[str, Any]:
+
+def check(config: CheckConfig) -> Check:
     """Looks at a data set before any training, and writes ``check.json``, ``check.html`` and ``figures/*.png`` into config.out.
 
     Indices of training images are rows of ``load_data(config.data).x_train``, so that ``data.exclude`` of the same data means
@@ -76,64 +82,65 @@ def check(config: CheckConfig) -> dict[str, Any]:
     start = time.monotonic()
     use_threads(config.threads)
     with _limit(config.threads):
-        result, findings, pictures, data = _look(config, eps)
-        result["wall_seconds"] = round(time.monotonic() - start, 1)
+        seen = _look(config, eps)
+        result = dataclasses.replace(seen.result, wall_seconds=round(time.monotonic() - start, 1))
         try:
-            figures = save_figures(pictures, out / "figures")
-            write_text(out / "check.json", json.dumps(result, ensure_ascii=False))
-            write_text(out / "check.html", render_page(result, findings, data, figures))
+            figures = save_figures(seen.pictures, out / "figures")
+            write(out / "check.json", result)
+            write_text(out / "check.html", render_page(result, seen.findings, seen.data, figures))
         except OSError as error:
             raise InputError(f"out={out} cannot be written ({error.strerror}): give a folder you may write to") from error
     return result
 
 
-def _look(config: CheckConfig, eps: float) -> tuple[dict[str, Any], list[Finding], dict[str, Any], Any]:
+@dataclass(frozen=True)
+class _Seen:
+    """What the page needs besides what check.json holds."""
+
+    result: Check
+    findings: list[Finding]
+    pictures: Pictures
+    data: ImageData
+
+
+def _look(config: CheckConfig, eps: float) -> _Seen:
     step = _Steps(8)
     data = step("reading", "files and arrays, their shape, dtype and range", lambda: load_data(config.data))
     view = Images(data, config.seed)
     found = step("values", "range, dtype, blank and grey images, the unit of eps", lambda: values(data, eps))
     found += step("class balance", "counts of each class in training and test", lambda: balance(view))
     repeated, criterion = step("duplicates and leakage", "", lambda: duplicates(view))
-    step.done[-1]["looked_at"] = criterion
+    step.add(criterion)
     how = "the nearest images and a kernel classifier, neither of which saw the image"
     labels = step("label errors", how, lambda: label_errors(view))
-    step.done[-1]["looked_at"] += f"; they agree with {100 * labels.accuracy:.1f} % of the labels"
+    step.add(f"; they agree with {100 * labels.accuracy:.1f} % of the labels")
     moved, two_sample = step("shift", "a classifier two-sample test; class means by Hotelling's T²", lambda: shift(view))
     eps_l2 = config.eps_l2 or customary_l2(eps, data.x_train[0].numel())
     wide = step("margins", "nearest training image of another class, in L∞ and L2", lambda: margins(view, eps, eps_l2))
-    step.done[-1]["looked_at"] += f", of {len(wide.rows)} training images"
+    step.add(f", of {len(wide.rows)} training images")
     far = step("unlike the test images", "distance to the five nearest test images", lambda: unrepresentative(view))
     findings = sorted([*found, *repeated, *labels.findings, *moved, *wide.findings, *far], key=lambda finding: finding.rank)
     shrunk = f" (sides averaged down to {SIDE} at most)" if view.train.shape[1] < data.x_train[0].numel() else ""
-    result = {
-        "data": data.name,
-        "train_size": len(data.x_train),
-        "test_size": len(data.x_test),
-        "classes": data.num_classes,
-        "image_shape": list(data.image_shape),
-        "compared_as": f"{view.train.shape[1]} values an image{shrunk}, "
+    result = Check(
+        data=data.name,
+        train_size=len(data.x_train),
+        test_size=len(data.x_test),
+        classes=data.num_classes,
+        image_shape=list(data.image_shape),
+        compared_as=f"{view.train.shape[1]} values an image{shrunk}, "
         f"{min(COMPONENTS, view.features[0].shape[1])} principal components",
-        "fingerprint": data.fingerprint(),
-        "summary": "",
-        "findings": [_with_files(finding, data) for finding in findings],
-        "label_error_score": [round(float(score), 6) for score in labels.score],
-        "label_accuracy": labels.accuracy,
-        "two_sample_test": two_sample,
-        "checks": step.done,
-        "config": dataclasses.asdict(config),
-        "environment": environment(torch.device("cpu")),
-    }
-    result["summary"] = summary(result, findings)
-    return result, findings, {"view": view, "findings": findings, "margins": wide}, data
-
-
-def _with_files(finding: Finding, data: Any) -> dict[str, Any]:
-    """A finding as JSON; of images in files also which."""
-    entry = finding.as_json()
-    if data.files_train is not None:
-        entry["train_files"] = [data.files_train[i] for i in finding.train_indices]
-        entry["test_files"] = [data.files_test[i] for i in finding.test_indices]
-    return entry
+        fingerprint=data.fingerprint(),
+        summary=summary(len(data.x_train), len(data.x_test), data.num_classes, findings),
+        findings=[finding.without_examples(data) for finding in findings],
+        label_error_score=[round(float(score), 6) for score in labels.score],
+        label_accuracy=labels.accuracy,
+        two_sample_test=two_sample,
+        checks=step.done,
+        config=config,
+        environment=environment(torch.device("cpu")),
+        wall_seconds=0.0,
+    )
+    return _Seen(result, findings, Pictures(view, findings, wide), data)
 
 
 def _limit(threads: int | None) -> AbstractContextManager[Any]:

@@ -39,7 +39,7 @@ def _train(config: Any) -> None:
             progress.add(min(epochs, epochs_done(Path(config.out))))
         history = train(config, progress)
     last = history[-1]
-    print(f"robust test accuracy {last['test_robust_acc']:.3f}, natural {last['test_acc']:.3f}; in {config.out}")
+    print(f"robust test accuracy {last.test_robust_acc:.3f}, natural {last.test_acc:.3f}; in {config.out}")
 
 
 def _ablate(config: Any) -> None:
@@ -55,10 +55,10 @@ def _ablate(config: Any) -> None:
         progress.add(done)
         results = ablate(config, progress)
     report = build_report(Path(config.out))
-    print("\n".join(results["finding"]["sentences"]))
-    if more := more_seeds(results):
+    print("\n".join(results.finding.sentences))
+    if more := more_seeds(results.arms, results.finding):
         print(f"more seeds may settle it, what is done is kept: the same command with seeds={more}")
-    print(f"{results['wall_seconds']:.0f} s; the report: {report}")
+    print(f"{results.wall_seconds:.0f} s; the report: {report}")
 
 
 def _watch(config: Any) -> None:
@@ -86,10 +86,10 @@ def _check(config: Any) -> None:
 
     show_notices()
     result = check(config)
-    for finding in result["findings"]:
-        if finding["severity"] != "info":
-            print(f"{finding['severity']}: {finding['message']}")
-    print(f"{result['summary']} {result['wall_seconds']:.0f} s; the page: {Path(config.out) / 'check.html'}")
+    for finding in result.findings:
+        if finding.severity != "info":
+            print(f"{finding.severity}: {finding.message}")
+    print(f"{result.summary} {result.wall_seconds:.0f} s; the page: {Path(config.out) / 'check.html'}")
 
 
 def _prototype(config: Any) -> None:
@@ -106,8 +106,8 @@ def _prototype(config: Any) -> None:
         return shown
 
     result = prototype(config, progress)
-    print("\n".join(result["sentences"]))
-    print(f"{result['plan']['seconds']:.0f} s; the page: {Path(config.out) / 'report.html'}")
+    print("\n".join(result.sentences))
+    print(f"{result.plan.seconds:.0f} s; the page: {Path(config.out) / 'report.html'}")
 
 
 def _evaluate(config: Any) -> None:
@@ -130,7 +130,8 @@ def _export(config: Any) -> None:
 
 
 def _report(config: Any) -> None:
-    from ro_fast.prototype.page import RESULT, rebuild_page
+    from ro_fast.prototype.page import rebuild_page
+    from ro_fast.prototype.result import RESULT
     from ro_fast.report import build_report
 
     if not config.run:

@@ -1,62 +1,107 @@
-"""What a data check found, read back from its check.json: images to leave out, and how suspect each label is."""
+"""check.json: what a data check found; the images that it would leave out, and how suspect each label is."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from ro_fast.config import CheckConfig
 from ro_fast.data.image_data import ImageData
+from ro_fast.environment import Environment
 from ro_fast.errors import InputError
+from ro_fast.storage.records import read
 
 EXCLUDED_KINDS = ("label_error", "duplicate", "near_duplicate", "leakage")
 EXCLUDED_SEVERITIES = ("warning", "serious")
 
 
-def read_check(path: Path) -> dict[str, Any]:
-    """Return the content of a check.json.
+@dataclass(frozen=True)
+class Observation:
+    """One thing that was found, or measured and found sound (severity "info")."""
+
+    kind: str
+    severity: str
+    count: int
+    share: float  # count as a share of what was looked at, which the message names
+    message: str
+    advice: str
+    train_indices: list[int] = field(default_factory=list)  # rows of ImageData.x_train
+    test_indices: list[int] = field(default_factory=list)
+    train_files: list[str] | None = field(default=None, kw_only=True)  # of these rows, where images lie in files
+    test_files: list[str] | None = field(default=None, kw_only=True)
+
+
+@dataclass(frozen=True)
+class CheckStep:
+    """One step of a check."""
+
+    name: str
+    looked_at: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Check:
+    """What check.json holds."""
+
+    data: str
+    train_size: int
+    test_size: int
+    classes: int
+    image_shape: list[int]
+    compared_as: str
+    fingerprint: str  # of the data
+    summary: str
+    findings: list[Observation]
+    label_error_score: list[float]  # of each training image
+    label_accuracy: float  # of the classifiers that suspect labels
+    two_sample_test: dict[str, float]
+    checks: list[CheckStep]
+    config: CheckConfig
+    environment: Environment
+    wall_seconds: float
+
+
+def read_check(path: Path) -> Check:
+    """The content of a check.json.
 
     Raises:
         InputError: the file is missing, or no check's.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        for finding in content["findings"]:
-            inside = all(0 <= i < content["train_size"] for i in finding["train_indices"])
-            if not (inside and {"kind", "severity"} <= finding.keys()):
-                raise ValueError("a finding")
-        if len(content["label_error_score"]) != content["train_size"] or not isinstance(content["fingerprint"], str):
-            raise ValueError("the scores or the fingerprint")
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}); ro-fast check data=... writes it") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} is not a check.json; ro-fast check data=... writes one") from error
-    return content
+    found = read(Check, path, "ro-fast check data=... writes a check.json")
+    if any(not 0 <= i < found.train_size for finding in found.findings for i in finding.train_indices):
+        raise InputError(f"{path} names training images that its data don't have; ro-fast check data=... writes a check.json")
+    if len(found.label_error_score) != found.train_size:
+        raise InputError(f"{path} holds {len(found.label_error_score)} label_error_score for {found.train_size} training images")
+    return found
+
+
+def excluded(findings: Sequence[Observation]) -> set[int]:
+    """The training images that ``data.exclude`` leaves out: of findings of EXCLUDED_KINDS and EXCLUDED_SEVERITIES."""
+    out = [f.train_indices for f in findings if f.kind in EXCLUDED_KINDS and f.severity in EXCLUDED_SEVERITIES]
+    return {i for indices in out for i in indices}
 
 
 def leave_out(data: ImageData, path: Path) -> ImageData:
     """Return data without the training images that a check of the same data found faulty.
 
-    Left out are the ``train_indices`` of findings of a kind in EXCLUDED_KINDS and a severity in EXCLUDED_SEVERITIES; they
-    are rows of ``data.x_train``. Validation and test images stay.
+    Left out is what :func:`excluded` names, rows of ``data.x_train``. Validation and test images stay.
 
     Raises:
         InputError: the file is no check's, was made on other data, or would take a whole class.
     """
     content = read_check(path)
-    if content["fingerprint"] != data.fingerprint():
+    if content.fingerprint != data.fingerprint():
         raise InputError(
             f"data.exclude={path} was made on other images or labels than data={data.name} gives here; run ro-fast check "
             "with the same data.* values, data.exclude aside"
         )
     out = torch.zeros(len(data.x_train), dtype=torch.bool)
-    for finding in content["findings"]:
-        if finding["kind"] in EXCLUDED_KINDS and finding["severity"] in EXCLUDED_SEVERITIES:
-            out[finding["train_indices"]] = True
+    out[sorted(excluded(content.findings))] = True
     kept = (~out).nonzero().squeeze(1)
     before, after = (torch.bincount(y, minlength=data.num_classes) for y in (data.y_train, data.y_train[kept]))
     if lost := ((before > 0) & (after == 0)).nonzero().flatten().tolist():
@@ -82,11 +127,11 @@ def scores(path: Path | str, data: ImageData | None = None) -> Tensor:
         InputError: the file is no check's, or data without data.exclude is not what was checked.
     """
     content = read_check(Path(path))
-    values = torch.tensor(content["label_error_score"], dtype=torch.float32)
+    values = torch.tensor(content.label_error_score, dtype=torch.float32)
     if data is None:
         return values
     if data.kept is not None and int(data.kept[-1]) < len(values):
         return values[data.kept.cpu()]
-    if content["fingerprint"] != data.fingerprint():
+    if content.fingerprint != data.fingerprint():
         raise InputError(f"{path} was made on other images or labels than data={data.name} gives here; run ro-fast check on them")
     return values

@@ -4,32 +4,46 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from ro_fast.attacks.cascade import Stage
 from ro_fast.config import EvaluateConfig
 from ro_fast.data.subsets import balanced_subset, stream
-from ro_fast.environment import choose_device, environment, use_threads
+from ro_fast.environment import Environment, choose_device, environment, use_threads
 from ro_fast.errors import InputError, WorkError
 from ro_fast.evaluation.evaluate import Evaluation, Hooks, Settings, evaluate_model
 from ro_fast.evaluation.load import Trained, checkpoints_in, file_digest, load_trained, read
-from ro_fast.storage import checkpoint
+from ro_fast.storage import checkpoint, records
 
+RESULT = "evaluation.json"
 Tell = Callable[[float, str], None]  # share of the work at most that is done, and what was done last
 
 
-def evaluate_checkpoint(config: EvaluateConfig, tell: Tell | None = None) -> dict[str, Any]:
+@dataclass(frozen=True)
+class OfCheckpoint(Evaluation):
+    """An evaluation with the epochs that the weights were trained for."""
+
+    epoch: int | None = None
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What evaluation.json holds."""
+
+    checkpoint: str
+    data: str
+    models: dict[str, OfCheckpoint]  # "best", "last", or the file's name
+    environment: Environment
+
+
+def evaluate_checkpoint(config: EvaluateConfig, tell: Tell | None = None) -> Evaluated:
     """Evaluates a checkpoint, or best and last of a run, on the test images, and writes ``out/evaluation.json``.
 
     After each attack its flags are kept in ``out/stages.pt``; the same command goes on from there.
-
-    Returns:
-        What evaluation.json holds: for each model ("best", "last", or the file's name) an :class:`Evaluation` as JSON.
 
     Raises:
         InputError: on a checkpoint, data or a setting that don't fit, or a folder that holds another evaluation.
@@ -44,16 +58,25 @@ def evaluate_checkpoint(config: EvaluateConfig, tell: Tell | None = None) -> dic
     settings = _settings(config)
     paths = checkpoints_in(Path(config.checkpoint))
     out = folder_of(config)
-    found: dict[str, Any] = {}
+    models: dict[str, OfCheckpoint] = {}
     for i, path in enumerate(paths):
         trained = load_trained(read(path), device, config.data, config.model)
         store = _Store(out, path, _identity(config, trained, settings))
         part = None if tell is None else _part_of(tell, i, len(paths))
         evaluation = _evaluate(config, trained, settings, store, part)
-        found[path.stem] = {"epoch": trained.stored.epoch, **evaluation.as_json()}
-        whole = {"checkpoint": config.checkpoint, "data": trained.data.name, "models": found, "environment": environment(device)}
-        store.write(functools.partial(checkpoint.write_text, out / "evaluation.json", json.dumps(whole, indent=1) + "\n"))
-    return whole
+        models[path.stem] = OfCheckpoint(**vars(evaluation), epoch=trained.stored.epoch)
+        found = Evaluated(config.checkpoint, trained.data.name, models, environment(device))
+        store.write(functools.partial(records.write, out / RESULT, found))
+    return found
+
+
+def read_evaluation(path: Path) -> Evaluated:
+    """What an evaluation.json holds.
+
+    Raises:
+        InputError: the file is missing, or no evaluation's.
+    """
+    return records.read(Evaluated, path, "ro-fast evaluate writes an evaluation.json")
 
 
 def folder_of(config: EvaluateConfig) -> Path:
@@ -67,19 +90,17 @@ def default_name(path: Path) -> str:
     return path.name if path.is_dir() else f"{path.parent.name}-{path.stem}"
 
 
-def table(found: dict[str, Any]) -> str:
+def table(found: Evaluated) -> str:
     """A few lines for people."""
-    lines: list[str] = []
-    for name, e in found["models"].items():
-        if not lines:
-            heads = ["natural", f"PGD-{e['settings']['steps']}", f"CW-{e['settings']['steps']}", *e["cascade"]]
-            lines.append(" ".join([f"{'':12}", *(f"{head:>8}" for head in heads), "  95 % interval of the last"]))
-        results = [e["natural"], e["pgd"], e["cw"], *e["cascade"].values()]
-        low, high = results[-1]["ci95"]
-        lines.append(" ".join([f"{name:12}", *(f"{r['acc']:8.4f}" for r in results), f"  {low:.4f} to {high:.4f}"]))
-    first = next(iter(found["models"].values()))
-    lines.append(f"{first['samples']} samples, {first['norm']} ε = {first['eps']:.4g}. {first['note']}")
-    lines += [f"warning, {name}: {warning}" for name, e in found["models"].items() for warning in e["warnings"]]
+    first = next(iter(found.models.values()))
+    heads = ["natural", f"PGD-{first.settings.steps}", f"CW-{first.settings.steps}", *first.cascade]
+    lines = [" ".join([f"{'':12}", *(f"{head:>8}" for head in heads), "  95 % interval of the last"])]
+    for name, one in found.models.items():
+        results = [one.natural, one.pgd, one.cw, *one.cascade.values()]
+        low, high = results[-1].ci95
+        lines.append(" ".join([f"{name:12}", *(f"{result.acc:8.4f}" for result in results), f"  {low:.4f} to {high:.4f}"]))
+    lines.append(f"{first.samples} samples, {first.norm} ε = {first.eps:.4g}. {first.note}")
+    lines += [f"warning, {name}: {warning}" for name, one in found.models.items() for warning in one.warnings]
     return "\n".join(lines)
 
 
@@ -118,7 +139,7 @@ def _on(stage: Stage, trained: Trained) -> Stage:
     return dataclasses.replace(stage, robust=stage.robust.to(device))
 
 
-def _identity(config: EvaluateConfig, trained: Trained, settings: Settings) -> dict[str, Any]:
+def _identity(config: EvaluateConfig, trained: Trained, settings: Settings) -> checkpoint.Flat:
     """All that the flags depend on."""
     return {
         "weights": file_digest(trained.stored.path),
@@ -134,7 +155,7 @@ def _identity(config: EvaluateConfig, trained: Trained, settings: Settings) -> d
 class _Store:
     """The flags after each attack, on disk."""
 
-    def __init__(self, out: Path, path: Path, identity: dict[str, Any]) -> None:
+    def __init__(self, out: Path, path: Path, identity: checkpoint.Flat) -> None:
         self.file, self.identity = out / f"stages-{path.stem}.pt", identity
         self.stages: dict[str, Stage] = {}
         if self.file.exists():

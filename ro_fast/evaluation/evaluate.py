@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +16,7 @@ from ro_fast.attacks.cascade import Attack, Stage, cascade, standard_attacks
 from ro_fast.attacks.masking import black_box_found, gradient_masking
 from ro_fast.attacks.pgd import PGD
 from ro_fast.errors import InputError
+from ro_fast.storage import records
 
 PROBED = 256  # samples that questions about gradient masking are asked on
 NOTE = (
@@ -27,43 +27,6 @@ NOTE_L2 = (
     "Robust: right at the natural input and at every iterate. The cascade is APGD-CE and APGD-T on what PGD and CW left; "
     "AutoAttack has FAB and Square too, so this is not AutoAttack and may leave more."
 )
-
-
-@dataclass(frozen=True)
-class Result:
-    """What withstood one attack and those that it follows."""
-
-    acc: float  # right, as a share of all samples
-    ci95: list[float]  # Wilson's interval of that share, over draws of samples
-    tried: int  # samples that the attack was run on
-    broken: int
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What :func:`evaluate_model` found; :meth:`as_json` is ready for a file."""
-
-    samples: int
-    eps: float
-    norm: str
-    seed: int
-    natural: Result
-    pgd: Result
-    cw: Result
-    cascade: dict[str, Result]  # in order; the last is what withstood everything
-    warnings: list[str]
-    settings: dict[str, Any]
-    note: str
-
-    @property
-    def robust_acc(self) -> float:
-        """What withstood every attack."""
-        return list(self.cascade.values())[-1].acc
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain dicts, lists and numbers."""
-        return {"robust_acc": self.robust_acc, **dataclasses.asdict(self)}
 
 
 @dataclass(frozen=True)
@@ -78,6 +41,39 @@ class Settings:
     batch_size: int = 512
     masking: bool = True  # look for gradient masking
     seed: int = 0
+
+
+@dataclass(frozen=True)
+class Result:
+    """What withstood one attack and those that it follows."""
+
+    acc: float  # right, as a share of all samples
+    ci95: tuple[float, float]  # Wilson's interval of that share, over draws of samples
+    tried: int  # samples that the attack was run on
+    broken: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What :func:`evaluate_model` found."""
+
+    robust_acc: float  # what withstood every attack
+    samples: int
+    eps: float
+    norm: str
+    seed: int
+    natural: Result
+    pgd: Result
+    cw: Result
+    cascade: dict[str, Result]  # in order; the last is what withstood everything
+    warnings: list[str]
+    settings: Settings
+    note: str
+
+    def as_json(self) -> Any:
+        """Plain dictionaries, lists and numbers."""
+        return records.as_json(self)
 
 
 @dataclass
@@ -146,6 +142,7 @@ def evaluate_model(
         stages.append(run.after(robust, name, attacks[name]))
         robust = stages[-1].robust
     return Evaluation(
+        robust_acc=float(robust.double().mean()),
         samples=len(y),
         eps=eps,
         norm=norm,
@@ -153,7 +150,7 @@ def evaluate_model(
         **{name: _result(stage) for name, stage in first.items()},
         cascade={stage.name: _result(stage) for stage in stages},
         warnings=_warnings(model, inputs, y, eps, norm, settings, [first["natural"], *stages]),
-        settings=dataclasses.asdict(settings),
+        settings=settings,
         note=NOTE if norm == "linf" else NOTE_L2,
     )
 
@@ -255,7 +252,7 @@ def _result(stage: Stage) -> Result:
 
     right, total = int(stage.robust.sum()), len(stage.robust)
     low, high = binomtest(right, total).proportion_ci(0.95, "wilson")
-    return Result(right / total, [float(low), float(high)], stage.tried, stage.broken, stage.seconds)
+    return Result(right / total, (float(low), float(high)), stage.tried, stage.broken, stage.seconds)
 
 
 def _warnings(

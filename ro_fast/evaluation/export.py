@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from ro_fast import __version__
 from ro_fast.config import ExportConfig
 from ro_fast.errors import InputError
-from ro_fast.evaluation.checkpoints import default_name
+from ro_fast.evaluation.checkpoints import RESULT, default_name, read_evaluation
+from ro_fast.evaluation.evaluate import Evaluation
 from ro_fast.evaluation.load import Trained, checkpoints_in, load_trained, read
 from ro_fast.storage import checkpoint
 from ro_fast.storage.epochs import FILE, Epoch, read_epochs
@@ -56,7 +56,7 @@ def export(config: ExportConfig) -> Path:
     return out
 
 
-def model_card(trained: Trained, metrics: list[Epoch], evaluation: dict[str, Any] | None) -> str:
+def model_card(trained: Trained, metrics: list[Epoch], evaluation: Evaluation | None) -> str:
     """The card in Markdown, from what is known; what isn't is said to be unknown."""
     run, data, model = trained.stored.config, trained.data, trained.model_config
     trainer, attack, method = (run.get(key, {}) for key in ("trainer", "attack", "method"))
@@ -96,29 +96,29 @@ def model_card(trained: Trained, metrics: list[Epoch], evaluation: dict[str, Any
     return "\n".join(lines)
 
 
-def _measured(trained: Trained, metrics: list[dict[str, Any]]) -> list[str]:
+def _measured(trained: Trained, metrics: list[Epoch]) -> list[str]:
     if not metrics:
         return ["No metrics of the training run were beside the checkpoint.", ""]
     own = None if trained.stored.epoch is None else trained.stored.epoch - 1
-    picked = {"these weights": [line for line in metrics if line["epoch"] == own], "the run's last epoch": metrics[-1:]}
+    picked = {"these weights": [epoch for epoch in metrics if epoch.epoch == own], "the run's last epoch": metrics[-1:]}
     rows = ["| test accuracy | epoch | natural | robust (training's PGD) |", "|---|---|---|---|"]
     rows += [
-        f"| {name} | {line['epoch']} | {line['test_acc']:.4f} | {line['test_robust_acc']:.4f} |"
-        for name, lines in picked.items()
-        for line in lines
+        f"| {name} | {epoch.epoch} | {epoch.test_acc:.4f} | {epoch.test_robust_acc:.4f} |"
+        for name, epochs in picked.items()
+        for epoch in epochs
     ]
     return [*rows, ""]
 
 
-def _evaluated(evaluation: dict[str, Any] | None) -> list[str]:
-    if evaluation is None:
+def _evaluated(found: Evaluation | None) -> list[str]:
+    if found is None:
         return ["Not evaluated by more than its own training attack: `ro-fast evaluate` does that.", ""]
-    rows = {"natural": evaluation["natural"], "PGD": evaluation["pgd"], "CW": evaluation["cw"], **evaluation["cascade"]}
-    where = f"{evaluation['samples']} test images, {evaluation['norm']} ε = {evaluation['eps']:.4g}"
+    rows = {"natural": found.natural, "PGD": found.pgd, "CW": found.cw, **found.cascade}
+    where = f"{found.samples} test images, {found.norm} ε = {found.eps:.4g}"
     lines = [f"| evaluation on {where} | accuracy | 95 % interval |", "|---|---|---|"]
-    lines += [f"| {name} | {r['acc']:.4f} | {r['ci95'][0]:.4f} to {r['ci95'][1]:.4f} |" for name, r in rows.items()]
-    warnings = [f"* Warning: {warning}" for warning in evaluation["warnings"]]
-    return [*lines, "", evaluation["note"], "", *warnings, *([""] if warnings else [])]
+    lines += [f"| {name} | {r.acc:.4f} | {r.ci95[0]:.4f} to {r.ci95[1]:.4f} |" for name, r in rows.items()]
+    warnings = [f"* Warning: {warning}" for warning in found.warnings]
+    return [*lines, "", found.note, "", *warnings, *([""] if warnings else [])]
 
 
 def _metrics(path: Path) -> list[Epoch]:
@@ -126,7 +126,7 @@ def _metrics(path: Path) -> list[Epoch]:
     return read_epochs(file) if file.exists() else []
 
 
-def _evaluation(config: ExportConfig, path: Path) -> dict[str, Any] | None:
+def _evaluation(config: ExportConfig, path: Path) -> Evaluation | None:
     """This checkpoint's part of an evaluation: of the file that is named, else of where ``evaluate`` would have written it."""
     if config.evaluation is not None:
         files = [Path(config.evaluation)]
@@ -134,10 +134,10 @@ def _evaluation(config: ExportConfig, path: Path) -> dict[str, Any] | None:
             raise InputError(f"evaluation={config.evaluation} does not exist; an evaluation.json is needed")
     else:
         folder = Path("outputs") / "evaluate"
-        files = [folder / default_name(place) / "evaluation.json" for place in (path, path.parent)]
+        files = [folder / default_name(place) / RESULT for place in (path, path.parent)]
     for file in files:
         if file.is_file():
-            models = json.loads(file.read_text(encoding="utf-8"))["models"]
-            if path.stem in models:
-                return models[path.stem]
+            found = read_evaluation(file)
+            if path.stem in found.models:
+                return found.models[path.stem]
     return None

@@ -3,140 +3,199 @@
 The rules are ``rules`` of configs/prototype.yaml, fixed before the runs that they judge:
 
 * **high**: the baseline overfits, as :mod:`ro_fast.findings.overfitting` says;
-* **low**: it says that there is no overfitting, the detector rang in no seed, and the check found no serious label errors;
+* **low**: it says that there is no overfitting, the detector raised no alarm, and the check found no serious label errors;
 * **medium**: anything else, and one seed, which has no interval.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
+from ro_fast.config import DecisionConfig
+from ro_fast.data.check_file import Observation
+from ro_fast.findings.outcomes import Arm
 from ro_fast.findings.overfitting import BASELINE, NONE, OVERFITS, Overfitting
-from ro_fast.findings.ranking import FIRST, HARMS, HELPS, OPEN
+from ro_fast.findings.ranking import FIRST, HARMS, HELPS, OPEN, Ranked
+from ro_fast.findings.simultaneous import Comparison
+from ro_fast.findings.statistics import Estimate
 from ro_fast.overfitting.detector import MIN_VALUES, watch
+from ro_fast.storage.epochs import Epoch
 
 NATURAL, EXCLUDE = "natural", "exclude"
 EARLY, MORE, REPAIR = "early_stopping", "more_data", "repair"
 
 
-def alarms(metrics: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, Any] | None:
-    """What the detector says of the baseline's runs, each a list of lines of metrics; None where they are too short."""
-    if any(len(run) < MIN_VALUES for run in metrics):
+@dataclass(frozen=True)
+class Alarms:
+    """What the detector says of the baseline's runs."""
+
+    seeds: int
+    alarm_epochs: list[int | None]  # None where it raised none
+
+
+@dataclass(frozen=True)
+class Concern:
+    """A finding of the check, in short."""
+
+    kind: str
+    severity: str
+    count: int
+    share: float
+
+    @classmethod
+    def of(cls, finding: Observation) -> Concern:
+        """The short form."""
+        return cls(finding.kind, finding.severity, finding.count, finding.share)
+
+
+@dataclass(frozen=True)
+class Risk:
+    """The risk of robust overfitting and its evidence."""
+
+    level: str  # "high", "medium" or "low"
+    code: str  # of the baseline's verdict
+    gap: Estimate
+    alarms: Alarms | None  # None where the runs are too short
+    label_errors: Concern | None  # where they are serious
+
+
+@dataclass(frozen=True)
+class Action:
+    """Something to do: a repair of the data, or a measure with what it brings."""
+
+    action: str  # a mitigation's name, or one of EARLY, MORE and REPAIR
+    verdict: str  # one of ranking's
+    factor: str | None = None
+    gain: Comparison | None = None
+    natural: Comparison | None = None
+    work: float | None = None  # as a multiple of plain adversarial training
+    score: float = 0.0  # lower bound of the gain over the work
+    finding: Concern | None = None  # what a repair is about
+
+
+@dataclass(frozen=True)
+class Worth:
+    """What a training comes to at its end."""
+
+    natural: Estimate
+    robust: Estimate
+    work: float
+
+
+@dataclass(frozen=True)
+class Size:
+    """Robust accuracy at a number of training images."""
+
+    size: int
+    mean: float
+    ci95: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class LearningCurve:
+    """Robust accuracy by training images, and what twice as many would bring: ro_fast/prototype/learning_curve.py."""
+
+    points: list[Size]
+    doubled: Size
+    gain: Comparison
+
+
+def alarms(runs: Sequence[Sequence[Epoch]]) -> Alarms | None:
+    """What the detector says of the baseline's runs; None where they are too short."""
+    if any(len(run) < MIN_VALUES for run in runs):
         return None
     verdicts = [
         watch(
-            [line["test_robust_acc"] for line in run],
-            test_robust_loss=[line["test_robust_loss"] for line in run],
-            train_robust_acc=[line["train_robust_acc"] for line in run],
+            [epoch.test_robust_acc for epoch in run],
+            test_robust_loss=[epoch.test_robust_loss for epoch in run],
+            train_robust_acc=[epoch.train_robust_acc for epoch in run],
         )
-        for run in metrics
+        for run in runs
     ]
-    return {"seeds": len(verdicts), "alarm_epochs": [verdict.alarm_epoch for verdict in verdicts]}
+    return Alarms(len(verdicts), [verdict.alarm_epoch for verdict in verdicts])
 
 
-def assess_risk(
-    found: Overfitting, rung: Mapping[str, Any] | None, findings: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
+def assess_risk(found: Overfitting, rung: Alarms | None, findings: Sequence[Observation]) -> Risk:
     """The risk of robust overfitting and its evidence.
 
     Args:
         found: what the baseline's runs say.
         rung: of :func:`alarms`.
-        findings: of check.json.
-
-    Returns:
-        ``{"level", "code", "gap", "alarms", "label_errors"}``; label_errors is the finding, where it is serious.
+        findings: of the check.
     """
-    labels = next((f for f in findings if f["kind"] == "label_error" and f["severity"] == "serious"), None)
-    rang = rung is not None and any(epoch is not None for epoch in rung["alarm_epochs"])
+    labels = next((f for f in findings if f.kind == "label_error" and f.severity == "serious"), None)
+    rang = rung is not None and any(epoch is not None for epoch in rung.alarm_epochs)
     level = "high" if found.code == OVERFITS else "low" if found.code == NONE and not rang and labels is None else "medium"
-    return {"level": level, "code": found.code, "gap": _gap(found), "alarms": rung, "label_errors": labels and _short(labels)}
-
-
-def _gap(found: Overfitting) -> dict[str, Any]:
-    return {"mean": found.gap.difference, "ci95": None if found.gap.ci95 is None else list(found.gap.ci95)}
+    gap = Estimate(found.gap.difference, found.gap.ci95)
+    return Risk(level, found.code, gap, rung, None if labels is None else Concern.of(labels))
 
 
 def order_actions(
-    results: Mapping[str, Any],
+    ranking: Sequence[Ranked],
     found: Overfitting,
-    findings: Sequence[Mapping[str, Any]],
-    curve: Mapping[str, Any] | None,
-    rules: Mapping[str, float],
-) -> list[dict[str, Any]]:
+    findings: Sequence[Observation],
+    curve: LearningCurve | None,
+    rules: DecisionConfig,
+) -> list[Action]:
     """What to do, first things first.
 
     First what spoils every number: serious findings of the check, except suspect labels, whose removal is tried as a
     mitigation. Then what helps: mitigations as ``ranking`` judges and orders them, and among them, by the lower bound of its
     gain over its work, keeping the epoch that is best on validation, whose gain is the gap itself, and twice the images, whose
     gain is extrapolated. Then what is open, and what harms.
-
-    Returns:
-        ``[{"action", "verdict", "gain", "natural", "work", ...}]``; verdict is one of ranking's.
     """
     repairs = [
-        {"action": REPAIR, "verdict": FIRST, **_short(finding)}
+        Action(REPAIR, FIRST, finding=Concern.of(finding))
         for finding in findings
-        if finding["severity"] == "serious" and finding["kind"] != "label_error"
+        if finding.severity == "serious" and finding.kind != "label_error"
     ]
-    measured = [_mitigation(entry) for entry in results["ranking"]]
-    gap = _gap(found)
-    others = [_judged(EARLY, {"difference": gap["mean"], "ci95": gap["ci95"]}, work=1.0, least=0.0)]
+    measured = [_mitigation(entry) for entry in ranking]
+    others = [_judged(EARLY, found.gap, work=1.0, least=0.0)]
     if curve is not None:
-        others.append(_judged(MORE, curve["gain"], work=2.0, least=rules["min_gain"]))
+        others.append(_judged(MORE, curve.gain, work=2.0, least=rules.min_gain))
     for other in others:
         measured.insert(next((i for i, action in enumerate(measured) if _goes_before(other, action)), len(measured)), other)
     actions = repairs + measured
-    if actions and actions[0]["verdict"] == HELPS:
-        actions[0]["verdict"] = FIRST
+    if actions and actions[0].verdict == HELPS:
+        actions[0] = replace(actions[0], verdict=FIRST)
     return actions
 
 
-def _goes_before(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+def _goes_before(a: Action, b: Action) -> bool:
     """HELPS before OPEN before HARMS; among equals the surest gain for the least work."""
     order = (HELPS, OPEN, HARMS)
-    return (order.index(a["verdict"]), -a["score"]) < (order.index(b["verdict"]), -b["score"])
+    return (order.index(a.verdict), -a.score) < (order.index(b.verdict), -b.score)
 
 
-def worth(arms: Sequence[Mapping[str, Any]], best: str | None) -> dict[str, dict[str, Any]]:
+def worth(arms: Sequence[Arm], best: str | None) -> dict[str, Worth]:
     """Natural and robust accuracy of training without attack, of plain adversarial training, and with the best mitigation."""
-    by_name = {arm["name"]: arm for arm in arms}
-    baseline, wanted = by_name[BASELINE], [NATURAL, BASELINE, *([] if best is None else [best])]
+    by_name = {arm.name: arm for arm in arms}
+    plain = _work(by_name[BASELINE])
     return {
-        name: {
-            "natural": by_name[name]["last_natural_acc"],
-            "robust": by_name[name]["last_robust_acc"],
-            "work": _total(by_name[name], "gflop") / _total(baseline, "gflop"),
-        }
-        for name in wanted
-        if name in by_name
+        name: Worth(by_name[name].last_natural_acc, by_name[name].last_robust_acc, _work(by_name[name]) / plain)
+        for name in (NATURAL, BASELINE, best)
+        if name is not None and name in by_name
     }
 
 
-def _total(arm: Mapping[str, Any], what: str) -> float:
-    return float(sum(seed[what] for seed in arm["seeds"]))
+def _work(arm: Arm) -> float:
+    return sum(seed.gflop or 0.0 for seed in arm.seeds)
 
 
-def _mitigation(entry: Mapping[str, Any]) -> dict[str, Any]:
-    verdict = HELPS if entry["verdict"] == FIRST else entry["verdict"]
-    return {
-        "action": entry["name"],
-        "factor": entry["factor"],
-        "verdict": verdict,
-        "gain": entry["gain"],
-        "natural": entry["natural"],
-        "work": entry["cost"]["gflop"]["mean"],
-        "score": entry["score"] or 0.0,
-    }
+def _mitigation(entry: Ranked) -> Action:
+    return Action(
+        entry.name,
+        HELPS if entry.verdict == FIRST else entry.verdict,
+        factor=entry.factor,
+        gain=entry.gain,
+        natural=entry.natural,
+        work=entry.cost["gflop"].mean,
+        score=entry.score or 0.0,
+    )
 
 
-def _judged(action: str, gain: Mapping[str, Any], work: float, least: float) -> dict[str, Any]:
-    ci95 = gain["ci95"]
-    helps = ci95 is not None and ci95[0] > 0 and gain["difference"] >= least
-    verdict = HELPS if helps else OPEN
-    return {"action": action, "verdict": verdict, "gain": dict(gain), "work": work, "score": ci95[0] / work if ci95 else 0.0}
-
-
-def _short(finding: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: finding[key] for key in ("kind", "severity", "count", "share")}
+def _judged(action: str, gain: Comparison, work: float, least: float) -> Action:
+    helps = gain.ci95 is not None and gain.ci95[0] > 0 and gain.difference >= least
+    score = gain.ci95[0] / work if gain.ci95 else 0.0
+    return Action(action, HELPS if helps else OPEN, gain=gain, work=work, score=score)

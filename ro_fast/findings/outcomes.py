@@ -1,13 +1,16 @@
-"""What a run's curve and an arm's seeds come to: best, last, gap, and their means over seeds."""
+"""What a run's curve and an arm's seeds come to: best, last, gap, costs, and their means over seeds."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
 
+from ro_fast.config import ArmConfig, FinalConfig
 from ro_fast.errors import InputError
 from ro_fast.findings.simultaneous import simultaneous
+from ro_fast.findings.statistics import Estimate, mean_ci95
+from ro_fast.storage.epochs import Epoch
 
 LAST_EPOCHS = 5  # "last" is a mean over these, since one epoch's robust accuracy is noisy
 AROUND = 1  # "best" is a mean over the best epoch and as many on each side: half the spread of a single epoch's
@@ -15,7 +18,96 @@ AGGREGATED = ("ro_gap", "last_robust_acc", "last_natural_acc", "ro_loss_gap")
 MEASURED = ("feature_gap", "feature_gap_natural")  # not at every epoch, and only where a run is asked to
 
 
-def summarise_run(metrics: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What one run's curve comes to; accuracies are fractions, losses nats."""
+
+    best_epoch: int  # by validation
+    best_robust_acc: float
+    last_robust_acc: float
+    last_natural_acc: float
+    ro_gap: float
+    ro_loss_gap: float | None = None  # None where losses are missing
+    still_rising: bool = False  # the best epoch lies in the last tenth
+    best_on_test_epoch: int | None = None
+    best_on_test_robust_acc: float | None = None
+    feature_gap: float | None = None  # this and the next where features were measured, means over the last five measurements
+    feature_gap_natural: float | None = None
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """Test accuracies of one state of a run: natural, under PGD, under the cascade."""
+
+    natural: float
+    pgd: float
+    cascade: float
+
+
+@dataclass(frozen=True)
+class FinalScores:
+    """What a finished run is worth, as its ``scores.json`` holds it: ro_fast/suite/final_scores.py."""
+
+    settings: FinalConfig
+    best: Attacked
+    last: Attacked
+    step_mb: float  # the most that tensors of a training step take
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the training of a teacher took."""
+
+    gflop: float
+    train_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seed(Outcome):
+    """One run of an arm: its outcome, what it did with its samples, and what it took; None is not measured."""
+
+    seed: int
+    forgotten_share: float | None = None  # this and the two below: ro_fast/training/sample_history.py
+    never_learnt_share: float | None = None
+    memorisation_auc: float | None = None
+    perturbations: dict[str, dict[str, float]] | None = None  # ro_fast/suite/perturbations.py
+    final: FinalScores | None = None
+    teachers: dict[str, Cost] | None = None
+    seconds: float | None = None
+    train_seconds: float | None = None  # this and the next with the teachers' that it needed, whether or not they were shared
+    gflop: float | None = None
+    peak_mb: float | None = None
+
+    def metric(self, name: str) -> float | None:
+        """One of its numbers by name."""
+        value = getattr(self, name)
+        return None if value is None else float(value)
+
+
+FinalMeans = dict[str, dict[str, Estimate]]  # "best", "last" -> "natural", "pgd", "cascade"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One arm of a suite: what it changes, its runs, and what they come to over seeds."""
+
+    name: str
+    role: str | None = None  # baseline, factor, control, mitigation or level
+    factor: str | None = None  # what it changes, in words
+    control: str | None = None  # its matched control
+    fork_epoch: int | None = None
+    x: float | None = None  # its level
+    seeds: list[Seed]
+    final: FinalMeans | None = None
+    ro_gap: Estimate
+    last_robust_acc: Estimate
+    last_natural_acc: Estimate
+    ro_loss_gap: Estimate | None = None
+    feature_gap: Estimate | None = None
+    feature_gap_natural: Estimate | None = None
+
+
+def summarise_run(epochs: Sequence[Epoch]) -> Outcome:
     """Best, last and their gap on one run's curve.
 
     The best epoch is where validation robust accuracy, as a mean over three epochs, is greatest. ``ro_gap`` is the mean test
@@ -24,44 +116,37 @@ def summarise_run(metrics: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     is chosen on the very numbers it reports, so it flatters.
 
     Args:
-        metrics: the lines of a run's ``metrics.jsonl``, in the order of epochs.
-
-    Returns:
-        best_epoch, best_robust_acc, last_robust_acc, last_natural_acc, ro_gap, ro_loss_gap (None where losses are missing),
-        still_rising (the best epoch lies in the last tenth), best_on_test_epoch and best_on_test_robust_acc; accuracies are
-        fractions, losses nats. Where features were measured, feature_gap and feature_gap_natural, means over the last five
-        measurements.
+        epochs: of a run, in their order.
 
     Raises:
-        InputError: there is no epoch, a number is missing, or one is not finite.
+        InputError: there is no epoch, or a number is not finite.
     """
-    if not metrics:
+    if not epochs:
         raise InputError("a run's metrics hold no epoch: it ended before its first one was written")
-    epochs = [int(_finite(line, "epoch")) for line in metrics]
-    val, robust, natural = ([_finite(line, key) for line in metrics] for key in ("val_robust_acc", "test_robust_acc", "test_acc"))
+    val, robust, natural = (_finite(epochs, name) for name in ("val_robust_acc", "test_robust_acc", "test_acc"))
     smooth = _smooth(val)
     best, best_on_test = smooth.index(max(smooth)), robust.index(max(robust))  # index: the earliest of equals
     best_robust_acc, last_robust_acc = _smooth(robust)[best], _mean(robust[-LAST_EPOCHS:])
-    measured = {key: [float(line[key]) for line in metrics if line.get(key) is not None][-LAST_EPOCHS:] for key in MEASURED}
-    return {
-        "best_epoch": epochs[best],
-        "best_robust_acc": best_robust_acc,
-        "last_robust_acc": last_robust_acc,
-        "last_natural_acc": _mean(natural[-LAST_EPOCHS:]),
-        "ro_gap": best_robust_acc - last_robust_acc,
-        "ro_loss_gap": _loss_gap(metrics),
-        "still_rising": len(metrics) >= 10 and best >= math.ceil(0.9 * len(metrics)),
-        "best_on_test_epoch": epochs[best_on_test],
-        "best_on_test_robust_acc": robust[best_on_test],
-        **{key: _mean(values) for key, values in measured.items() if values},
-    }
+    measured = {name: [value for epoch in epochs if (value := getattr(epoch, name)) is not None] for name in MEASURED}
+    return Outcome(
+        best_epoch=epochs[best].epoch,
+        best_robust_acc=best_robust_acc,
+        last_robust_acc=last_robust_acc,
+        last_natural_acc=_mean(natural[-LAST_EPOCHS:]),
+        ro_gap=best_robust_acc - last_robust_acc,
+        ro_loss_gap=_loss_gap(epochs),
+        still_rising=len(epochs) >= 10 and best >= math.ceil(0.9 * len(epochs)),
+        best_on_test_epoch=epochs[best_on_test].epoch,
+        best_on_test_robust_acc=robust[best_on_test],
+        **{name: _mean(values[-LAST_EPOCHS:]) for name, values in measured.items() if values},
+    )
 
 
-def _loss_gap(metrics: Sequence[Mapping[str, Any]]) -> float | None:
+def _loss_gap(epochs: Sequence[Epoch]) -> float | None:
     """The rise of robust test loss after the best epoch by validation loss; None where losses are missing."""
-    if any(line.get(key) is None for line in metrics for key in ("val_robust_loss", "test_robust_loss")):
+    if any(epoch.val_robust_loss is None for epoch in epochs):
         return None
-    val, test = ([_finite(line, key) for line in metrics] for key in ("val_robust_loss", "test_robust_loss"))
+    val, test = (_finite(epochs, name) for name in ("val_robust_loss", "test_robust_loss"))
     smooth = _smooth(val)
     return _mean(test[-LAST_EPOCHS:]) - _smooth(test)[smooth.index(min(smooth))]
 
@@ -75,33 +160,61 @@ def _mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values)
 
 
-def summarise_arms(arms: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Of each arm the mean and 95 % interval over its seeds of every metric of AGGREGATED and MEASURED that all its seeds have.
-
-    The intervals' variances learn from all arms, as those of the verdict do (:mod:`ro_fast.findings.simultaneous`).
+def summarise_arms(
+    configured: Sequence[ArmConfig], seeds: Mapping[str, Sequence[Seed]], forks: Mapping[str, int] | None = None
+) -> list[Arm]:
+    """The arms of a suite with the means of their runs, and 95 % intervals whose variances learn from all arms.
 
     Args:
-        arms: each with "seeds", one :func:`summarise_run` a seed.
-
-    Returns:
-        of each arm ``{metric: {"mean", "ci95"}}``; ci95 is None for one seed.
+        configured: the arms.
+        seeds: arm -> its runs.
+        forks: arm -> the epoch that it parts at.
     """
-    found: list[dict[str, Any]] = [{} for _ in arms]
+    found: dict[str, dict[str, Estimate]] = {name: {} for name in seeds}
     for metric in (*AGGREGATED, *MEASURED):
-        values = {
-            str(i): [float(seed[metric]) for seed in arm["seeds"]]
-            for i, arm in enumerate(arms)
-            if all(seed.get(metric) is not None for seed in arm["seeds"])
-        }
-        for i, own in values.items():
-            others = [other for j, other in values.items() if j != i]
-            c = simultaneous({i: own}, others)[i]
-            found[int(i)][metric] = {"mean": c.difference, "ci95": None if c.ci95 is None else list(c.ci95)}
-    return found
+        values = {name: own for name, runs in seeds.items() if (own := _of_all(runs, metric)) is not None}
+        for name, own in values.items():
+            c = simultaneous({name: own}, [other for of, other in values.items() if of != name])[name]
+            found[name][metric] = Estimate(c.difference, c.ci95)
+    return [
+        Arm(
+            name=arm.name,
+            role=arm.role,
+            factor=arm.factor,
+            control=arm.control,
+            x=arm.x,
+            fork_epoch=(forks or {}).get(arm.name),
+            seeds=list(seeds[arm.name]),
+            final=final_means(seeds[arm.name]),
+            ro_gap=found[arm.name]["ro_gap"],
+            last_robust_acc=found[arm.name]["last_robust_acc"],
+            last_natural_acc=found[arm.name]["last_natural_acc"],
+            ro_loss_gap=found[arm.name].get("ro_loss_gap"),
+            feature_gap=found[arm.name].get("feature_gap"),
+            feature_gap_natural=found[arm.name].get("feature_gap_natural"),
+        )
+        for arm in configured
+    ]
 
 
-def _finite(line: Mapping[str, Any], key: str) -> float:
-    value = line.get(key)
-    if not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise InputError(f"epoch {line.get('epoch', '?')} of the metrics needs a finite {key}, got {value}")
-    return float(value)
+def final_means(seeds: Sequence[Seed]) -> FinalMeans | None:
+    """Means over an arm's seeds, with intervals, of what its runs were scored with; None where they were not."""
+    scored = [seed.final for seed in seeds if seed.final is not None]
+    if len(scored) < len(seeds):
+        return None
+    states = {"best": [vars(final.best) for final in scored], "last": [vars(final.last) for final in scored]}
+    return {state: {kind: mean_ci95([run[kind] for run in runs]) for kind in runs[0]} for state, runs in states.items()}
+
+
+def _of_all(seeds: Sequence[Seed], metric: str) -> list[float] | None:
+    """A metric's values, None where a seed lacks it."""
+    values = [value for seed in seeds if (value := seed.metric(metric)) is not None]
+    return values if len(values) == len(seeds) else None
+
+
+def _finite(epochs: Sequence[Epoch], name: str) -> list[float]:
+    values = [(epoch.epoch, getattr(epoch, name)) for epoch in epochs]
+    for number, value in values:
+        if not math.isfinite(value):
+            raise InputError(f"epoch {number} of the metrics needs a finite {name}, got {value}")
+    return [value for _, value in values]

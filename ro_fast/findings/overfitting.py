@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from ro_fast.findings.outcomes import Arm
 from ro_fast.findings.simultaneous import Comparison, simultaneous
 
 BASELINE = "baseline"
@@ -39,22 +39,22 @@ class Overfitting:
         return {OVERFITS: True, NONE: False}.get(self.code)
 
 
-def overfitting(arms: Sequence[Mapping[str, Any]], min_gap: float) -> Overfitting | None:
+def overfitting(arms: Sequence[Arm], min_gap: float) -> Overfitting | None:
     """Judges a suite's baseline; None where it did not run.
 
     How much a gap varies between seeds is learnt from the other arms too (:mod:`ro_fast.findings.simultaneous`).
 
     Args:
-        arms: ``results["arms"]``, with "name" and "seeds" as :func:`ro_fast.findings.outcomes.summarise_run` gives them.
+        arms: of a suite.
         min_gap: the fall that counts, a fraction.
     """
-    baseline = next((arm for arm in arms if arm["name"] == BASELINE), None)
+    baseline = next((arm for arm in arms if arm.name == BASELINE), None)
     if baseline is None:
         return None
-    seeds = baseline["seeds"]
+    seeds = baseline.seeds
     gap = of_baseline(arms, "ro_gap")
-    loss = of_baseline(arms, "ro_loss_gap") if all(seed.get("ro_loss_gap") is not None for seed in seeds) else None
-    rising = sum(bool(seed.get("still_rising")) for seed in seeds)
+    loss = of_baseline(arms, "ro_loss_gap") if all(seed.ro_loss_gap is not None for seed in seeds) else None
+    rising = sum(seed.still_rising for seed in seeds)
     if gap.ci95 is None:
         code = ONE_SEED
     elif 2 * rising > len(seeds):
@@ -68,13 +68,13 @@ def overfitting(arms: Sequence[Mapping[str, Any]], min_gap: float) -> Overfittin
     return Overfitting(code, gap, loss, len(seeds), rising)
 
 
-def of_baseline(arms: Sequence[Mapping[str, Any]], metric: str) -> Comparison:
+def of_baseline(arms: Sequence[Arm], metric: str) -> Comparison:
     """A metric of the baseline with an interval whose variance learns from all arms."""
     own: list[float] = []
     others: list[list[float]] = []
     for arm in arms:
-        values = [float(seed[metric]) for seed in arm["seeds"] if seed.get(metric) is not None]
-        if arm["name"] == BASELINE:
+        values = [value for seed in arm.seeds if (value := seed.metric(metric)) is not None]
+        if arm.name == BASELINE:
             own = values
         elif values:
             others.append(values)

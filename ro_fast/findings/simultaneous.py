@@ -25,7 +25,7 @@ class Comparison:
 
     difference: float
     ci95: tuple[float, float] | None
-    p: float | None
+    p: float | None = None
 
 
 def simultaneous(

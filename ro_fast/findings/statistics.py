@@ -4,19 +4,41 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ro_fast.errors import InputError
 
+Interval = tuple[float, float]
 
-def mean_ci95(values: Sequence[float]) -> dict[str, Any]:
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over seeds with its 95 % interval, None where one seed gives no spread."""
+
+    mean: float
+    ci95: Interval | None
+
+
+@dataclass(frozen=True)
+class TestedEstimate(Estimate):
+    """An estimate with the two-sided p-value of its test, None for one seed."""
+
+    p: float | None
+
+
+@dataclass(frozen=True)
+class Peak(TestedEstimate):
+    """How far a metric's best level lies above the nearer end of the levels."""
+
+    best: int  # the level of greatest mean
+
+
+def mean_ci95(values: Sequence[float]) -> Estimate:
     """Mean over seeds with its 95 % interval, mean ± t(0.975, n − 1) · s / √n (Student 1908).
 
     Args:
         values: one number a seed, at least one.
-
-    Returns:
-        ``{"mean": float, "ci95": [lo, hi]}``; ``ci95`` is None for one value, which has no spread.
 
     Raises:
         InputError: there is no value, or one is not finite.
@@ -29,43 +51,42 @@ def mean_ci95(values: Sequence[float]) -> dict[str, Any]:
     n = len(numbers)
     mean = math.fsum(numbers) / n
     if n == 1:
-        return {"mean": mean, "ci95": None}
+        return Estimate(mean, None)
     try:
         from scipy.stats import t
     except ImportError as error:
         raise InputError("95 % intervals need scipy: pip install 'ro_fast[train]'") from error
     spread = math.sqrt(math.fsum((number - mean) ** 2 for number in numbers) / (n - 1))
     half = float(t.ppf(0.975, n - 1)) * spread / math.sqrt(n)
-    return {"mean": mean, "ci95": [mean - half, mean + half]}
+    return Estimate(mean, (mean - half, mean + half))
 
 
-def t_interval(values: Sequence[float], against: float = 0.0) -> dict[str, Any]:
-    """:func:`mean_ci95` with "p", the two-sided p-value of a mean of ``against`` (Student's t), None for one value.
+def t_interval(values: Sequence[float], against: float = 0.0) -> TestedEstimate:
+    """:func:`mean_ci95` with the two-sided p-value of a mean of ``against`` (Student's t).
 
     Where all values are equal there is no spread to judge by: p is 1 if they equal ``against``, else 0.
 
-    >>> found = t_interval([0.1, 0.2, 0.3])
-    >>> round(found["p"], 4)
+    >>> round(t_interval([0.1, 0.2, 0.3]).p, 4)
     0.0742
     """
     found = mean_ci95(values)
-    if found["ci95"] is None:
-        return {**found, "p": None}
+    if found.ci95 is None:
+        return TestedEstimate(found.mean, None, None)
     if max(values) - min(values) <= 1e-12:
-        return {**found, "p": 1.0 if abs(found["mean"] - against) <= 1e-12 else 0.0}
+        return TestedEstimate(found.mean, found.ci95, 1.0 if abs(found.mean - against) <= 1e-12 else 0.0)
     from scipy.stats import ttest_1samp
 
-    return {**found, "p": float(ttest_1samp(values, against).pvalue)}
+    return TestedEstimate(found.mean, found.ci95, float(ttest_1samp(values, against).pvalue))
 
 
-def trend(values: Sequence[Sequence[float]]) -> dict[str, Any]:
+def trend(values: Sequence[Sequence[float]]) -> TestedEstimate:
     """Does a metric rise with the level, seed by seed? Page's trend test (1963) on ranks within each seed.
 
     Args:
         values: [levels][seeds], levels in order, at least three.
 
     Returns:
-        ``{"mean", "ci95"}`` of last level minus first, and "p", two-sided, of no order: None for one seed.
+        mean and interval of last level minus first; p of no order, two-sided.
 
     Raises:
         InputError: with fewer than three levels.
@@ -73,47 +94,51 @@ def trend(values: Sequence[Sequence[float]]) -> dict[str, Any]:
     if len(values) < 3:
         raise InputError(f"a trend needs at least three levels, got {len(values)}")
     found = t_interval([last - first for first, last in zip(values[0], values[-1], strict=True)])
-    if found["ci95"] is None:
+    if found.ci95 is None:
         return found
     import numpy as np
     from scipy.stats import page_trend_test
 
     rising = np.array(values).T  # [seeds, levels]
     p = min(float(page_trend_test(data).pvalue) for data in (rising, rising[:, ::-1]))
-    return {**found, "p": min(1.0, 2 * p)}
+    return TestedEstimate(found.mean, found.ci95, min(1.0, 2 * p))
 
 
-def peak(values: Sequence[Sequence[float]]) -> dict[str, Any]:
+def peak(values: Sequence[Sequence[float]]) -> Peak:
     """Is a metric best at an inner level? By paired differences of the best level to both ends.
 
     Args:
         values: [levels][seeds], levels in order, at least three.
 
     Returns:
-        "best", the level of greatest mean. If it is an inner one: "mean", "ci95" and "p" of the smaller of its differences to
-        the ends (p the greater of both); else "mean" is minus the end's difference to the best inner level. The best is
-        chosen on the numbers it is tested on, so p is somewhat small.
+        If the best level is an inner one, mean and interval of the smaller of its differences to the ends, and the greater of
+        both p-values; else the mean is minus the end's difference to the best inner level. The best is chosen on the numbers it
+        is tested on, so p is somewhat small.
     """
     means = [math.fsum(level) / len(level) for level in values]
     best = means.index(max(means))
-    minus = lambda a, b: t_interval([x - y for x, y in zip(values[a], values[b], strict=True)])  # noqa: E731
+
+    def minus(a: int, b: int) -> TestedEstimate:
+        return t_interval([x - y for x, y in zip(values[a], values[b], strict=True)])
+
     if 0 < best < len(values) - 1:
         ends = [minus(best, 0), minus(best, -1)]
-        nearer = min(ends, key=lambda end: end["mean"])
-        ps = [end["p"] for end in ends]
-        return {**nearer, "p": None if None in ps else max(ps), "best": best}
+        nearer = min(ends, key=lambda end: end.mean)
+        ps = [end.p for end in ends if end.p is not None]
+        return Peak(nearer.mean, nearer.ci95, max(ps) if len(ps) == len(ends) else None, best)
     inner = max(range(1, len(values) - 1), key=means.__getitem__)
-    return {**minus(inner, best), "best": best}
+    lower = minus(inner, best)
+    return Peak(lower.mean, lower.ci95, lower.p, best)
 
 
-def rank_correlation(groups: Sequence[Sequence[tuple[float, float]]]) -> dict[str, Any]:
+def rank_correlation(groups: Sequence[Sequence[tuple[float, float]]]) -> TestedEstimate:
     """Spearman's correlation over all points, for groups of points that are not independent.
 
     Args:
         groups: of each arm its points (x, y), one a seed; at least three arms.
 
     Returns:
-        "mean", the correlation over all points; "ci95", percentiles of a bootstrap that draws arms, not points; "p", of no
+        mean: the correlation over all points; ci95: percentiles of a bootstrap that draws arms, not points; p: of no
         correlation between the arms' means, since the seeds of an arm say much the same: the share of their permutations
         that correlate as much, exact for up to seven arms. Seeded.
     """
@@ -144,7 +169,7 @@ def rank_correlation(groups: Sequence[Sequence[tuple[float, float]]]) -> dict[st
                 random_state=0,
             ).pvalue
         )
-    return {"mean": correlation(everyone), "ci95": [low, high], "p": p}
+    return TestedEstimate(correlation(everyone), (low, high), p)
 
 
 def rise_lead(x: tuple[Sequence[float], Sequence[float]], y: tuple[Sequence[float], Sequence[float]]) -> float | None:

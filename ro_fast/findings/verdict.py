@@ -6,13 +6,13 @@ The rules are data, fixed in the suite's YAML before the runs they judge (see co
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, field
 
-from ro_fast.errors import InputError
+from ro_fast.config import RulesConfig
+from ro_fast.findings.outcomes import Arm, Seed
 from ro_fast.findings.overfitting import BASELINE, IN_LOSS, NONE, ONE_SEED, OVERFITS, RISING, Overfitting, overfitting
-from ro_fast.findings.simultaneous import simultaneous
+from ro_fast.findings.simultaneous import Comparison, simultaneous
 
-RULES = ("min_gap", "min_reduction", "max_robust_loss", "irrelevant")
 # What one change did to the gap, in words that follow "taking away X"; {share} of the baseline's gap went.
 WORDS = {
     "carries": "removes {share} of it",
@@ -26,23 +26,47 @@ WORDS = {
 OPEN = ("unclear", "not judged")
 
 
-def compare_arms(arms: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+@dataclass(frozen=True, kw_only=True)
+class Difference(Comparison):
+    """A paired difference of two arms, a − b, in a metric."""
+
+    a: str
+    b: str
+    metric: str
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What one change did to the baseline's gap."""
+
+    name: str  # of the arm
+    effect: str  # a key of WORDS
+    words: str
+    text: str  # the words, with the change of the gap in numbers
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a suite found and how sure that is, in two sentences; where rules judged it, their code and each arm's effect."""
+
+    sentences: list[str]
+    code: str | None = None  # of ro_fast.findings.overfitting.Overfitting; None without a baseline or without rules
+    overfits: bool | None = None  # None where the numbers do not settle it
+    arms: list[Judged] = field(default_factory=list)
+
+
+def compare_arms(arms: Sequence[Arm]) -> list[Difference]:
     """Paired differences a − b over the seeds that two arms share, with intervals that hold for all of a family at once.
 
     Each arm is compared with the baseline on ro_gap and last_robust_acc, a family each; and on ro_gap each factor with its
-    matched control, and perturbation with data_and_perturbation: does it matter that the sample itself goes too?
-
-    Args:
-        arms: ``results["arms"]``; an arm may carry ``control``, the name of its matched control.
-
-    Returns:
-        ``[{"a", "b", "metric", "difference", "ci95", "p"}]``; pairs of which an arm is missing are left out.
+    matched control, and perturbation with data_and_perturbation: does it matter that the sample itself goes too? Pairs of
+    which an arm is missing are left out.
     """
-    names = [arm["name"] for arm in arms]
-    by_name = {arm["name"]: {seed["seed"]: seed for seed in arm["seeds"]} for arm in arms}
-    pairs = {(arm["name"], arm["control"]): None for arm in arms if arm.get("control")}
+    names = [arm.name for arm in arms]
+    by_name = {arm.name: {seed.seed: seed for seed in arm.seeds} for arm in arms}
+    pairs = {(arm.name, arm.control): None for arm in arms if arm.control}
     pairs["perturbation", "data_and_perturbation"] = None
-    found: list[dict[str, Any]] = []
+    found: list[Difference] = []
     for metric, wanted in (
         ("ro_gap", [(name, BASELINE) for name in names if name != BASELINE]),
         ("last_robust_acc", [(name, BASELINE) for name in names if name != BASELINE]),
@@ -50,96 +74,76 @@ def compare_arms(arms: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     ):
         family = {}
         for a, b in wanted:
-            shared = sorted(by_name.get(a, {}).keys() & by_name.get(b, {}).keys())
-            if shared:
-                family[f"{a} − {b}"] = [float(by_name[a][seed][metric]) - float(by_name[b][seed][metric]) for seed in shared]
+            if paired := paired_differences(by_name.get(a, {}), by_name.get(b, {}), metric):
+                family[f"{a} − {b}"] = paired
         lending = [values for key, values in _against_baseline(by_name, metric).items() if key not in family]
         compared = simultaneous(family, lending)
         for a, b in wanted:
             if c := compared.get(f"{a} − {b}"):
-                ci95 = None if c.ci95 is None else list(c.ci95)
-                found.append({"a": a, "b": b, "metric": metric, "difference": c.difference, "ci95": ci95, "p": c.p})
+                found.append(Difference(a=a, b=b, metric=metric, difference=c.difference, ci95=c.ci95, p=c.p))
     return found
 
 
-def _against_baseline(by_name: Mapping[str, Mapping[int, Mapping[str, Any]]], metric: str) -> dict[str, list[float]]:
+def paired_differences(a: Mapping[int, Seed], b: Mapping[int, Seed], metric: str) -> list[float]:
+    """a − b in a metric, over the seeds that both have."""
+    values = [(a[seed].metric(metric), b[seed].metric(metric)) for seed in sorted(a.keys() & b.keys())]
+    return [x - y for x, y in values if x is not None and y is not None]
+
+
+def _against_baseline(by_name: Mapping[str, Mapping[int, Seed]], metric: str) -> dict[str, list[float]]:
     base = by_name.get(BASELINE, {})
-    return {
-        f"{name} − {BASELINE}": [float(seeds[s][metric]) - float(base[s][metric]) for s in sorted(seeds.keys() & base.keys())]
-        for name, seeds in by_name.items()
-        if name != BASELINE and seeds.keys() & base.keys()
-    }
+    paired = {f"{n} − {BASELINE}": paired_differences(s, base, metric) for n, s in by_name.items() if n != BASELINE}
+    return {name: values for name, values in paired.items() if values}
 
 
-def write_finding(
-    results: Mapping[str, Any], rules: Mapping[str, Any], among: Sequence[Mapping[str, Any]] | None = None
-) -> dict[str, Any]:
+def write_finding(data: str, arms: Sequence[Arm], rules: RulesConfig, among: Sequence[Arm] | None = None) -> Finding:
     """Judge a suite by its rules and say so in two sentences.
 
     Args:
-        results: needs ``data`` and ``arms``; an arm may carry ``role`` (factor, control or mitigation) and ``factor``
-            (what it changes, in words).
-        rules: ``min_gap``, ``min_reduction``, ``max_robust_loss``, ``irrelevant`` as fractions, and optionally
-            ``published``: ``{arm: does its removal cure, in the paper?}``, with ``paper`` to say which one that is.
+        data: what the data are called.
+        arms: of the suite; ``role`` (factor, control or mitigation) and ``factor`` (what it changes, in words) say what each is.
+        rules: the limits.
         among: all arms of a report of several questions, by whose spread the baseline's gap is judged; None: these.
-
-    Returns:
-        ``{"code", "overfits": True | False | None, "sentences": [what, how sure], "arms": [{"name", "effect", "words",
-        "text"}]}``; ``code`` is that of :class:`~ro_fast.findings.overfitting.Overfitting`, None without a baseline; ``overfits``
-        is None where the numbers do not settle it, ``effect`` one of :data:`WORDS`.
-
-    Raises:
-        InputError: a rule is missing or is no number.
     """
-    for name in RULES:
-        if isinstance(rules.get(name), bool) or not isinstance(rules.get(name), (int, float)):
-            raise InputError(f"the suite's rules.{name} must be a number, got {rules.get(name)}")
-    arms = {arm["name"]: arm for arm in results["arms"]}
-    baseline, found = arms.pop(BASELINE, None), overfitting(among or results["arms"], rules["min_gap"])
-    if baseline is not None and found is not None:
-        ci95 = None if found.gap.ci95 is None else list(found.gap.ci95)
-        baseline = {**baseline, "ro_gap": {"mean": found.gap.difference, "ci95": ci95}}
-    overfits = found.overfits if found else None
-    compared = {(c["a"], c["b"], c["metric"]): c for c in compare_arms(results["arms"])}
+    others = {arm.name: arm for arm in arms if arm.name != BASELINE}
+    found = overfitting(among or arms, rules.min_gap)
+    compared = {(c.a, c.b, c.metric): c for c in compare_arms(arms)}
     plain: dict[str, str] = {}  # what each change alone did to the gap
-    for name in arms:
+    for name in others:
         gap, robust = (compared.get((name, BASELINE, metric)) for metric in ("ro_gap", "last_robust_acc"))
         plain[name] = "not judged"
-        if overfits and baseline and gap and robust and gap["ci95"]:
-            plain[name] = _effect(gap, robust, baseline["ro_gap"]["mean"], rules)
-    judged: dict[str, dict[str, str]] = {}
-    for name, arm in arms.items():
-        gap, effect = compared.get((name, BASELINE, "ro_gap")), plain[name]
-        share = min(-gap["difference"] / baseline["ro_gap"]["mean"], 1.0) if baseline and gap and effect != "not judged" else 0.0
+        if found and found.overfits and gap and robust:
+            plain[name] = _effect(gap, robust, found.gap.difference, rules)
+    judged: dict[str, Judged] = {}
+    for name, arm in others.items():
+        change, effect = compared.get((name, BASELINE, "ro_gap")), plain[name]
+        share = min(-change.difference / found.gap.difference, 1.0) if found and change and effect != "not judged" else 0.0
         words = WORDS[effect].format(share=f"{100 * share:.0f} %")
-        if effect == "carries" and arm.get("role") == "control":
+        if effect == "carries" and arm.role == "control":
             effect, words = "eases", WORDS["carries"].format(share=f"{100 * share:.0f} %")
-        elif effect == "carries" and arm.get("role") != "mitigation":
-            effect, beyond = _beyond_control(name, arm, arms, plain, compared)
+        elif effect == "carries" and arm.role != "mitigation":
+            effect, beyond = _beyond_control(arm, others, plain, compared)
             words += beyond
-        text = f"{words}: {_change(gap)}" if gap else words
-        judged[name] = {"name": name, "effect": effect, "words": words, "text": text}
+        judged[name] = Judged(name, effect, words, f"{words}: {_change(change)}" if change else words)
 
-    if baseline is None or found is None:
+    if found is None:
         sentences = [
             "Nothing can be said of robust overfitting here, since no baseline arm ran.",
             "How sure: not at all, run the suite with its baseline arm.",
         ]
-    elif overfits:
-        sentences = [_found(results, rules, baseline, arms, judged), _how_sure(baseline, arms, judged)]
+    elif found.overfits:
+        sentences = [_found(data, rules, found, others, judged), _how_sure(found, others, judged)]
     else:
-        sentences = _nothing_to_explain(results, rules, baseline, found)
-    return {"code": found.code if found else None, "overfits": overfits, "sentences": sentences, "arms": list(judged.values())}
+        sentences = _nothing_to_explain(data, rules, found)
+    return Finding(sentences, found.code if found else None, found.overfits if found else None, list(judged.values()))
 
 
-def more_seeds(results: Mapping[str, Any]) -> int | None:
+def more_seeds(arms: Sequence[Arm], finding: Finding) -> int | None:
     """How many seeds to go on to where a factor's part is unclear or overfitting itself is not settled: 3, 5, 8; else None."""
-    seeds = max((len(arm["seeds"]) for arm in results["arms"]), default=0)
-    finding = results["finding"]
-    roles = {arm["name"]: arm.get("role") for arm in results["arms"]}
-    unclear = [e for e in finding.get("arms", []) if e["effect"] in OPEN and roles.get(e["name"]) == "factor"]
-    settled = finding.get("code") in (None, NONE, IN_LOSS, RISING) or (finding["code"] == OVERFITS and not unclear)
-    if settled:
+    seeds = max((len(arm.seeds) for arm in arms), default=0)
+    roles = {arm.name: arm.role for arm in arms}
+    unclear = [entry for entry in finding.arms if entry.effect in OPEN and roles.get(entry.name) == "factor"]
+    if finding.code in (None, NONE, IN_LOSS, RISING) or (finding.code == OVERFITS and not unclear):
         return None
     return next((more for more in (3, 5, 8) if more > seeds), None)
 
@@ -163,72 +167,65 @@ def _number(value: float) -> str:
     return f"{round(100 * value, 1) + 0.0:.1f}"  # + 0.0: no "-0.0"
 
 
-def _effect(gap: Mapping[str, Any], robust: Mapping[str, Any], baseline_gap: float, rules: Mapping[str, Any]) -> str:
-    lo, hi = gap["ci95"]
+def _effect(gap: Comparison, robust: Comparison, baseline_gap: float, rules: RulesConfig) -> str:
+    if gap.ci95 is None or robust.ci95 is None:
+        return "not judged"
+    lo, hi = gap.ci95
     if lo > 0:
         return "worsens"
-    if hi < 0 and -gap["difference"] >= rules["min_reduction"] * baseline_gap:
-        if robust["ci95"][0] >= -rules["max_robust_loss"]:
+    if hi < 0 and -gap.difference >= rules.min_reduction * baseline_gap:
+        if robust.ci95[0] >= -rules.max_robust_loss:
             return "carries"
-        return "no gain" if robust["ci95"][1] < 0 else "unclear"
-    if max(-lo, hi) <= rules["irrelevant"] * baseline_gap:
+        return "no gain" if robust.ci95[1] < 0 else "unclear"
+    if max(-lo, hi) <= rules.irrelevant * baseline_gap:
         return "no effect"
     return "eases" if hi < 0 else "unclear"
 
 
 def _beyond_control(
-    name: str,
-    arm: Mapping[str, Any],
-    arms: Mapping[str, Mapping[str, Any]],
-    plain: Mapping[str, str],
-    compared: Mapping[tuple[str, str, str], Mapping[str, Any]],
+    arm: Arm, arms: Mapping[str, Arm], plain: Mapping[str, str], compared: Mapping[tuple[str, str, str], Comparison]
 ) -> tuple[str, str]:
     """Whether a factor whose removal cures does more than its matched control, and what follows in words."""
-    control = arm.get("control")
-    if control not in arms:
+    control = arms.get(arm.control or "")
+    if control is None:
         return "unclear", ", but no matched control ran, so that it may be any change as large"
-    against = compared.get((name, str(control), "ro_gap"))
-    if against and against["ci95"] and against["ci95"][1] < 0:
+    against = compared.get((arm.name, control.name, "ro_gap"))
+    if against and against.ci95 and against.ci95[1] < 0:
         return "carries", ""
-    told = _factor(arms[str(control)])
-    if plain[str(control)] == "carries":
-        return "unclear", f", and so does its control, {told}"
-    return "unclear", f", not surely more than its control, {told}"
+    if plain[control.name] == "carries":
+        return "unclear", f", and so does its control, {_factor(control)}"
+    return "unclear", f", not surely more than its control, {_factor(control)}"
 
 
-def _factor(arm: Mapping[str, Any]) -> str:
-    return str(arm.get("factor") or arm["name"].replace("_", " "))
+def _factor(arm: Arm) -> str:
+    return arm.factor or arm.name.replace("_", " ")
 
 
-def _change(gap: Mapping[str, Any]) -> str:
+def _change(gap: Comparison) -> str:
     """The change of the gap, told with a positive number where it is a reduction."""
-    change, ci95 = gap["difference"], gap["ci95"]
+    change, ci95 = gap.difference, gap.ci95
     if change > 0:
         return f"gap larger by {with_interval(change, ci95)}"
-    return f"gap smaller by {with_interval(-change, None if ci95 is None else [-ci95[1], -ci95[0]])}"
+    return f"gap smaller by {with_interval(-change, None if ci95 is None else (-ci95[1], -ci95[0]))}"
 
 
 def _found(
-    results: Mapping[str, Any],
-    rules: Mapping[str, Any],
-    baseline: Mapping[str, Any],
-    arms: Mapping[str, Mapping[str, Any]],
-    judged: Mapping[str, Mapping[str, str]],
+    data: str, rules: RulesConfig, found: Overfitting, arms: Mapping[str, Arm], judged: Mapping[str, Judged]
 ) -> str:
-    helps = [name for name in arms if judged[name]["effect"] == "carries"]
-    either = [name for name in arms if ", and so does its control" in judged[name]["words"]]
-    remedies = [name for name in helps if arms[name].get("role") == "mitigation"]
+    helps = [name for name in arms if judged[name].effect == "carries"]
+    either = [name for name in arms if ", and so does its control" in judged[name].words]
+    remedies = [name for name in helps if arms[name].role == "mitigation"]
     carriers = [name for name in helps if name not in remedies]
     overfits = (
-        f"Training on {results['data']} overfits robustly, losing {_gap_text(baseline['ro_gap'])} of robust test "
+        f"Training on {data} overfits robustly, losing {with_interval(found.gap.difference, found.gap.ci95)} of robust test "
         "accuracy after its best epoch"
     )
     if carriers:
-        left = _list([_gap_text(arms[name]["ro_gap"]) for name in carriers])
+        left = _list([with_interval(arms[name].ro_gap.mean, arms[name].ro_gap.ci95) for name in carriers])
         factors = _list([_factor(arms[name]) for name in carriers])
         carried = f"and what carries it is {factors}: taking that away leaves {left}"
     elif either:
-        factors = _list([f"{_factor(arms[name])} or {_factor(arms[arms[name]['control']])}" for name in either])
+        factors = _list([f"{_factor(arms[name])} or {_factor(arms[arms[name].control or name])}" for name in either])
         carried = f"and training on fewer samples per step cures it, whichever are left out: {factors}"
     else:
         carried = (
@@ -241,14 +238,11 @@ def _found(
 
 
 def _paper(
-    rules: Mapping[str, Any],
-    arms: Mapping[str, Mapping[str, Any]],
-    judged: Mapping[str, Mapping[str, str]],
-    carriers: Sequence[str],
+    rules: RulesConfig, arms: Mapping[str, Arm], judged: Mapping[str, Judged], carriers: Sequence[str]
 ) -> str:
     """Where this agrees with what the paper reports and where it does not, as a clause."""
-    effect = {name: entry["effect"] for name, entry in judged.items()}
-    published = {name: cures for name, cures in (rules.get("published") or {}).items() if name in arms}
+    effect = {name: entry.effect for name, entry in judged.items()}
+    published = {name: cures for name, cures in rules.published.items() if name in arms}
     contradicted = [
         name
         for name, cures in published.items()
@@ -257,7 +251,7 @@ def _paper(
     if contradicted:
         told = [
             f"in the paper taking away {_factor(arms[name])} {'cures' if published[name] else 'does not cure'} "
-            f"robust overfitting, here that {judged[name]['words']}"
+            f"robust overfitting, here that {judged[name].words}"
             for name in contradicted
         ]
         return f"; {'; '.join(told)}"
@@ -269,23 +263,19 @@ def _paper(
     return f"; this agrees with the paper{f', which does not speak of {_list(beyond)}' if beyond else ''}"
 
 
-def _how_sure(
-    baseline: Mapping[str, Any], arms: Mapping[str, Mapping[str, Any]], judged: Mapping[str, Mapping[str, str]]
-) -> str:
-    open_cases = [_factor(arms[name]) for name, entry in judged.items() if entry["effect"] in OPEN]
+def _how_sure(found: Overfitting, arms: Mapping[str, Arm], judged: Mapping[str, Judged]) -> str:
+    open_cases = [_factor(arms[name]) for name, entry in judged.items() if entry.effect in OPEN]
     still_open = f"; still unclear is the part of {_list(open_cases)}" if open_cases else ""
     return (
-        f"How sure: {len(baseline['seeds'])} training seeds, paired by seed and judged by rules that the suite fixes "
+        f"How sure: {found.seeds} training seeds, paired by seed and judged by rules that the suite fixes "
         "beforehand; the 95 % intervals hold for all arms at once and cover the chance in training on one fixed draw of the "
         f"data, not new data{still_open}."
     )
 
 
-def _nothing_to_explain(
-    results: Mapping[str, Any], rules: Mapping[str, Any], baseline: Mapping[str, Any], found: Overfitting
-) -> list[str]:
-    gap, data = baseline["ro_gap"], results["data"]
-    loses = f"the baseline loses {_gap_text(gap)} of robust test accuracy after its best epoch"
+def _nothing_to_explain(data: str, rules: RulesConfig, found: Overfitting) -> list[str]:
+    gap = with_interval(found.gap.difference, found.gap.ci95) if found.gap.ci95 else points(found.gap.difference)
+    loses = f"the baseline loses {gap} of robust test accuracy after its best epoch"
     covers = f"the interval covers the chance in {found.seeds} training seeds on one fixed draw of the data, not new data"
     if found.code == ONE_SEED:
         return [
@@ -307,20 +297,16 @@ def _nothing_to_explain(
             f"How sure: arms are judged by accuracy, so none is judged here; {covers}.",
         ]
     if found.code == NONE:
-        short = f"less than the {points(rules['min_gap'])} from which this suite calls it overfitting"
+        short = f"less than the {points(rules.min_gap)} from which this suite calls it overfitting"
         return [
             f"No robust overfitting to explain: on {data} {loses}, {short}.",
             f"How sure: the whole interval lies below that limit; {covers}.",
         ]
     return [
         f"Whether training on {data} overfits robustly is not settled: {loses}, and this suite speaks of overfitting from "
-        f"{points(rules['min_gap'])} on, where 0 is ruled out.",
+        f"{points(rules.min_gap)} on, where 0 is ruled out.",
         f"How sure: not enough to judge an arm, run more seeds; {covers}.",
     ]
-
-
-def _gap_text(gap: Mapping[str, Any]) -> str:
-    return with_interval(gap["mean"], gap["ci95"]) if gap["ci95"] else points(gap["mean"])
 
 
 def _list(items: Sequence[str]) -> str:

@@ -31,7 +31,7 @@ class RobustOverfittingMonitor:
     def __init__(self, *, warn: bool = True) -> None:
         self.warn = warn
         self._watch = Watch()
-        self._seen: list[dict[str, Any]] = []
+        self._seen: list[dict[str, float | None]] = []
         self._epoch = -1
 
     def update(
@@ -55,12 +55,11 @@ class RobustOverfittingMonitor:
         """
         epoch = self._epoch + 1 if epoch is None else epoch
         figures = {"robust_acc": robust_acc, "robust_loss": robust_loss, "train_robust_acc": train_robust_acc}
-        line: dict[str, Any] = {name: None if value is None else float(value) for name, value in figures.items()}
-        line["epoch"] = epoch
+        line = {name: None if value is None else float(value) for name, value in figures.items()}
         before = self._watch.verdict().alarms
-        verdict = self._watch.update(**line)
+        verdict = self._watch.update(**line, epoch=epoch)
         self._epoch = epoch
-        self._seen.append(line)
+        self._seen.append({**line, "epoch": epoch})
         if self.warn and verdict.alarms != before:
             _log.warning("epoch %d: %s", epoch, verdict.summary)
         return verdict

@@ -7,7 +7,6 @@ import functools
 import inspect
 import keyword
 from collections.abc import Callable
-from typing import Any
 
 from torch import Tensor
 
@@ -22,7 +21,7 @@ from ro_fast.methods.method import Method
 from ro_fast.methods.natural import natural, no_attack
 from ro_fast.methods.objective import OPTIONS as OBJECTIVE
 from ro_fast.methods.objective import Objective, build_objective
-from ro_fast.methods.options import COMMON, check_options
+from ro_fast.methods.options import COMMON, Options, check_options
 from ro_fast.methods.perturbation import foreign_perturbation, frozen_perturbation, perturbation, random_perturbation
 from ro_fast.methods.removal import data_and_perturbation, large_loss_removal, mlcat_loss_scaling, random_removal
 from ro_fast.methods.reweighting import counting_attack, gairat, mail, reweight
@@ -68,6 +67,7 @@ __all__ = [
     "Kept",
     "Method",
     "Objective",
+    "Options",
     "Remembered",
     "Step",
     "WeightPerturbation",
@@ -81,7 +81,7 @@ __all__ = [
 ]
 
 
-def build_method(options: dict[str, Any]) -> Method:
+def build_method(options: Options) -> Method:
     """Returns the method that ``options["name"]`` names with its other options bound.
 
     The inputs are changed before it, and ``l1·Σ|w|`` over weight matrices and kernels is added to its loss, where the options
@@ -113,7 +113,7 @@ def _with_l1(loss: Callable[[Step], Tensor], l1: float, step: Step) -> Tensor:
     return loss(step) + l1 * sum(p.abs().sum() for p in weights)
 
 
-def _check_combination(options: dict[str, Any]) -> None:
+def _check_combination(options: Options) -> None:
     name, inputs = options["name"], options.get("inputs")
     objective, allowed = build_objective(options).name, _OBJECTIVES_OF.get(options["name"])
     if allowed is not None and objective not in allowed:
@@ -125,7 +125,7 @@ def _check_combination(options: dict[str, Any]) -> None:
         raise InputError(f"method '{name}' puts an old perturbation on the image as it was: method.inputs should be null")
 
 
-def baseline_of(options: dict[str, Any]) -> dict[str, Any]:
+def baseline_of(options: Options) -> Options:
     """The options of what runs before a method starts: the baseline of the same objective.
 
     Plain adversarial training has no options, so that it is the same run whether or not its defaults are spelt out.
@@ -140,12 +140,12 @@ def baseline_of(options: dict[str, Any]) -> dict[str, Any]:
     return {"name": "baseline", **{key: options[key] for key in OBJECTIVE if key in options}}
 
 
-def remembers(options: dict[str, Any]) -> bool:
+def remembers(options: Options) -> bool:
     """Whether a method asks for what its samples were at the fork."""
     return options.get("masks") in ("frozen", "transformed") or options.get("name") == "frozen_perturbation"
 
 
-def teachers_of(options: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def teachers_of(options: Options) -> dict[str, Options]:
     """The teachers a method asks: name -> options of the method that trains it.
 
     >>> teachers_of({"name": "distillation", "objective": "trades"})

@@ -10,6 +10,7 @@ from typing import Any
 from ro_fast.errors import InputError
 from ro_fast.methods import inputs, objective, weight_perturbation
 
+Options = dict[str, Any]  # a method's, as its YAML holds them: its name and its options' values
 AVERAGING = ("averaging", "decay", "average_from")  # ro_fast/training/averaging.py
 # Options of every method; None is the default of each but the objective.
 COMMON = (*objective.OPTIONS, *inputs.OPTIONS, *AVERAGING, *weight_perturbation.OPTIONS, "l1")
@@ -75,7 +76,7 @@ OPTIONS: dict[str, Option] = {
 }
 
 
-def common_defaults() -> dict[str, Any]:
+def common_defaults() -> Options:
     """What every method has besides its own options; None is off."""
     return {"start_epoch": 0, **dict.fromkeys(COMMON), "objective": "at", "beta": 6.0}
 

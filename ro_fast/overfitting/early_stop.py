@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 from ro_fast.overfitting.detector import Watch
+from ro_fast.storage.epochs import Epoch
 
 KINDS = ("none", "ro")
 
@@ -15,27 +15,27 @@ class EarlyStop:
 
     Args:
         kind: "ro" ends the run at the alarm, "none" only tells of it.
-        history: lines of metrics of epochs done already; a run that goes on has the verdict it would have had.
+        history: the epochs done already; a run that goes on has the verdict it would have had.
     """
 
-    def __init__(self, kind: str, history: Iterable[Mapping[str, Any]]) -> None:
+    def __init__(self, kind: str, history: Iterable[Epoch]) -> None:
         self._kind, self._watch, self._alarms = kind, Watch(), 0
-        for line in history:
-            self.see(line)
+        for epoch in history:
+            self.see(epoch)
 
-    def see(self, line: Mapping[str, Any]) -> str:
-        """Takes one epoch's metrics; returns what is to be told, "" for nothing."""
+    def see(self, epoch: Epoch) -> str:
+        """Takes one epoch; returns what is to be told, "" for nothing."""
         verdict = self._watch.update(
-            line["val_robust_acc"],
-            robust_loss=line.get("val_robust_loss"),
-            train_robust_acc=line["train_robust_acc"],
-            epoch=line["epoch"],
+            epoch.val_robust_acc,
+            robust_loss=epoch.val_robust_loss,
+            train_robust_acc=epoch.train_robust_acc,
+            epoch=epoch.epoch,
         )
         if len(verdict.alarms) == self._alarms:
             return ""
         self._alarms = len(verdict.alarms)
         does = "training ends here" if self.ends else "trainer.early_stop=ro would end training here"
-        return f"epoch {line['epoch']}, on validation: {verdict.summary}; {does}"
+        return f"epoch {epoch.epoch}, on validation: {verdict.summary}; {does}"
 
     @property
     def ends(self) -> bool:

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ro_fast.storage.records import as_json
+
 _HERE = Path(__file__).parent
 
 
@@ -16,7 +18,7 @@ def render(template: str, folder: Path = _HERE, filters: Mapping[str, Any] | Non
     from jinja2 import Environment, FileSystemLoader
 
     page = Environment(loader=FileSystemLoader([folder, _HERE]), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    page.filters.update(value=_value, **(filters or {}))
+    page.filters.update(value=_value, fields=as_json, **(filters or {}))
     return page.get_template(template).render(**values)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ro_fast.findings.overfitting import BASELINE
-from ro_fast.findings.study_files import Curves
+from ro_fast.findings.study import Curves
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

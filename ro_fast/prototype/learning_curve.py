@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from ro_fast.findings.statistics import mean_ci95
+from ro_fast.findings.decision import LearningCurve, Size
+from ro_fast.findings.outcomes import Arm
+from ro_fast.findings.simultaneous import Comparison
+from ro_fast.findings.statistics import Estimate, mean_ci95
 
 FACTOR = 2  # how far ahead; further is guesswork
 
 
-def learning_curve(arms: Sequence[Mapping[str, Any]], sizes: Mapping[str, int], test_size: int) -> dict[str, Any] | None:
+def learning_curve(arms: Sequence[Arm], sizes: Mapping[str, int], test_size: int) -> LearningCurve | None:
     """Extrapolates the last robust accuracy to twice the training images.
 
     The error of each seed is taken to follow ``1 − accuracy = a · n^−b`` (a power law, as Hestness et al. 2017, arXiv 1712.00409,
@@ -19,29 +21,32 @@ def learning_curve(arms: Sequence[Mapping[str, Any]], sizes: Mapping[str, int], 
     minus that at 2n, for the largest n. An error below half a test image counts as that.
 
     Args:
-        arms: ``results["arms"]``.
+        arms: of a suite.
         sizes: training images of the arms that differ in nothing else.
         test_size: test images.
 
     Returns:
-        ``{"points": [{"size", "mean", "ci95"}], "doubled": {"size", "mean", "ci95"}, "gain": {"difference", "ci95"}}``; None with
-        fewer than three sizes.
+        None with fewer than three sizes.
     """
-    by_name = {arm["name"]: arm for arm in arms if arm["name"] in sizes}
+    by_name = {arm.name: arm for arm in arms if arm.name in sizes}
     if len(by_name) < 3:
         return None
     order = sorted(by_name, key=sizes.__getitem__)
-    accuracy = {name: {seed["seed"]: seed["last_robust_acc"] for seed in by_name[name]["seeds"]} for name in order}
+    accuracy = {name: {seed.seed: seed.last_robust_acc for seed in by_name[name].seeds} for name in order}
     ahead = [
         _ahead([sizes[name] for name in order], [accuracy[name][seed] for name in order], test_size)
         for seed in accuracy[order[0]]
     ]
     gain = mean_ci95([after - now for now, after in ahead])
-    return {
-        "points": [{"size": sizes[name], **mean_ci95(list(accuracy[name].values()))} for name in order],
-        "doubled": {"size": FACTOR * sizes[order[-1]], **mean_ci95([after for _, after in ahead])},
-        "gain": {"difference": gain["mean"], "ci95": gain["ci95"]},
-    }
+    return LearningCurve(
+        [_size(sizes[name], mean_ci95(list(accuracy[name].values()))) for name in order],
+        _size(FACTOR * sizes[order[-1]], mean_ci95([after for _, after in ahead])),
+        Comparison(gain.mean, gain.ci95),
+    )
+
+
+def _size(images: int, accuracy: Estimate) -> Size:
+    return Size(images, accuracy.mean, accuracy.ci95)
 
 
 def _ahead(sizes: Sequence[int], accuracy: Sequence[float], test_size: int) -> tuple[float, float]:

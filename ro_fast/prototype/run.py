@@ -5,26 +5,26 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib.util
-import json
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 from ro_fast.check import check
 from ro_fast.config import AblateConfig, ArmConfig, CheckConfig, DataConfig, PrototypeConfig
 from ro_fast.data import ImageData, load_data
-from ro_fast.data.check_file import EXCLUDED_KINDS, EXCLUDED_SEVERITIES
+from ro_fast.data.check_file import Check, excluded, read_check
 from ro_fast.environment import choose_device
 from ro_fast.errors import InputError
-from ro_fast.findings.decision import EXCLUDE, alarms, assess_risk, order_actions, worth
+from ro_fast.findings.decision import EXCLUDE, Concern, alarms, assess_risk, order_actions, worth
 from ro_fast.findings.overfitting import BASELINE, overfitting
+from ro_fast.findings.ranking import FIRST, HELPS
+from ro_fast.findings.study import Results
 from ro_fast.progress import Listener
 from ro_fast.prototype.clock import Clock
 from ro_fast.prototype.learning_curve import learning_curve
-from ro_fast.prototype.page import LANGUAGES, RESULT, sentences, write_page
+from ro_fast.prototype.page import LANGUAGES, sentences, write_page
 from ro_fast.prototype.plan import (
     PER_CLASS,
     Plan,
@@ -36,8 +36,9 @@ from ro_fast.prototype.plan import (
     sizes_for,
     sizes_to_try,
 )
+from ro_fast.prototype.result import RESULT, VERSION, Prototype, Ran
 from ro_fast.prototype.speed import Speed, measure_speed
-from ro_fast.storage import checkpoint
+from ro_fast.storage import records
 from ro_fast.storage.epochs import FILE, read_epochs
 from ro_fast.suite.plan import fork_epoch, seed_list
 from ro_fast.suite.run import ablate, epochs_to_train, jobs_and_threads
@@ -47,7 +48,7 @@ log = logging.getLogger("ro_fast")
 Progress = Callable[[int, int, str], AbstractContextManager[Listener]]  # epochs in all, done already, title
 
 
-def prototype(config: PrototypeConfig, progress: Progress | None = None) -> dict[str, Any]:
+def prototype(config: PrototypeConfig, progress: Progress | None = None) -> Prototype:
     """Checks the data, trains small runs within ``config.budget`` seconds and says what to do; into ``config.out``.
 
     The training subset is the largest, class-balanced, that lets three seeds of all arms fit into what the check leaves of the
@@ -57,9 +58,6 @@ def prototype(config: PrototypeConfig, progress: Progress | None = None) -> dict
     Args:
         config: data, model and attack as for training; budget, rules, and the suite of arms.
         progress: makes what shows one seed's progress.
-
-    Returns:
-        What prototype.json holds: plan, risk, actions in order, learning curve, what plain training gives, the check's findings.
 
     Raises:
         InputError: on bad data or values, on a budget that is too short for one seed, and where config.out holds another
@@ -84,20 +82,20 @@ def prototype(config: PrototypeConfig, progress: Progress | None = None) -> dict
     results = _train(config, small, plan, arms, clock, progress)
     result = _decide(config, data, checked, plan, results)
     clock.keep(plan)
-    result["plan"]["seconds"] = clock.spent
-    result["sentences"] = sentences(result, config.report.language)
+    result = dataclasses.replace(result, plan=dataclasses.replace(result.plan, seconds=clock.spent))
+    result = dataclasses.replace(result, sentences=sentences(result, result.language))
     out = Path(config.out)
-    checkpoint.write_text(out / RESULT, json.dumps(result, indent=1, ensure_ascii=False))
-    write_page(result, out, config.report.language)
+    records.write(out / RESULT, result)
+    write_page(result, out, result.language)
     return result
 
 
-def _plan(config: PrototypeConfig, data: ImageData, checked: Mapping[str, Any], clock: Clock) -> Plan:
+def _plan(config: PrototypeConfig, data: ImageData, checked: Check, clock: Clock) -> Plan:
     jobs, threads = jobs_and_threads(config)
     log.info("prototype: measuring how fast %s trains here", config.model.name)
     speed = measure_speed(config, data, choose_device(config.device), jobs, threads)
     available = Sizes(len(data.x_train), len(data.x_val), len(data.x_test))
-    extra = [ArmConfig(name=EXCLUDE, set={"data.exclude": ""})] if _suspects(checked) else []
+    extra = [ArmConfig(name=EXCLUDE, set={"data.exclude": ""})] if excluded(checked.findings) else []
     plans = [_planned(config, size, available, extra, speed) for size in sizes_to_try(available.train, data.num_classes)]
     plan = largest_that_fits(plans, clock.left)
     if plan is None:
@@ -118,16 +116,14 @@ def _planned(config: PrototypeConfig, size: int, available: Sizes, extra: list[A
     return dataclasses.replace(plan, seed_seconds=seed_seconds(sizes, epochs, arms, fork, config.attack.steps, speed))
 
 
-def _checked(config: PrototypeConfig, data_config: DataConfig, data: ImageData, folder: str) -> dict[str, Any]:
+def _checked(config: PrototypeConfig, data_config: DataConfig, data: ImageData, folder: str) -> Check:
     """The check of some data, made or found done."""
     out = Path(config.out) / folder
     wanted = CheckConfig(data=data_config, seed=config.seed, threads=config.threads, out=str(out))
-    try:
-        done = json.loads((out / "check.json").read_text(encoding="utf-8"))
-        if (done["fingerprint"], done["config"]) == (data.fingerprint(), dataclasses.asdict(wanted)):
-            return dict(done)
-    except (OSError, ValueError, KeyError):
-        pass
+    with contextlib.suppress(InputError):  # none is there, or none that is whole
+        done = read_check(out / "check.json")
+        if (done.fingerprint, done.config) == (data.fingerprint(), wanted):
+            return done
     return check(wanted)
 
 
@@ -145,36 +141,28 @@ def _parts(plan: Plan) -> list[ArmConfig]:
     ]
 
 
-def _suspects(checked: Mapping[str, Any]) -> int:
-    """Training images that data.exclude would leave out."""
-    out: set[int] = set()
-    for finding in checked["findings"]:
-        if finding["kind"] in EXCLUDED_KINDS and finding["severity"] in EXCLUDED_SEVERITIES:
-            out.update(finding["train_indices"])
-    return len(out)
-
-
-def _without_suspects(config: PrototypeConfig, small: DataConfig, plan: Plan, checked: Mapping[str, Any]) -> list[ArmConfig]:
+def _without_suspects(config: PrototypeConfig, small: DataConfig, plan: Plan, checked: Check) -> list[ArmConfig]:
     """An arm that leaves out what the check of the very images finds, where the check of all finds something."""
-    if not _suspects(checked):
+    if not excluded(checked.findings):
         return []
     folder = "check" if plan.is_whole else "check_subset"
     of_small = checked if plan.is_whole else _checked(config, small, load_data(small), folder)
     path = Path(config.out) / folder / "check.json"
-    if not _suspects(of_small):
+    suspects = len(excluded(of_small.findings))
+    if not suspects:
         return []
     try:
         load_data(dataclasses.replace(small, exclude=str(path)))
     except InputError as error:
         log.info("prototype: leaving suspects out is not tried: %s", error)
         return []
-    about = f"without the {_suspects(of_small)} images that the check suspects"
+    about = f"without the {suspects} images that the check suspects"
     return [ArmConfig(name=EXCLUDE, role="mitigation", factor=about, set={"data.exclude": str(path)})]
 
 
 def _train(
     config: PrototypeConfig, data: DataConfig, plan: Plan, arms: list[ArmConfig], clock: Clock, progress: Progress | None
-) -> dict[str, Any]:
+) -> Results:
     """One seed of all arms after another, while the budget has room for one more."""
     common = {field.name: getattr(config, field.name) for field in dataclasses.fields(AblateConfig)}
     suite = dataclasses.replace(config.suite, arms=arms)
@@ -201,53 +189,46 @@ def _shown(progress: Progress | None, total: int, done: int, title: str) -> Abst
     return contextlib.nullcontext() if progress is None else progress(total, done, title)
 
 
-def _decide(
-    config: PrototypeConfig, data: ImageData, checked: Mapping[str, Any], plan: Plan, results: Mapping[str, Any]
-) -> dict[str, Any]:
-    arms = {arm["name"]: arm for arm in results["arms"]}
-    seeds = arms[BASELINE]["seeds"]
+def _decide(config: PrototypeConfig, data: ImageData, checked: Check, plan: Plan, results: Results) -> Prototype:
+    seeds = next(arm for arm in results.arms if arm.name == BASELINE).seeds
     folder = Path(config.out) / "suite" / "runs" / BASELINE
-    runs = [read_epochs(folder / f"seed{seed['seed']}" / FILE) for seed in seeds]
+    runs = [read_epochs(folder / f"seed{seed.seed}" / FILE) for seed in seeds]
     sizes = {f"size_{size}": size for size in plan.parts} | {BASELINE: plan.sizes.train}
-    curve = learning_curve(results["arms"], sizes, plan.sizes.test)
-    found = overfitting(results["arms"], config.rules["min_gap"])
-    assert found is not None  # the suite has a baseline
-    actions = order_actions(results, found, checked["findings"], curve, config.rules)
-    best = next(
-        (action["action"] for action in actions if action["action"] in arms and action["verdict"] in ("helps", "do first")), None
+    curve = learning_curve(results.arms, sizes, plan.sizes.test)
+    found = overfitting(results.arms, config.rules.min_gap)
+    assert found is not None and results.ranking is not None  # the suite has a baseline, and ranks
+    actions = order_actions(results.ranking, found, checked.findings, curve, config.rules)
+    arms = [arm.name for arm in results.arms]
+    best = next((action.action for action in actions if action.action in arms and action.verdict in (FIRST, HELPS)), None)
+    seconds = sum(epoch.train_seconds for run in runs for epoch in run) / sum(map(len, runs))
+    return Prototype(
+        version=VERSION,
+        data=config.data.name,
+        path=config.data.path,
+        language=config.report.language or LANGUAGES[0],
+        sentences=[],
+        risk=assess_risk(found, alarms(runs), checked.findings),
+        worth=worth(results.arms, best),
+        actions=actions,
+        learning_curve=curve,
+        check=[Concern.of(finding) for finding in checked.findings if finding.severity != "info"],
+        plan=Ran(
+            train=plan.sizes.train,
+            available=plan.available.train,
+            test=plan.sizes.test,
+            classes=data.num_classes,
+            epochs=plan.epochs,
+            fork_epoch=results.fork_epoch,
+            seeds=len(seeds),
+            arms=len(results.arms),
+            model=config.model.name,
+            eps=config.attack.eps or config.data.eps,
+            norm=config.attack.norm,
+            attack_steps=config.attack.steps,
+            budget=seconds_of(config.budget),
+            seconds=0.0,
+            epoch_seconds_of_all=seconds / plan.sizes.train * plan.available.train,
+        ),
+        rules=config.rules,
+        environment=results.environment,
     )
-    image_seconds = sum(seed["train_seconds"] for seed in seeds) / (len(seeds) * plan.epochs * plan.sizes.train)
-    return {
-        "data": config.data.name,
-        "path": config.data.path,
-        "language": config.report.language,
-        "sentences": [],
-        "risk": assess_risk(found, alarms(runs), checked["findings"]),
-        "worth": worth(results["arms"], best),
-        "actions": actions,
-        "learning_curve": curve,
-        "check": [
-            {key: finding[key] for key in ("kind", "severity", "count", "share")}
-            for finding in checked["findings"]
-            if finding["severity"] != "info"
-        ],
-        "plan": {
-            "train": plan.sizes.train,
-            "available": plan.available.train,
-            "test": plan.sizes.test,
-            "classes": data.num_classes,
-            "epochs": plan.epochs,
-            "fork_epoch": results["fork_epoch"],
-            "seeds": len(seeds),
-            "arms": len(results["arms"]),
-            "model": config.model.name,
-            "eps": config.attack.eps or config.data.eps,
-            "norm": config.attack.norm,
-            "attack_steps": config.attack.steps,
-            "budget": seconds_of(config.budget),
-            "seconds": 0.0,
-            "epoch_seconds_of_all": image_seconds * plan.available.train,
-        },
-        "rules": dict(config.rules),
-        "environment": results["environment"],
-    }

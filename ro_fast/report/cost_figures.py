@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ro_fast.findings.ranking import FIRST, HARMS, HELPS, OPEN
-from ro_fast.findings.study_files import Curves
+from ro_fast.findings.ranking import FIRST, HARMS, HELPS, OPEN, Ranked
+from ro_fast.findings.study import Curves, Question
 from ro_fast.pages.figure_style import GREY, PALETTE, WIDE, new_figure
 
 if TYPE_CHECKING:
@@ -21,24 +20,24 @@ _LOOKS = {
 }
 
 
-def draw_gain_cost(part: Mapping[str, Any], curves: Curves, width: float) -> Figure:
+def draw_gain_cost(question: Question, curves: Curves, width: float) -> Figure:
     """A row a mitigation, best first: left its gain with the 95 % interval, right its training work and time as multiples."""
-    entries = part["ranking"]
+    entries = question.ranking or []
     wide = width >= WIDE
     figure = new_figure(width, 0.3 * len(entries) + 1.4)
     gain, cost = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2) if wide else (1, 1))
     for row, entry in enumerate(entries):
-        colour, marker, face, size = _LOOKS[entry["verdict"]]
-        if entry["gain"]["ci95"] is not None:
-            gain.plot([100 * bound for bound in entry["gain"]["ci95"]], [row, row], color=colour, lw=3, alpha=0.5)
-        gain.plot(100 * entry["gain"]["difference"], row, marker, color=colour, mfc=face, ms=size, zorder=3)
-        work, seconds = (entry["cost"][name]["mean"] for name in ("gflop", "train_seconds"))
+        colour, marker, face, size = _LOOKS[entry.verdict]
+        if entry.gain.ci95 is not None:
+            gain.plot([100 * bound for bound in entry.gain.ci95], [row, row], color=colour, lw=3, alpha=0.5)
+        gain.plot(100 * entry.gain.difference, row, marker, color=colour, mfc=face, ms=size, zorder=3)
+        work, seconds = (entry.cost[name].mean for name in ("gflop", "train_seconds"))
         cost.plot([1, work], [row, row], color=colour, lw=1.2)
         cost.plot(work, row, "D", color=colour, ms=5, zorder=3)
         cost.plot(seconds, row, "|", color=colour, ms=9, mew=2, zorder=3)
     gain.axvline(0, color="#222222", lw=1)
     cost.axvline(1, color="#222222", lw=1)
-    names = [entry["name"].replace("_", " ") for entry in entries]
+    names = [entry.name.replace("_", " ") for entry in entries]
     gain.set_yticks(range(len(entries)), names, fontsize=10 if wide else 8)
     gain.set_ylim(len(entries) - 0.4, -0.6)
     gain.tick_params(axis="y", length=0)
@@ -49,10 +48,10 @@ def draw_gain_cost(part: Mapping[str, Any], curves: Curves, width: float) -> Fig
     return figure
 
 
-def _keys(entries: list[Mapping[str, Any]]) -> list[Any]:
+def _keys(entries: list[Ranked]) -> list[Any]:
     from matplotlib.lines import Line2D
 
-    there = {entry["verdict"] for entry in entries}
+    there = {entry.verdict for entry in entries}
     return [
         Line2D([], [], color=colour, marker=marker, mfc=face, ms=size, ls="none", label=verdict)
         for verdict, (colour, marker, face, size) in _LOOKS.items()

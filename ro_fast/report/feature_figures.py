@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ro_fast.findings.study_files import Curves
+from ro_fast.findings.study import Curves, Question
 from ro_fast.pages.figure_style import GREY, WIDE, band, colours, mark_fork, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def draw_features(part: Mapping[str, Any], curves: Curves, width: float) -> Figure:
+def draw_features(question: Question, curves: Curves, width: float) -> Figure:
     """A panel an arm: the feature gap on adversarial and natural images, and how far robust accuracy lies below its best."""
     from matplotlib.lines import Line2D
 
@@ -30,7 +29,7 @@ def draw_features(part: Mapping[str, Any], curves: Curves, width: float) -> Figu
         for metric, line in (("feature_gap_natural", "--"), ("feature_gap", "-")):
             measured = ~np.isnan(curve[metric]).any(axis=0)
             band(ax, curve["epoch"][measured], curve[metric][:, measured], colour_of[arm], linestyle=line, linewidth=1.8)
-        mark_fork(ax, part["fork_epoch"])
+        mark_fork(ax, question.fork_epoch)
         ax.set_title(arm.replace("_", " "), color=colour_of[arm], fontweight="bold", loc="left")
         if index % columns == 0:
             ax.set_ylabel("points")
@@ -46,21 +45,21 @@ def draw_features(part: Mapping[str, Any], curves: Curves, width: float) -> Figu
     return figure
 
 
-def draw_correlation(part: Mapping[str, Any], curves: Curves, width: float) -> Figure:
+def draw_correlation(question: Question, curves: Curves, width: float) -> Figure:
     """A circle a run: feature gap against robust overfitting gap; runs of other questions of the report in grey."""
     figure = new_figure(width, 4.0 if width >= WIDE else 5.4)
     ax = figure.subplots()
     colour_of = colours(curves)
-    for arm in [arm for arm in part["all_arms"] if arm["name"] not in colour_of] + list(part["arms"]):
-        seeds = [seed for seed in arm["seeds"] if "feature_gap" in seed]
-        own = arm["name"] in colour_of
+    for arm in [arm for arm in question.all_arms if arm.name not in colour_of] + list(question.arms):
+        seeds = [(seed.feature_gap, seed.ro_gap) for seed in arm.seeds if seed.feature_gap is not None]
+        own = arm.name in colour_of
         ax.plot(
-            [100 * seed["feature_gap"] for seed in seeds],
-            [100 * seed["ro_gap"] for seed in seeds],
+            [100 * feature_gap for feature_gap, _ in seeds],
+            [100 * gap for _, gap in seeds],
             "o",
-            color=colour_of.get(arm["name"], "#c4c4c4"),
+            color=colour_of.get(arm.name, "#c4c4c4"),
             ms=6 if own else 4,
-            label=arm["name"].replace("_", " ") if own else None,
+            label=arm.name.replace("_", " ") if own else None,
         )
     ax.set_xlabel("feature generalisation gap, adversarial, points")
     ax.set_ylabel("robust overfitting gap, points")

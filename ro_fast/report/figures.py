@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ro_fast.findings.overfitting import BASELINE
-from ro_fast.findings.study_files import Curves
+from ro_fast.findings.study import Curves, Question
 from ro_fast.pages.figure_style import GREY, LINES, WIDE, band, colours, mark_fork, new_figure
 
 if TYPE_CHECKING:
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def draw_curves(part: Mapping[str, Any], curves: Curves, width: float) -> Figure:
+def draw_curves(question: Question, curves: Curves, width: float) -> Figure:
     """A panel an arm: train and test robust accuracy, the baseline's test curve in grey behind."""
     columns = min(len(curves), 3 if width >= WIDE else 2)
     rows = -(-len(curves) // columns)
     figure = new_figure(width, 2.3 * rows + 0.6)
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     colour_of = colours(curves)
-    forks = {arm["name"]: arm.get("fork_epoch", part["fork_epoch"]) for arm in part["arms"]}
+    forks = {arm.name: question.fork_epoch if arm.fork_epoch is None else arm.fork_epoch for arm in question.arms}
     for index, (ax, (arm, curve)) in enumerate(zip(axes.flat, curves.items(), strict=False)):
         if BASELINE in curves and arm != BASELINE:
             reference = curves[BASELINE]
             ax.plot(reference["epoch"], 100 * reference["test_robust_acc"].mean(axis=0), color=GREY, lw=1.1)
         band(ax, curve["epoch"], curve["train_robust_acc"], colour_of[arm], linestyle="--", linewidth=1.2)
         band(ax, curve["epoch"], curve["test_robust_acc"], colour_of[arm], linewidth=2.0)
-        mark_fork(ax, forks.get(arm, part["fork_epoch"]))
+        mark_fork(ax, forks.get(arm, question.fork_epoch))
         _mark_drops(ax, curve)
         ax.set_title(arm.replace("_", " "), color=colour_of[arm], fontweight="bold", loc="left")
         if index % columns == 0:
@@ -50,19 +50,19 @@ def draw_curves(part: Mapping[str, Any], curves: Curves, width: float) -> Figure
     return figure
 
 
-def draw_gap(part: Mapping[str, Any], curves: Curves, width: float) -> Figure:
+def draw_gap(question: Question, curves: Curves, width: float) -> Figure:
     """A row an arm: mean gap with its 95 % interval, seeds as dots."""
-    arms = part["arms"]
+    arms = question.arms
     figure = new_figure(width, 0.5 * len(arms) + 1.0)
     ax = figure.subplots()
     colour_of = colours(curves)
     ax.axvline(0, color="#222222", lw=1)
     for row, arm in enumerate(arms):
-        gap, colour = arm["ro_gap"], colour_of[arm["name"]]
-        mean = 100 * gap["mean"]
-        if gap["ci95"] is not None:
+        gap, colour = arm.ro_gap, colour_of[arm.name]
+        mean = 100 * gap.mean
+        if gap.ci95 is not None:
             ax.plot(
-                [100 * bound for bound in gap["ci95"]],
+                [100 * bound for bound in gap.ci95],
                 [row, row],
                 color=colour,
                 lw=3,
@@ -79,11 +79,11 @@ def draw_gap(part: Mapping[str, Any], curves: Curves, width: float) -> Figure:
             color=colour,
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
         )
-        seeds = [100 * seed["ro_gap"] for seed in arm["seeds"]]
+        seeds = [100 * seed.ro_gap for seed in arm.seeds]
         ax.plot(seeds, [row + 0.25] * len(seeds), "o", color=colour, ms=4, mfc="white")
     ax.set_yticks(
         range(len(arms)),
-        [arm["name"].replace("_", " " if width >= WIDE else "\n", 1).replace("_", " ") for arm in arms],
+        [arm.name.replace("_", " " if width >= WIDE else "\n", 1).replace("_", " ") for arm in arms],
     )
     ax.set_ylim(len(arms) - 0.45, -0.75)
     ax.margins(x=0.08)
@@ -92,7 +92,7 @@ def draw_gap(part: Mapping[str, Any], curves: Curves, width: float) -> Figure:
     return figure
 
 
-def draw_small_loss_share(part: Mapping[str, Any], curves: Curves, width: float) -> Figure:
+def draw_small_loss_share(question: Question, curves: Curves, width: float) -> Figure:
     """A line an arm: the share of training samples whose adversarial loss counts as small."""
     figure = new_figure(width, 3.4 if width >= WIDE else 4.2)
     ax = figure.subplots()
@@ -107,7 +107,7 @@ def draw_small_loss_share(part: Mapping[str, Any], curves: Curves, width: float)
             linewidth=1.8,
             label=arm.replace("_", " "),
         )
-    mark_fork(ax, part["fork_epoch"])
+    mark_fork(ax, question.fork_epoch)
     ax.set_xlabel("epoch")
     ax.set_ylabel("small-loss samples, %")
     if width >= WIDE:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ro_fast.findings.study_files import Curves
+from ro_fast.findings.study import Curves, Question
 from ro_fast.pages.figure_style import DPI, NARROW, WIDE, style
 from ro_fast.report.cost_figures import draw_gain_cost
 from ro_fast.report.feature_figures import draw_correlation, draw_features
@@ -55,8 +55,8 @@ FIGURES: dict[str, tuple[Callable[..., Any], str]] = {
 }
 
 
-def save_figures(part: Mapping[str, Any], curves: Curves, folder: Path, names: Sequence[str], prefix: str) -> dict[str, Path]:
-    """Draws figures of a part, each for a wide and for a narrow page, into ``folder``.
+def save_figures(question: Question, curves: Curves, folder: Path, names: Sequence[str]) -> dict[str, Path]:
+    """Draws figures of a question, each for a wide and for a narrow page, into ``folder``.
 
     Returns:
         ``{"curves": path, "curves_narrow": path, "gap": ..., ...}``.
@@ -66,7 +66,7 @@ def save_figures(part: Mapping[str, Any], curves: Curves, folder: Path, names: S
     with style():
         for name in names:
             for suffix, width in {"": WIDE, "_narrow": NARROW}.items():
-                path = folder / f"{prefix}{name}{suffix}.png"
-                FIGURES[name][0](part, curves, width).savefig(path, dpi=DPI, metadata={"Software": None})
+                path = folder / f"{question.prefix}{name}{suffix}.png"
+                FIGURES[name][0](question, curves, width).savefig(path, dpi=DPI, metadata={"Software": None})
                 paths[name + suffix] = path
     return paths

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ro_fast.errors import InputError
-from ro_fast.findings.study_files import Curves, read_curves, read_results
-from ro_fast.findings.verdict import BASELINE, compare_arms, interval, points, write_finding
+from ro_fast.findings.overfitting import BASELINE
+from ro_fast.findings.study import Curves, Question, Results, questions, read_curves, read_results
+from ro_fast.findings.verdict import Difference, Finding, compare_arms, interval, points, write_finding
 from ro_fast.pages import embedded, render
 from ro_fast.report.gallery import FIGURES, save_figures
 
 DEFAULT_FIGURES = ("curves", "gap", "small_loss_share")
-_OF_A_PART = ("suite", "question", "fork_epoch", "x_label", "rules", "ranking", "ranking_rules", "claims", "finding", "figures")
 
 
 def build_report(run_dir: Path) -> Path:
@@ -37,7 +36,7 @@ def build_report(run_dir: Path) -> Path:
     curves = read_curves(run_dir, results)
     report = run_dir / "report.html"
     try:
-        parts = [_part(results, part, curves, run_dir / "figures") for part in _parts_in(results)]
+        parts = [_section(results, question, curves, run_dir / "figures") for question in questions(results)]
         report.write_text(_render(results, parts), encoding="utf-8")
     except OSError as error:
         raise InputError(
@@ -46,58 +45,57 @@ def build_report(run_dir: Path) -> Path:
     return report
 
 
-def _parts_in(results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The questions of a suite, each with its own arms; a suite of one question is its only part."""
-    if results.get("parts"):
-        by_name = {arm["name"]: arm for arm in results["arms"]}
-        return [
-            {**part, "prefix": f"{part['suite']}-", "arms": [{**by_name[arm["name"]], **arm} for arm in part["arms"]]}
-            for part in results["parts"]
-        ]
-    return [{**{key: results.get(key) for key in _OF_A_PART}, "prefix": "", "arms": results["arms"]}]
+@dataclass(frozen=True)
+class _Picture:
+    caption: str
+    wide: str  # PNG in base64
+    narrow: str
 
 
-def _part(results: Mapping[str, Any], part: Mapping[str, Any], curves: Curves, folder: Path) -> dict[str, Any]:
-    """What the page shows of one question."""
-    own = {arm["name"]: curves[arm["name"]] for arm in part["arms"]}
-    drawn = {**part, "all_arms": results["arms"]}
-    names = [name for name in part.get("figures") or DEFAULT_FIGURES if _can_draw(name, part)]
-    paths = save_figures(drawn, own, folder, names, part["prefix"])
-    images = embedded(paths)
-    finding = _finding(results, part)
-    return {
-        **part,
-        "sentences": finding["sentences"],
-        "effects": {entry["name"]: entry["text"] for entry in finding.get("arms", [])},
-        "figures": [
-            {"caption": FIGURES[name][1], "wide": images[name], "narrow": images[f"{name}_narrow"]} for name in names
-        ],
-        "comparisons": [
-            c for c in compare_arms(part["arms"]) if c["metric"] == "last_robust_acc" or c["b"] != BASELINE
-        ],
-    }
+@dataclass(frozen=True, kw_only=True)
+class _Section(Question):
+    """A question as the page shows it."""
+
+    sentences: list[str]
+    effects: dict[str, str]  # arm -> what the rules say of it
+    pictures: list[_Picture]
+    differences: list[Difference]  # that no table shows
 
 
-def _finding(results: Mapping[str, Any], part: Mapping[str, Any]) -> Mapping[str, Any]:
+def _section(results: Results, question: Question, curves: Curves, folder: Path) -> _Section:
+    own = {arm.name: curves[arm.name] for arm in question.arms}
+    names = [name for name in question.figures or DEFAULT_FIGURES if _can_draw(name, question)]
+    images = embedded(save_figures(question, own, folder, names))
+    finding = _finding(results, question)
+    return _Section(
+        **vars(question),
+        sentences=finding.sentences,
+        effects={judged.name: judged.text for judged in finding.arms},
+        pictures=[_Picture(FIGURES[name][1], images[name], images[f"{name}_narrow"]) for name in names],
+        differences=[c for c in compare_arms(question.arms) if c.metric == "last_robust_acc" or c.b != BASELINE],
+    )
+
+
+def _finding(results: Results, question: Question) -> Finding:
     """What results.json found, so that page and file say the same."""
-    if part.get("finding"):
-        return part["finding"]
-    if part.get("rules"):
-        return write_finding({"data": results["data"], "arms": part["arms"]}, part["rules"])
-    return {"sentences": ["This suite fixes no rules, so its numbers stand without a verdict."]}
+    if question.finding is not None:
+        return question.finding
+    if question.rules is not None:
+        return write_finding(results.data, question.arms, question.rules)
+    return Finding(["This suite fixes no rules, so its numbers stand without a verdict."])
 
 
-def _can_draw(name: str, part: Mapping[str, Any]) -> bool:
+def _can_draw(name: str, question: Question) -> bool:
     """Figures of features need arms that measured them, those of gain and cost a ranking."""
     if name == "gain_cost":
-        return bool(part.get("ranking"))
+        return bool(question.ranking)
     if name not in ("features", "correlation"):
         return True
-    return all("feature_gap" in seed for arm in part["arms"] for seed in arm["seeds"])
+    return all(seed.feature_gap is not None for arm in question.arms for seed in arm.seeds)
 
 
-def _render(results: Mapping[str, Any], parts: list[dict[str, Any]]) -> str:
-    several = bool(results.get("parts"))
+def _render(results: Results, parts: list[_Section]) -> str:
+    several = results.parts is not None
     return render(
         "template.html.j2",
         Path(__file__).parent,
@@ -105,7 +103,6 @@ def _render(results: Mapping[str, Any], parts: list[dict[str, Any]]) -> str:
         results=results,
         parts=parts,
         several=several,
-        sentences=results["finding"]["sentences"] if several else parts[0]["sentences"],
-        paper=next((part["rules"]["paper"] for part in parts if (part.get("rules") or {}).get("paper")), None),
+        sentences=results.finding.sentences if several else parts[0].sentences,
+        paper=next((part.rules.paper for part in parts if part.rules and part.rules.paper), None),
     )
-

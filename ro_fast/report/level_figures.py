@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ro_fast.findings.study_files import Curves
+from ro_fast.findings.study import Curves, Question
 from ro_fast.pages.figure_style import GREY, PALETTE, WIDE, new_figure
 
 if TYPE_CHECKING:
@@ -14,28 +13,29 @@ if TYPE_CHECKING:
 _PANELS = {"ro_gap": "robust overfitting gap, points", "last_robust_acc": "last robust accuracy, %"}
 
 
-def draw_levels(part: Mapping[str, Any], curves: Curves, width: float) -> Figure:
+def draw_levels(question: Question, curves: Curves, width: float) -> Figure:
     """Gap and last robust accuracy by level: means with 95 % intervals, seeds as circles; arms without a level as grey lines."""
     figure = new_figure(width, 3.2 if width >= WIDE else 5.6)
     axes = figure.subplots(1, 2) if width >= WIDE else figure.subplots(2, 1, sharex=True)
-    levels = sorted((arm for arm in part["arms"] if arm.get("x") is not None), key=lambda arm: arm["x"])
+    levels = sorted(((arm.x, arm) for arm in question.arms if arm.x is not None), key=lambda level: level[0])
+    x = [value for value, _ in levels]
     for ax, (metric, label), colour in zip(axes, _PANELS.items(), PALETTE, strict=False):
-        for arm in part["arms"]:
-            if arm.get("x") is None:
-                mean = 100 * arm[metric]["mean"]
+        for arm in question.arms:
+            if arm.x is None:
+                mean = 100 * getattr(arm, metric).mean
                 ax.axhline(mean, color=GREY, lw=1.1, ls="--")
-                ax.annotate(arm["name"].replace("_", " "), (1, mean), (-2, 2), xycoords=("axes fraction", "data"),
+                ax.annotate(arm.name.replace("_", " "), (1, mean), (-2, 2), xycoords=("axes fraction", "data"),
                             textcoords="offset points", ha="right", color=GREY)  # fmt: skip
-        x = [arm["x"] for arm in levels]
-        ax.plot(x, [100 * arm[metric]["mean"] for arm in levels], "-D", color=colour, ms=6, lw=1.6)
-        for arm in levels:
-            if arm[metric]["ci95"] is not None:
-                ax.plot([arm["x"]] * 2, [100 * bound for bound in arm[metric]["ci95"]], color=colour, lw=3, alpha=0.4)
-            seeds = [100 * seed[metric] for seed in arm["seeds"]]
-            ax.plot([arm["x"]] * len(seeds), seeds, "o", color=colour, ms=4, mfc="white")
+        ax.plot(x, [100 * getattr(arm, metric).mean for _, arm in levels], "-D", color=colour, ms=6, lw=1.6)
+        for value, arm in levels:
+            ci95 = getattr(arm, metric).ci95
+            if ci95 is not None:
+                ax.plot([value] * 2, [100 * bound for bound in ci95], color=colour, lw=3, alpha=0.4)
+            seeds = [100 * getattr(seed, metric) for seed in arm.seeds]
+            ax.plot([value] * len(seeds), seeds, "o", color=colour, ms=4, mfc="white")
         if metric == "ro_gap":
             ax.axhline(0, color="#222222", lw=1)
         ax.set_xticks(x, [f"{value:g}" for value in x])
         ax.set_ylabel(label)
-    figure.supxlabel(part.get("x_label") or "level", fontsize=10)
+    figure.supxlabel(question.x_label or "level", fontsize=10)
     return figure

@@ -16,6 +16,8 @@ import torch
 
 from ro_fast.errors import InputError
 
+Flat = dict[str, Any]  # a configuration: dotted path -> value
+State = dict[str, Any]  # tensors, numbers, strings, lists and dictionaries under the names of what they restore
 _FORMAT = "ro_fast run 1"
 
 
@@ -38,14 +40,14 @@ def write_text(path: Path, text: str) -> None:
     write_atomically(path, lambda file: file.write(text.encode("utf-8")))
 
 
-def save(path: Path, state: dict[str, Any]) -> None:
+def save(path: Path, state: State) -> None:
     """Writes a state of tensors, numbers, strings, lists and dicts atomically; :func:`load` reads it."""
     buffer = io.BytesIO()  # torch reports a full disk in words of its own; a plain write says what happened
     torch.save({"format": _FORMAT, **state}, buffer)
     write_atomically(path, lambda file: file.write(buffer.getbuffer()))
 
 
-def load(path: Path) -> dict[str, Any]:
+def load(path: Path) -> State:
     """Reads a state onto the CPU; nothing in the file is executed.
 
     Raises:
@@ -61,10 +63,10 @@ def load(path: Path) -> dict[str, Any]:
     return state
 
 
-def flat(config: Any) -> dict[str, Any]:
+def flat(config: Any) -> Flat:
     """A config as dotted paths and JSON values: ``{"trainer.lr": 0.1, ...}``."""
 
-    def walk(value: Any, path: str) -> dict[str, Any]:
+    def walk(value: Any, path: str) -> Flat:
         if isinstance(value, dict):
             return {k: v for key, child in value.items() for k, v in walk(child, f"{path}.{key}" if path else key).items()}
         return {path: value}
@@ -72,7 +74,7 @@ def flat(config: Any) -> dict[str, Any]:
     return walk(json.loads(json.dumps(dataclasses.asdict(config))), "")
 
 
-def differences(here: dict[str, Any], there: dict[str, Any]) -> str:
+def differences(here: Flat, there: Flat) -> str:
     """Names what two flat configs differ in, "" where they agree; of digests the first digits."""
     keys = [key for key in sorted({*here, *there}) if here.get(key) != there.get(key)]
 
@@ -84,8 +86,8 @@ def differences(here: dict[str, Any], there: dict[str, Any]) -> str:
 
 
 def digest(*parts: Any) -> str:
-    """A short name for anything that JSON can write."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:20]
+    """A short name for anything that JSON can write, and for records."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=dataclasses.asdict).encode()).hexdigest()[:20]
 
 
 def source_digest() -> str:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
@@ -13,36 +11,39 @@ from ro_fast.attacks.cascade import cascade, standard_attacks
 from ro_fast.config import FinalConfig, TrainConfig
 from ro_fast.data import ImageData
 from ro_fast.environment import choose_device
-from ro_fast.storage import checkpoint
+from ro_fast.findings.outcomes import Attacked, FinalScores
+from ro_fast.storage import checkpoint, records
 from ro_fast.suite.step_memory import step_memory_mb
 from ro_fast.training.trainer import Run, prepared
-
-STATES = ("best", "last")
 
 
 def write_final_scores(config: TrainConfig, data: ImageData, how: FinalConfig) -> None:
     """Writes a finished run's ``scores.json``, unless it is there, made in the same way: see :func:`final_scores`."""
     path = Path(config.out) / "scores.json"
-    settings = dataclasses.asdict(how)
-    if path.exists() and json.loads(path.read_text(encoding="utf-8")).get("settings") == settings:
+    done = read_final_scores(path)
+    if done is not None and done.settings == how:
         return
     device = choose_device(config.device)
     run, _ = prepared(config, data, device)
-    found: dict[str, Any] = {"settings": settings}
-    for state in STATES:
+    found = {}
+    for state in ("best", "last"):
         run.restore(checkpoint.load(run.folder / f"{state}.pt"))
         found[state] = final_scores(run, run.judged, how)
     run.epoch = config.trainer.epochs - 1  # the method is on, as in most of the run
-    found["step_mb"] = step_memory_mb(run)
-    checkpoint.write_text(path, json.dumps(found, indent=1))
+    records.write(path, FinalScores(how, found["best"], found["last"], step_memory_mb(run)))
 
 
-def final_scores(run: Run, model: nn.Module, how: FinalConfig) -> dict[str, float]:
+def read_final_scores(path: Path) -> FinalScores | None:
+    """What a run's ``scores.json`` holds; None where there is none."""
+    return records.read(FinalScores, path, "move it away and run the same command again") if path.exists() else None
+
+
+def final_scores(run: Run, model: nn.Module, how: FinalConfig) -> Attacked:
     """Test accuracies of one state of a run, as fractions.
 
-    Returns:
-        "natural"; "pgd", right at every iterate of PGD of the training attack's radius; and "cascade", right also at every
-        iterate of APGD-CE, APGD-T and, in L∞, Square. Noise is a function of sample and seed, the same for all states and arms.
+    Under PGD counts what is right at every iterate of PGD of the training attack's radius; under the cascade what is right also
+    at every iterate of APGD-CE, APGD-T and, in L∞, Square. Noise is a function of sample and seed, the same for all states and
+    arms.
     """
     attack = dataclasses.replace(run.eval_attack, steps=how.steps, generator=None)
     options = {"steps": how.apgd_steps, "targets": how.targets, "queries": how.queries, "seed": run.config.seed}
@@ -52,4 +53,4 @@ def final_scores(run: Run, model: nn.Module, how: FinalConfig) -> dict[str, floa
         model, lambda index: run.inputs(x[index]), run.data.y_test, attacks, batch_size=t.eval_batch_size, seed=run.config.seed
     )
     share = {stage.name: float(stage.robust.double().mean()) for stage in stages}
-    return {"natural": share["natural"], "pgd": share["pgd"], "cascade": share[stages[-1].name]}
+    return Attacked(share["natural"], share["pgd"], share[stages[-1].name])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 
 import torch
@@ -16,7 +15,7 @@ from ro_fast.data import ImageData
 from ro_fast.environment import choose_device
 from ro_fast.features.reader import PENULTIMATE, FeatureReader
 from ro_fast.ops import class_moments, weighted_cross_entropy
-from ro_fast.storage import checkpoint
+from ro_fast.storage import checkpoint, records
 from ro_fast.training.trainer import Run
 
 
@@ -47,7 +46,7 @@ def compare_checkpoints(config: TrainConfig, fork: Path, data: ImageData) -> Non
     }
     models = {name: run.judged for name, run in runs.items()}
     found = compare_perturbations(models, sets, run.eval_attack, data.num_classes)
-    checkpoint.write_text(path, json.dumps(found, indent=1))
+    records.write(path, found)
 
 
 def compare_perturbations(

@@ -136,7 +136,8 @@ def _prefix_of(run: TrainConfig, fork: int, folder: Path) -> TrainConfig:
         environment(device),
         str(torch.get_default_dtype()),
     )
-    return changed(prefix, {"out": str(folder / name)})
+    named: TrainConfig = changed(prefix, {"out": str(folder / name)})
+    return named
 
 
 _loaded: dict[str, ImageData] = {}

@@ -9,7 +9,6 @@ from __future__ import annotations
 import concurrent.futures as futures
 import contextlib
 import dataclasses
-import json
 import multiprocessing
 import os
 import queue
@@ -23,8 +22,9 @@ from filelock import FileLock
 from ro_fast.config import AblateConfig
 from ro_fast.environment import choose_device, keep_freed_memory, use_threads
 from ro_fast.errors import InputError
+from ro_fast.findings.study import RESULTS, Results
 from ro_fast.progress import EpochDone, Listener, show_notices
-from ro_fast.storage import checkpoint
+from ro_fast.storage import epochs, records
 from ro_fast.suite.final_scores import write_final_scores
 from ro_fast.suite.perturbations import compare_checkpoints
 from ro_fast.suite.plan import Branch, data_of, plan
@@ -32,7 +32,7 @@ from ro_fast.suite.results import collect
 from ro_fast.training import trainer
 
 
-def ablate(config: AblateConfig, listener: Listener | None = None) -> dict[str, Any]:
+def ablate(config: AblateConfig, listener: Listener | None = None) -> Results:
     """Runs a suite into ``config.out`` and returns what ``results.json`` there holds.
 
     The same config continues a suite that was interrupted; prefixes and runs that are done are not run again.
@@ -57,7 +57,7 @@ def ablate(config: AblateConfig, listener: Listener | None = None) -> dict[str, 
     else:
         _train_side_by_side(branches, jobs, threads, listener)
     results = collect(config, branches, time.perf_counter() - start)
-    checkpoint.write_text(Path(config.out) / "results.json", json.dumps(results, indent=1, ensure_ascii=False))
+    records.write(Path(config.out) / RESULTS, results)
     return results
 
 
@@ -112,7 +112,7 @@ def _named(arm: str, listener: Listener | None) -> Listener | None:
 def epochs_done(run: Path) -> int:
     """Epochs whose metrics are complete in a run's folder; 0 where there is none."""
     with contextlib.suppress(OSError):
-        return sum(1 for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines() if line.endswith("}"))
+        return sum(1 for line in (run / epochs.FILE).read_text(encoding="utf-8").splitlines() if line.endswith("}"))
     return 0
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ro_fast.ops._torch_private import AnyBatchNorm
+from ro_fast.storage.checkpoint import State
 
 _DECAY = 0.995  # Gowal et al. 2020 (arXiv 2010.03593)
 
@@ -55,7 +56,7 @@ class Averaging:
         for mean, p in zip(self.model.parameters(), model.parameters(), strict=True):
             mean.lerp_(p, share)
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> State:
         """What a checkpoint holds of it besides the average, which is its model."""
         return {"begun": self.model is not None, "count": self.count}
 

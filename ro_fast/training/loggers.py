@@ -12,7 +12,7 @@ import dataclasses
 import importlib.util
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from ro_fast.config import TrainConfig
 from ro_fast.errors import InputError
 from ro_fast.progress import EpochDone, Listener
 from ro_fast.storage import checkpoint
+from ro_fast.storage.epochs import Epoch
+from ro_fast.storage.records import as_json
 from ro_fast.storage.run_folder import saving, writing
 
 
@@ -33,8 +35,8 @@ def check_logs(names: list[str]) -> None:
 
 
 @contextlib.contextmanager
-def logged(config: TrainConfig, history: list[dict[str, Any]], listener: Listener | None) -> Iterator[Listener | None]:
-    """A listener that first writes what ``history``, a dict an epoch, holds anew into each of ``config.trainer.log``.
+def logged(config: TrainConfig, history: list[Epoch], listener: Listener | None) -> Iterator[Listener | None]:
+    """A listener that first writes what ``history`` holds anew into each of ``config.trainer.log``.
 
     Raises:
         InputError: where a log can't be begun.
@@ -51,10 +53,10 @@ def logged(config: TrainConfig, history: list[dict[str, Any]], listener: Listene
 
         def write() -> None:
             nonlocal written
-            for metrics in history[written:]:
-                with saving(folder, metrics["epoch"]):
+            for done in history[written:]:
+                with saving(folder, done.epoch):
                     for log in logs:
-                        log.write(metrics["epoch"], scalars(metrics))
+                        log.write(done.epoch, scalars(as_json(done)))
             written = len(history)
 
         def told(event: EpochDone) -> None:
@@ -66,7 +68,7 @@ def logged(config: TrainConfig, history: list[dict[str, Any]], listener: Listene
         yield told
 
 
-def scalars(metrics: dict[str, Any], prefix: str = "") -> dict[str, float]:
+def scalars(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
     """The numbers among an epoch's metrics, nested ones under their path.
 
     >>> scalars({"epoch": 3, "lr": 0.1, "features": {"penultimate": {"feature_gap": 0.2}}, "note": "x"})
@@ -142,4 +144,4 @@ class _WandB:
         self._run.finish()  # its service process writes the rest, within a moment
 
 
-BACKENDS: dict[str, Any] = {"tensorboard": _TensorBoard, "wandb": _WandB}
+BACKENDS: dict[str, type[_TensorBoard] | type[_WandB]] = {"tensorboard": _TensorBoard, "wandb": _WandB}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,6 +14,18 @@ from ro_fast.errors import InputError
 from ro_fast.features.generalisation import measure
 from ro_fast.features.reader import PENULTIMATE, FeatureReader
 from ro_fast.training.score import Features
+
+
+@dataclass(frozen=True)
+class Generalisation:
+    """The penultimate layer's feature gap on adversarial and natural images, and each layer's statistics by kind of image.
+
+    The statistics are those of :mod:`ro_fast.features.generalisation`.
+    """
+
+    gap: float | None
+    gap_natural: float | None
+    layers: dict[str, dict[str, dict[str, float | None]]]
 
 
 class FeatureObserver:
@@ -49,20 +61,14 @@ class FeatureObserver:
             self.reader = FeatureReader(model, self.reader.layers)
         return self.reader
 
-    def measured(self, train: Features, test: Features) -> dict[str, Any]:
-        """From features of the training subset and of all test images, kind -> layer -> [N, D]: what a line of metrics holds.
-
-        Returns:
-            "feature_gap" and "feature_gap_natural", of the penultimate layer on adversarial and natural images (see
-            :func:`ro_fast.features.generalisation.feature_gap`), and "features": layer -> kind -> statistic -> number.
-        """
+    def measured(self, train: Features, test: Features) -> Generalisation:
+        """From features of the training subset and of all test images, kind -> layer -> [N, D]."""
         layers = {
             layer: measure(_of(train, layer), self._y_train, _of(test, layer, self.test), self._y_test, self._classes)
             for layer in self.reader.layers
         }
         own = layers[PENULTIMATE]
-        gaps = {"feature_gap": own["adversarial"]["feature_gap"], "feature_gap_natural": own["natural"]["feature_gap"]}
-        return {**gaps, "features": layers}
+        return Generalisation(own["adversarial"]["feature_gap"], own["natural"]["feature_gap"], layers)
 
 
 def _of(features: Features, layer: str, index: Tensor | None = None) -> dict[str, Tensor]:

@@ -79,24 +79,26 @@ class SampleHistory:
         part.replace(path)
 
 
+@dataclass(frozen=True)
+class SampleSummary:
+    """What training did with all of its samples."""
+
+    forgotten_share: float  # forgotten at least once
+    never_learnt_share: float
+    # The chance that a sample with a redrawn label has a larger memorisation score than one without (area under the ROC curve;
+    # 0.5 tells nothing); None where redrawn labels are not known.
+    memorisation_auc: float | None
+
+
 def summarise_samples(
     path: Path,
     redrawn: Tensor | None,  # bool [N], labels known to be redrawn, where that is known
-) -> dict[str, float]:
-    """What ``samples.npz`` comes to.
-
-    Returns:
-        "forgotten_share", of samples forgotten at least once; "never_learnt_share"; and, where redrawn labels are known,
-        "memorisation_auc": the chance that a sample with a redrawn label has a larger memorisation score than one without
-        (area under the ROC curve; 0.5 tells nothing).
-    """
+) -> SampleSummary:
+    """What ``samples.npz`` comes to."""
     with np.load(path) as samples:
-        found = {
-            "forgotten_share": float((samples["forgotten"] > 0).mean()),
-            "never_learnt_share": float((samples["learnt"] < 0).mean()),
-        }
+        auc = None
         if redrawn is not None and redrawn.any() and not redrawn.all():
             from sklearn.metrics import roc_auc_score
 
-            found["memorisation_auc"] = float(roc_auc_score(redrawn.numpy(), samples["memorisation"]))
-    return found
+            auc = float(roc_auc_score(redrawn.numpy(), samples["memorisation"]))
+        return SampleSummary(float((samples["forgotten"] > 0).mean()), float((samples["learnt"] < 0).mean()), auc)

@@ -7,7 +7,6 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from filelock import FileLock
@@ -16,13 +15,14 @@ from torch import Tensor, nn
 from ro_fast.config import TrainConfig, changed
 from ro_fast.data import ImageData
 from ro_fast.environment import environment
-from ro_fast.methods import teachers_of
+from ro_fast.findings.outcomes import Cost
+from ro_fast.methods import Options, teachers_of
 from ro_fast.storage import checkpoint
+from ro_fast.storage.epochs import Epoch
 
 _log = logging.getLogger("ro_fast")
 _BEST = ("robust",)  # the others have no robust accuracy to choose their best state by, so that their last one serves
-Cost = dict[str, float]  # "gflop", "train_seconds"
-Trained = Callable[[TrainConfig, ImageData], tuple[nn.Module, list[dict[str, Any]]]]
+Trained = Callable[[TrainConfig, ImageData], tuple[nn.Module, list[Epoch]]]
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def gather(config: TrainConfig, data: ImageData, device: torch.device, train: Tr
 
 
 def teacher(
-    config: TrainConfig, name: str, method: dict[str, Any], data: ImageData, device: torch.device, train: Trained
+    config: TrainConfig, name: str, method: Options, data: ImageData, device: torch.device, train: Trained
 ) -> tuple[nn.Module, Cost]:
     """A network of the run's kind in eval mode, trained by another method with all else the same, and its cost.
 
@@ -77,7 +77,7 @@ def teacher(
     model.load_state_dict(checkpoint.load(folder / ("best.pt" if name in _BEST else "last.pt"))["model"])
     for p in model.parameters():
         p.requires_grad_(False)
-    return model.eval(), {key: sum(line[key] for line in history) for key in ("gflop", "train_seconds")}
+    return model.eval(), Cost(sum(epoch.gflop for epoch in history), sum(epoch.train_seconds for epoch in history))
 
 
 @torch.no_grad()

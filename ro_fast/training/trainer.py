@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import shutil
 import time
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from ro_fast.data import ImageData, augment, load_data
 from ro_fast.environment import choose_device, environment, peak_memory_mb, use_threads
 from ro_fast.errors import InputError, WorkError
 from ro_fast.features.reader import FeatureReader
+from ro_fast.findings.outcomes import Cost
 from ro_fast.methods import (
     Kept,
     Method,
@@ -40,18 +40,19 @@ from ro_fast.methods.step import Work
 from ro_fast.models import build_model
 from ro_fast.overfitting.early_stop import EarlyStop
 from ro_fast.progress import EpochDone, Listener
-from ro_fast.storage import checkpoint, epochs
+from ro_fast.storage import checkpoint, epochs, records
+from ro_fast.storage.checkpoint import State
 from ro_fast.storage.epochs import Epoch
 from ro_fast.storage.run_folder import alone_in, saving, writing
 from ro_fast.training.averaging import build_averaging
 from ro_fast.training.flops import forward_flops
 from ro_fast.training.fork import ForkMemory
 from ro_fast.training.loggers import logged
-from ro_fast.training.observer import FeatureObserver
+from ro_fast.training.observer import FeatureObserver, Generalisation
 from ro_fast.training.sample_history import SampleHistory
 from ro_fast.training.schedules import piecewise
 from ro_fast.training.score import Scores, evaluate
-from ro_fast.training.teachers import Cost, gather
+from ro_fast.training.teachers import gather
 from ro_fast.training.validate import build_attack, check
 
 __all__ = ["Best", "Run", "build_attack", "check", "train"]
@@ -67,7 +68,7 @@ def train(
     prefix: Path | None = None,
     data: ImageData | None = None,
 ) -> list[Epoch]:
-    """Trains one run into ``config.out``, or goes on with the run that lies there, and returns its metrics, a dict an epoch.
+    """Trains one run into ``config.out``, or goes on with the run that lies there, and returns its epochs.
 
     Args:
         config: the run; the same config and folder continue it, another config in that folder is an error.
@@ -88,7 +89,7 @@ def train(
     with alone_in(run.folder):
         run.open(prefix)
         if costs:
-            checkpoint.write_text(run.folder / "teachers.json", json.dumps(costs, indent=1))
+            records.write(run.folder / "teachers.json", costs)
         with logged(config, run.history, listener) as told:
             run.finish(told)
     return run.history
@@ -97,12 +98,24 @@ def train(
 def prepared(config: TrainConfig, data: ImageData, device: torch.device) -> tuple[Run, dict[str, Cost]]:
     """A run with the teachers and extra labels that it asks for, trained now where they lie on no disk, and their costs."""
 
-    def trained(own: TrainConfig, data: ImageData) -> tuple[nn.Module, list[dict[str, Any]]]:
+    def trained(own: TrainConfig, data: ImageData) -> tuple[nn.Module, list[Epoch]]:
         history = train(own, data=data)
         return Run(own, data.to(device), device).model, history
 
     helped = gather(config, data, device, trained)
     return Run(config, helped.data.to(device), device, helped.teachers), helped.costs
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What one pass over the training images came to, on adversarial images but for the loss that was descended."""
+
+    lr: float  # of the last step
+    loss: float
+    robust_acc: float
+    robust_loss: float
+    small_loss_share: float
+    gflop: float
 
 
 @dataclass
@@ -189,29 +202,37 @@ class Run:
             val = self.score(self.data.x_val, self.data.y_val)
             reader = self._reader()
             test = self.score(self.data.x_test, self.data.y_test, reader)
-            metrics = {
-                "epoch": self.epoch,
-                **trained,
-                "val_robust_acc": val.robust_acc,
-                "val_robust_loss": val.robust_loss,
-                "test_acc": test.acc,
-                "test_robust_acc": test.robust_acc,
-                "test_robust_loss": test.robust_loss,
-                **(self._observed(test) if reader is not None else {}),
-                "train_seconds": train_seconds,
-                "seconds": time.perf_counter() - start,
-                "peak_mb": peak_memory_mb(self.device),
-            }
+            observed = None if reader is None else self._observed(test)
+            done = Epoch(
+                epoch=self.epoch,
+                lr=trained.lr,
+                train_loss=trained.loss,
+                train_robust_acc=trained.robust_acc,
+                train_robust_loss=trained.robust_loss,
+                small_loss_share=trained.small_loss_share,
+                gflop=trained.gflop,
+                val_robust_acc=val.robust_acc,
+                val_robust_loss=val.robust_loss,
+                test_acc=test.acc,
+                test_robust_acc=test.robust_acc,
+                test_robust_loss=test.robust_loss,
+                feature_gap=None if observed is None else observed.gap,
+                feature_gap_natural=None if observed is None else observed.gap_natural,
+                features=None if observed is None else observed.layers,
+                train_seconds=train_seconds,
+                seconds=time.perf_counter() - start,
+                peak_mb=peak_memory_mb(self.device),
+            )
             self.epoch += 1
-            self._keep(metrics)
-            notice = watched.see(metrics)
+            self._keep(done)
+            notice = watched.see(done)
             if listener is not None:
                 arm = str(self.config.method["name"])
                 listener(EpochDone(arm, self.config.seed, self.epoch, t.epochs, test.robust_acc, test.acc, notice))
         with saving(self.folder, self.epoch):
             self.samples.save(self.folder / "samples.npz")
 
-    def train_epoch(self) -> dict[str, float]:
+    def train_epoch(self) -> Trained:
         """One pass over the training images; waits for the device once, at its end."""
         t, data = self.config.trainer, self.data
         batches = torch.randperm(len(data.y_train), generator=self.streams["order"]).to(self.device).split(t.batch_size)
@@ -237,14 +258,7 @@ class Run:
             every = torch.arange(len(data.y_train), device=self.device).split(t.batch_size)
             work.forward += self.averaging.after_epoch(self.model, (self.inputs(data.x_train[index]) for index in every))
         correct, adversarial_loss, small = (sums / len(data.y_train)).tolist()
-        return {
-            "lr": lr,
-            "train_loss": losses.mean().item(),
-            "train_robust_acc": correct,
-            "train_robust_loss": adversarial_loss,
-            "small_loss_share": small,
-            "gflop": work.forwards * self.flops / 1e9,
-        }
+        return Trained(lr, losses.mean().item(), correct, adversarial_loss, small, work.forwards * self.flops / 1e9)
 
     def step(self, index: Tensor, work: Work) -> Step:
         """The step on some of the training samples, int64 [N]."""
@@ -328,7 +342,7 @@ class Run:
             return None
         return self.observer.look_at(self.judged)
 
-    def _observed(self, test: Scores) -> dict[str, Any]:
+    def _observed(self, test: Scores) -> Generalisation:
         assert self.observer is not None and test.features is not None
         data, subset = self.data, self.observer.train
         train = self.score(data.x_train[subset], data.y_train[subset], self.observer.reader)
@@ -371,8 +385,7 @@ class Run:
         else:
             with writing(self.folder):
                 checkpoint.write_text(self.folder / "config.yaml", to_yaml(self.config))
-                about = environment(self.device)
-                checkpoint.write_text(self.folder / "environment.json", json.dumps(about, indent=2))
+                records.write(self.folder / "environment.json", environment(self.device))
                 if prefix is not None:
                     if (prefix / "best.pt").exists():
                         shutil.copyfile(prefix / "best.pt", self.folder / "best.pt")
@@ -381,17 +394,17 @@ class Run:
         with writing(self.folder):
             checkpoint.write_text(self.folder / epochs.FILE, epochs.written(self.history))
 
-    def _keep(self, metrics: Epoch) -> None:
-        self.history.append(metrics)
-        with saving(self.folder, int(metrics["epoch"])):
-            if metrics["val_robust_acc"] > self.best.val_robust_acc:
-                self.best = Best(int(metrics["epoch"]), metrics["val_robust_acc"])
+    def _keep(self, done: Epoch) -> None:
+        self.history.append(done)
+        with saving(self.folder, done.epoch):
+            if done.val_robust_acc > self.best.val_robust_acc:
+                self.best = Best(done.epoch, done.val_robust_acc)
                 checkpoint.save(self.folder / "best.pt", self._state())
             checkpoint.save(self.folder / "last.pt", self._state())
             with open(self.folder / epochs.FILE, "a", encoding="utf-8") as file:
-                file.write(epochs.written([metrics]))
+                file.write(epochs.written([done]))
 
-    def _state(self) -> dict[str, Any]:
+    def _state(self) -> State:
         cuda = [torch.cuda.get_rng_state(self.device)] if self.device.type == "cuda" else []
         averaged = {}
         if self.averaging is not None:
@@ -407,12 +420,12 @@ class Run:
             "torch_rng": [torch.get_rng_state(), *cuda],
             "best": dataclasses.asdict(self.best),
             "samples": self.samples.state(),
-            "history": self.history,
+            "history": records.as_json(self.history),
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: State) -> None:
         """Takes up a state that lies in last.pt or best.pt."""
-        self.model.load_state_dict(state.get("trained", state["model"]))
+        self.model.load_state_dict(state["trained" if "trained" in state else "model"])
         if self.averaging is not None and "averaging" in state:  # a prefix has none
             self.averaging.restore(state["averaging"], self.model, state["model"])
         self.kept.state = {name: t.to(self.device) for name, t in state["kept"].items()}
@@ -423,4 +436,5 @@ class Run:
         if self.device.type == "cuda" and len(state["torch_rng"]) > 1:
             torch.cuda.set_rng_state(state["torch_rng"][1], self.device)
         self.samples.restore(state["samples"])
-        self.epoch, self.history, self.best = state["epoch"], list(state["history"]), Best(**state["best"])
+        self.epoch, self.best = state["epoch"], Best(**state["best"])
+        self.history = [Epoch(**epoch) for epoch in state["history"]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,24 +18,26 @@ pytest.importorskip("jinja2")
 from ro_fast.check import check, scores
 from ro_fast.config import CheckConfig, DataConfig
 from ro_fast.data import load_data
+from ro_fast.data.check_file import Check, Observation, read_check
 from ro_fast.errors import InputError
+from ro_fast.storage.records import as_json
 
 KINDS = {"label_error", "duplicate", "near_duplicate", "leakage", "shift", "imbalance", "margin", "range", "unrepresentative"}
 
 
-def run(out: Path, name: str = "npz", **options) -> dict:
+def run(out: Path, name: str = "npz", **options) -> Check:
     own = {key: options.pop(key) for key in ("eps", "eps_l2") if key in options}
     return check(CheckConfig(data=DataConfig(name=name, **options), out=str(out), threads=1, **own))
 
 
-def found(result: dict, *severities: str) -> set[str]:
+def found(result: Check, *severities: str) -> set[str]:
     wanted = severities or ("warning", "serious")
-    return {finding["kind"] for finding in result["findings"] if finding["severity"] in wanted}
+    return {finding.kind for finding in result.findings if finding.severity in wanted}
 
 
-def of_kind(result: dict, kind: str) -> dict:
+def of_kind(result: Check, kind: str) -> Observation:
     """The first finding of a kind, which is the gravest."""
-    return next(finding for finding in result["findings"] if finding["kind"] == kind)
+    return next(finding for finding in result.findings if finding.kind == kind)
 
 
 def digits(seed: int = 0) -> dict[str, np.ndarray]:
@@ -47,19 +50,19 @@ def digits(seed: int = 0) -> dict[str, np.ndarray]:
     return {"x_train": x[:620], "y_train": y[:620], "x_test": x[620:], "y_test": y[620:]}
 
 
-def planted(tmp_path: Path, **changes: np.ndarray) -> dict:
+def planted(tmp_path: Path, **changes: np.ndarray) -> Check:
     path = tmp_path / "data.npz"
     np.savez(path, **(digits() | changes))
     return run(tmp_path / "out", path=str(path), val_size=20)
 
 
 @pytest.fixture(scope="module")
-def noisy(tmp_path_factory) -> tuple[Path, dict]:
+def noisy(tmp_path_factory) -> tuple[Path, Check]:
     out = tmp_path_factory.mktemp("noisy")
     return out, run(out, "digits_noisy", label_noise=0.2, eps=0.03)
 
 
-def test_redrawn_labels_are_found(noisy: tuple[Path, dict]) -> None:
+def test_redrawn_labels_are_found(noisy: tuple[Path, Check]) -> None:
     from sklearn.metrics import average_precision_score
 
     out, result = noisy
@@ -67,23 +70,23 @@ def test_redrawn_labels_are_found(noisy: tuple[Path, dict]) -> None:
         load_data(DataConfig(name="digits")).y_train != load_data(DataConfig(name="digits_noisy", label_noise=0.2)).y_train
     ).numpy()
     score = scores(out / "check.json").numpy()
-    assert len(score) == result["train_size"] == 1000
+    assert len(score) == result.train_size == 1000
     assert average_precision_score(wrong, score) >= 0.95  # 0.995 as measured; chance is 0.18
     finding = of_kind(result, "label_error")
-    assert finding["severity"] == "serious" and finding["count"] == len(finding["train_indices"])
-    assert wrong[finding["train_indices"]].mean() >= 0.95
-    assert wrong[finding["train_indices"]].sum() >= 0.7 * wrong.sum()
+    assert finding.severity == "serious" and finding.count == len(finding.train_indices)
+    assert wrong[finding.train_indices].mean() >= 0.95
+    assert wrong[finding.train_indices].sum() >= 0.7 * wrong.sum()
 
 
-def test_files_are_as_promised(noisy: tuple[Path, dict]) -> None:
+def test_files_are_as_promised(noisy: tuple[Path, Check]) -> None:
     out, result = noisy
-    assert json.loads((out / "check.json").read_text(encoding="utf-8")) == json.loads(json.dumps(result))
-    for finding in result["findings"]:
-        assert finding["kind"] in KINDS and finding["severity"] in {"info", "warning", "serious"}
-        assert finding["message"] and finding["advice"] and 0 <= finding["share"] <= 1
+    assert read_check(out / "check.json") == result
+    for finding in result.findings:
+        assert finding.kind in KINDS and finding.severity in {"info", "warning", "serious"}
+        assert finding.message and finding.advice and 0 <= finding.share <= 1
     page = (out / "check.html").read_text(encoding="utf-8")
-    worst = result["findings"][0]["message"]
-    assert page.index(result["summary"]) < page.index(worst) < page.index("<h2>")
+    worst = result.findings[0].message
+    assert page.index(result.summary) < page.index(worst) < page.index("<h2>")
     assert page.count('class="example"') >= 12
     assert "http://" not in page and "https://" not in page
 
@@ -91,7 +94,7 @@ def test_files_are_as_promised(noisy: tuple[Path, dict]) -> None:
 def test_clean_data_has_no_fault(tmp_path: Path) -> None:
     result = run(tmp_path, "digits", eps=0.03)
     assert found(result) == set()
-    low, high = result["two_sample_test"]["low"], result["two_sample_test"]["high"]
+    low, high = result.two_sample_test["low"], result.two_sample_test["high"]
     assert low <= 0.5 <= high
 
 
@@ -102,15 +105,15 @@ def test_exact_duplicates_keep_one_unless_their_labels_differ(tmp_path: Path) ->
     x[200:205] = x[20:25]
     y[200:205] = (y[20:25] + 1) % 10
     result = planted(tmp_path, x_train=x, y_train=y)
-    agree, conflict = sorted((f for f in result["findings"] if f["kind"] == "duplicate"), key=lambda f: -f["count"])
-    train = load_data(DataConfig(**result["config"]["data"]))
+    agree, conflict = sorted((f for f in result.findings if f.kind == "duplicate"), key=lambda f: -f.count)
+    train = load_data(result.config.data)
     rows = train.x_train.flatten(1)
     equal = (rows[:, None] == rows[None]).all(2) & ~torch.eye(len(rows), dtype=torch.bool)
-    assert agree["severity"] == "warning" and 10 <= agree["count"] <= 15  # a few went to validation
-    for i in agree["train_indices"]:
+    assert agree.severity == "warning" and 10 <= agree.count <= 15  # a few went to validation
+    for i in agree.train_indices:
         assert equal[i, :i].any()
-    assert 6 <= conflict["count"] <= 10
-    for i in conflict["train_indices"]:
+    assert 6 <= conflict.count <= 10
+    for i in conflict.train_indices:
         assert (train.y_train[equal[i]] != train.y_train[i]).any()
 
 
@@ -121,8 +124,8 @@ def test_leakage_and_near_duplicates(tmp_path: Path) -> None:
     data["x_train"][300:310], data["y_train"][300:310] = near.clip(0, 1), data["y_train"][50:60]
     result = planted(tmp_path, **data)
     leaked = of_kind(result, "leakage")
-    assert leaked["severity"] == "serious" and set(leaked["test_indices"]) <= set(range(6)) and leaked["count"] >= 5
-    assert 7 <= of_kind(result, "near_duplicate")["count"] <= 10
+    assert leaked.severity == "serious" and set(leaked.test_indices) <= set(range(6)) and leaked.count >= 5
+    assert 7 <= of_kind(result, "near_duplicate").count <= 10
     assert "duplicate" not in found(result)
 
 
@@ -132,11 +135,11 @@ def test_shift_and_unlike_images(tmp_path: Path) -> None:
     data["x_train"][:25] = rng.random((25, 1, 8, 8))
     result = planted(tmp_path, **data)
     unlike = of_kind(result, "unrepresentative")
-    assert unlike["severity"] == "warning" and 20 <= unlike["count"] <= 32
+    assert unlike.severity == "warning" and 20 <= unlike.count <= 32
     assert "shift" not in found(result)
     data["x_test"] = np.roll(data["x_test"], 1, axis=3) * 0.8
     shifted = of_kind(planted(tmp_path, **data), "shift")
-    assert shifted["severity"] == "serious"
+    assert shifted.severity == "serious"
 
 
 def test_imbalance_and_a_class_that_the_test_lacks(tmp_path: Path) -> None:
@@ -150,12 +153,12 @@ def test_imbalance_and_a_class_that_the_test_lacks(tmp_path: Path) -> None:
         x_test=data["x_test"][rest],
         y_test=data["y_test"][rest],
     )
-    messages = " ".join(f["message"] for f in result["findings"] if f["kind"] == "imbalance" and f["severity"] == "serious")
+    messages = " ".join(f.message for f in result.findings if f.kind == "imbalance" and f.severity == "serious")
     assert "No test image of class 7" in messages and "small are 3" in messages
-    shares = next(f for f in result["findings"] if f["message"].startswith("Class 3 is"))
-    assert "of classes that both parts hold" in shares["message"]
+    shares = next(f for f in result.findings if f.message.startswith("Class 3 is"))
+    assert "of classes that both parts hold" in shares.message
     y = data["y_test"][rest]
-    assert f"but {100 * (y == 3).mean():.1f} % of test images" in shares["message"]
+    assert f"but {100 * (y == 3).mean():.1f} % of test images" in shares.message
 
 
 @pytest.mark.parametrize(
@@ -170,13 +173,13 @@ def test_wrong_ranges(tmp_path: Path, change, told: str) -> None:
     data = digits()
     result = planted(tmp_path, x_train=change(data["x_train"]), x_test=change(data["x_test"]))
     finding = of_kind(result, "range")
-    assert finding["severity"] == "serious" and told in finding["message"]
+    assert finding.severity == "serious" and told in finding.message
 
 
 def test_parts_on_different_scales(tmp_path: Path) -> None:
     result = planted(tmp_path, x_test=digits()["x_test"] / 2)
-    assert of_kind(result, "range")["severity"] == "serious"
-    assert of_kind(result, "shift")["severity"] == "serious"
+    assert of_kind(result, "range").severity == "serious"
+    assert of_kind(result, "shift").severity == "serious"
 
 
 def test_margins_against_two_eps(tmp_path: Path) -> None:
@@ -190,7 +193,7 @@ def test_margins_against_two_eps(tmp_path: Path) -> None:
     nearest = pairs.masked_fill(data.y_train[:, None] == data.y_train, float("inf")).amin(1)
     for eps in (0.05, float(nearest.median()) / 2, 0.2):
         finding = of_kind(run(tmp_path / "out", path=str(path), eps=eps, eps_l2=1e-6), "margin")
-        assert finding["count"] == int((nearest <= 2 * eps + 1e-7).sum())
+        assert finding.count == int((nearest <= 2 * eps + 1e-7).sum())
 
 
 def test_pairs_at_exactly_two_eps_count(tmp_path: Path) -> None:
@@ -198,7 +201,7 @@ def test_pairs_at_exactly_two_eps_count(tmp_path: Path) -> None:
     x = (np.arange(0, 239, dtype=np.int64) + 16 * y[:, None]).astype(np.uint8)
     np.savez(tmp_path / "bytes.npz", x_train=x, y_train=y, x_test=x[:20], y_test=y[:20])
     result = run(tmp_path / "out", path=str(tmp_path / "bytes.npz"), eps=8 / 255, eps_l2=1e-6, val_size=4)
-    assert of_kind(result, "margin")["count"] == result["train_size"] == 36
+    assert of_kind(result, "margin").count == result.train_size == 36
 
 
 @pytest.mark.parametrize(("colour", "severity"), [(True, "warning"), (False, "info")])
@@ -210,22 +213,22 @@ def test_grey_images_stored_in_colour(tmp_path: Path, colour: bool, severity: st
         data["x_test"][5:, 0] /= 2
     result = planted(tmp_path, **data)
     told = "grey in a set of colour" if colour else "All images are grey"
-    grey = next(finding for finding in result["findings"] if told in finding["message"])
-    assert grey["severity"] == severity and grey["share"] == grey["count"] / (result["train_size"] + result["test_size"])
-    train = load_data(DataConfig(**result["config"]["data"])).x_train
+    grey = next(finding for finding in result.findings if told in finding.message)
+    assert grey.severity == severity and grey.share == grey.count / (result.train_size + result.test_size)
+    train = load_data(result.config.data).x_train
     one_value = train.flatten(1).amax(1) == train.flatten(1).amin(1)
     equal = (train == train[:, :1]).flatten(1).all(1) & ~one_value
     if colour:
-        assert grey["train_indices"] == equal.nonzero().flatten().tolist() and grey["test_indices"] == [0, 1, 2, 3, 4]
+        assert grey.train_indices == equal.nonzero().flatten().tolist() and grey.test_indices == [0, 1, 2, 3, 4]
     else:
-        assert grey["count"] == int(equal.sum()) + 200
+        assert grey.count == int(equal.sum()) + 200
 
 
-def test_exclude_leaves_out_what_was_found_and_nothing_else(noisy: tuple[Path, dict]) -> None:
+def test_exclude_leaves_out_what_was_found_and_nothing_else(noisy: tuple[Path, Check]) -> None:
     out, result = noisy
     whole = load_data(DataConfig(name="digits_noisy", label_noise=0.2))
     data = load_data(DataConfig(name="digits_noisy", label_noise=0.2, exclude=str(out / "check.json")))
-    gone = of_kind(result, "label_error")["train_indices"]
+    gone = of_kind(result, "label_error").train_indices
     kept = np.setdiff1d(np.arange(1000), gone)
     assert torch.equal(data.x_train, whole.x_train[kept]) and torch.equal(data.y_train, whole.y_train[kept])
     assert torch.equal(data.x_val, whole.x_val) and torch.equal(data.x_test, whole.x_test)
@@ -233,7 +236,7 @@ def test_exclude_leaves_out_what_was_found_and_nothing_else(noisy: tuple[Path, d
     assert torch.equal(scores(out / "check.json", data), scores(out / "check.json", whole)[kept])
 
 
-def test_exclude_of_other_data_is_refused(noisy: tuple[Path, dict], tmp_path: Path) -> None:
+def test_exclude_of_other_data_is_refused(noisy: tuple[Path, Check], tmp_path: Path) -> None:
     out, result = noisy
     for options in ({"seed": 1}, {"train_size": 500}, {"label_noise": 0.1}):
         with pytest.raises(InputError, match=r"was made on other images or labels.*same data\.\*"):
@@ -241,13 +244,13 @@ def test_exclude_of_other_data_is_refused(noisy: tuple[Path, dict], tmp_path: Pa
     with pytest.raises(InputError, match=r"cannot be read.*ro-fast check"):
         load_data(DataConfig(exclude="nowhere.json"))
     whole_class = load_data(DataConfig(name="digits_noisy", label_noise=0.2)).y_train.eq(4).nonzero().flatten().tolist()
+    leak = Observation("leakage", "serious", 1, 0.1, "", "")
     for content, told in (
-        ({}, "is not a check.json"),
-        ({**result, "findings": [{"kind": "leakage", "severity": "serious", "train_indices": [1000]}]}, "is not a check.json"),
-        (
-            {**result, "findings": [{"kind": "leakage", "severity": "serious", "train_indices": whole_class}]},
-            "every training image of class 4",
-        ),
+        ({}, "missing required field `data`"),
+        (as_json(result) | {"train_size": "many"}, "train_size: expected `int`, got `str`"),
+        (as_json(replace(result, findings=[replace(leak, train_indices=[1000])])), "training images that its data don't have"),
+        (as_json(replace(result, label_error_score=[0.5])), "1 label_error_score for 1000 training images"),
+        (as_json(replace(result, findings=[replace(leak, train_indices=whole_class)])), "every training image of class 4"),
     ):
         (tmp_path / "other.json").write_text(json.dumps(content))
         with pytest.raises(InputError, match=told):
@@ -285,11 +288,11 @@ def test_folder_with_bad_files_and_any_names(tmp_path: Path) -> None:
         run(tmp_path / "out", "folder", path=str(root))
     assert not (tmp_path / "out" / "check.json").exists()
     result = run(tmp_path / "out", "folder", path=str(root), skip_bad=True, val_size=2)
-    assert result["train_size"] == 37 and result["test_size"] == 15
-    skipped = next(f for f in result["findings"] if "could not be read" in f["message"])
-    assert "train/犬/画像 3.png" in skipped["message"] and skipped["count"] == 2
+    assert result.train_size == 37 and result.test_size == 15
+    skipped = next(f for f in result.findings if "could not be read" in f.message)
+    assert "train/犬/画像 3.png" in skipped.message and skipped.count == 2
     copies = of_kind(result, "duplicate")
-    assert copies["train_files"] == ["train/犬/画像 5.png"]
+    assert copies.train_files == ["train/犬/画像 5.png"]
     page = (tmp_path / "out" / "check.html").read_text(encoding="utf-8")
     assert "train/犬/画像 5.png" in page and "label 犬" in page  # classes by name, not by number
 
@@ -297,9 +300,9 @@ def test_folder_with_bad_files_and_any_names(tmp_path: Path) -> None:
 def test_ten_images_in_all(tmp_path: Path) -> None:
     write_folder(tmp_path / "few", train=3, test=2)
     result = run(tmp_path / "out", "folder", path=str(tmp_path / "few"))
-    assert of_kind(result, "imbalance")["severity"] == "serious"
-    assert "cannot be judged" in of_kind(result, "label_error")["message"]
-    assert len(result["label_error_score"]) == result["train_size"] == 5
+    assert of_kind(result, "imbalance").severity == "serious"
+    assert "cannot be judged" in of_kind(result, "label_error").message
+    assert len(result.label_error_score) == result.train_size == 5
 
 
 def test_what_no_check_can_work_on_is_told_in_one_line(tmp_path: Path) -> None:

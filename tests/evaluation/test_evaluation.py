@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ro_fast.attacks import masking
 from ro_fast.config import DataConfig, EvaluateConfig, ExportConfig, ModelConfig, TrainConfig, changed
 from ro_fast.errors import InputError
+from ro_fast.evaluation.checkpoints import Evaluated, evaluate_checkpoint, read_evaluation
 from ro_fast.evaluation.evaluate import Evaluation, Hooks, Settings, evaluate_model
 
 pytest.importorskip("scipy")
@@ -140,9 +141,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def evaluated(checkpoint: Path, out: Path, **options) -> dict:
-    from ro_fast.evaluation.checkpoints import evaluate_checkpoint
-
+def evaluated(checkpoint: Path, out: Path, **options) -> Evaluated:
     return evaluate_checkpoint(EvaluateConfig(checkpoint=str(checkpoint), out=str(out), **{**ATTACKS, **options}))
 
 
@@ -150,8 +149,8 @@ def test_a_run_is_evaluated_and_goes_on_where_it_was(run: Path, tmp_path: Path, 
     from ro_fast.evaluation import evaluate
 
     found = evaluated(run, tmp_path / "whole")
-    assert list(found["models"]) == ["best", "last"] and found["models"]["last"]["eps"] == 0.05
-    assert json.loads((tmp_path / "whole" / "evaluation.json").read_text())["models"] == found["models"]
+    assert list(found.models) == ["best", "last"] and found.models["last"].eps == 0.05
+    assert read_evaluation(tmp_path / "whole" / "evaluation.json") == found
 
     attack, calls = evaluate.cascade, []
 
@@ -168,13 +167,13 @@ def test_a_run_is_evaluated_and_goes_on_where_it_was(run: Path, tmp_path: Path, 
     calls.clear()
     resumed = evaluated(run / "last.pt", tmp_path / "part")
     assert calls == [["apgd_t"], ["square"]]
-    assert accuracies(resumed["models"]["last"]) == accuracies(found["models"]["last"])
+    assert accuracies(resumed.models["last"]) == accuracies(found.models["last"])
     with pytest.raises(InputError, match=r"another evaluation \(eps: 0.05 there, 0.1 asked for\)"):
         evaluated(run / "last.pt", tmp_path / "part", eps=0.1)
 
 
-def accuracies(found: dict) -> list[float]:
-    return [found["natural"]["acc"], found["pgd"]["acc"], found["cw"]["acc"], *(r["acc"] for r in found["cascade"].values())]
+def accuracies(found: Evaluation) -> list[float]:
+    return [found.natural.acc, found.pgd.acc, found.cw.acc, *(result.acc for result in found.cascade.values())]
 
 
 def test_export_can_be_loaded_and_evaluated_again(run: Path, tmp_path: Path) -> None:
@@ -190,13 +189,13 @@ def test_export_can_be_loaded_and_evaluated_again(run: Path, tmp_path: Path) -> 
     assert not loaded.training
     assert all(torch.equal(value, weights[name]) for name, value in loaded.state_dict().items())
     card = (out / "README.md").read_text(encoding="utf-8")
-    last = found["models"]["last"]
-    assert f"| square | {last['robust_acc']:.4f} |" in card and "ε = 0.05" in card and "after 2" in card
-    again = evaluated(out / "model.safetensors", tmp_path / "again")["models"]["model"]
+    last = found.models["last"]
+    assert f"| square | {last.robust_acc:.4f} |" in card and "ε = 0.05" in card and "after 2" in card
+    again = evaluated(out / "model.safetensors", tmp_path / "again").models["model"]
     assert accuracies(again) == accuracies(last)
     torch.save(weights, tmp_path / "weights.pt")
     digits, small = DataConfig(name="digits", train_size=100), ModelConfig(width=4)
-    bare = evaluated(tmp_path / "weights.pt", tmp_path / "bare", data=digits, model=small, eps=0.05)["models"]["weights"]
+    bare = evaluated(tmp_path / "weights.pt", tmp_path / "bare", data=digits, model=small, eps=0.05).models["weights"]
     assert accuracies(bare) == accuracies(last)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from ro_fast.features.reader import FeatureReader
 from ro_fast.models import build_model
 from ro_fast.ops import class_moments
 from ro_fast.suite.perturbations import compare_perturbations
-from ro_fast.training.sample_history import SampleHistory, summarise_samples
+from ro_fast.training.sample_history import SampleHistory, SampleSummary, summarise_samples
 from ro_fast.training.trainer import train
 
 
@@ -114,13 +115,12 @@ def test_layers_have_names_and_unknown_ones_list_them(name: str, shape: tuple[in
 def test_a_run_measures_features_without_changing_a_digit_of_training(tmp_path: Path) -> None:
     plain = train(small(tmp_path / "plain"))
     watched = train(small(tmp_path / "watched", features__every=2, features__size=40, features__layers=["stage2"]))
-    added = {"feature_gap", "feature_gap_natural", "features"}
-    assert [added <= line.keys() for line in watched] == [True, False, True, True]  # every second epoch and the last
-    stripped = [{key: value for key, value in line.items() if key not in added} for line in watched]
+    assert [epoch.features is not None for epoch in watched] == [True, False, True, True]  # every second epoch and the last
+    stripped = [replace(epoch, feature_gap=None, feature_gap_natural=None, features=None) for epoch in watched]
     assert without_seconds(stripped) == without_seconds(plain)
-    assert set(watched[0]["features"]) == {"stage2", "penultimate"}
-    assert watched[0]["feature_gap"] == watched[0]["features"]["penultimate"]["adversarial"]["feature_gap"]
-    assert -1 <= watched[-1]["feature_gap"] <= 1 and 0 <= watched[-1]["features"]["stage2"]["both"]["cka_test"] <= 1
+    assert set(watched[0].features) == {"stage2", "penultimate"}
+    assert watched[0].feature_gap == watched[0].features["penultimate"]["adversarial"]["feature_gap"]
+    assert -1 <= watched[-1].feature_gap <= 1 and 0 <= watched[-1].features["stage2"]["both"]["cka_test"] <= 1
 
 
 @pytest.mark.parametrize(
@@ -148,8 +148,8 @@ def test_sample_history_counts_by_hand(tmp_path: Path) -> None:
     assert history.memorisation.tolist() == [7.5 / 4, 5 / 4, 17 / 4] and history.last_loss.tolist() == [2.0, 0.5, 3.0]
     history.save(tmp_path / "samples.npz")
     found = summarise_samples(tmp_path / "samples.npz", torch.tensor([False, False, True]))
-    assert found == {"forgotten_share": 2 / 3, "never_learnt_share": 1 / 3, "memorisation_auc": 1.0}
-    assert "memorisation_auc" not in summarise_samples(tmp_path / "samples.npz", None)
+    assert found == SampleSummary(2 / 3, 1 / 3, memorisation_auc=1.0)
+    assert summarise_samples(tmp_path / "samples.npz", None).memorisation_auc is None
 
 
 def test_perturbations_of_one_model_agree_with_themselves() -> None:

@@ -6,27 +6,35 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
+from helpers.studies import arms_of, epoch, run
 from scipy import stats
 
+from ro_fast.cli import compose
+from ro_fast.config import ClaimConfig, ConditionConfig
 from ro_fast.errors import InputError
-from ro_fast.findings.claims import check_claims, finding_of_claims, judge
+from ro_fast.findings.claims import Claim, Runs, check_claims, finding_of_claims, judge
+from ro_fast.findings.outcomes import Arm
 from ro_fast.findings.statistics import corrected, peak, rank_correlation, rise_lead, t_interval, trend
+from ro_fast.storage.epochs import Epoch
 
 NOISE = [-0.01, 0.0, 0.01, 0.005, -0.005]
 
 
-def arm(name: str, **means: float) -> dict:
+def arm(name: str, **means: float) -> Arm:
     """Five seeds around given means; seed by seed the same noise, so that pairs are noisier than nothing."""
     rng = np.random.default_rng(list(name.encode()))
-    seeds = [{"seed": s, **{m: v + NOISE[s] + 0.004 * rng.normal() for m, v in means.items()}} for s in range(5)]
-    return {"name": name, "seeds": seeds}
+    seeds = [run(s, **{m: v + NOISE[s] + 0.004 * rng.normal() for m, v in means.items()}) for s in range(5)]
+    return arms_of({name: seeds})[0]
 
 
-def verdict(conditions: list[dict], arms: list[dict], curves: dict | None = None) -> dict:
-    claims = [{"name": "n", "claim": "It is so", "all": conditions}]
-    check_claims("part", claims, [arm["name"] for arm in arms])
-    return judge({"part": claims}, arms, curves or {})["part"][0]
+def claim_of(*conditions: dict, name: str = "n") -> ClaimConfig:
+    return ClaimConfig(name, "It is so", all=[ConditionConfig(**condition) for condition in conditions])
+
+
+def verdict(conditions: list[dict], arms: list[Arm], runs: Runs | None = None) -> Claim:
+    claims = [claim_of(*conditions)]
+    check_claims("part", claims, [arm.name for arm in arms])
+    return judge({"part": claims}, arms, runs or {})["part"][0]
 
 
 ARMS = [arm("baseline", ro_gap=0.15), arm("cure", ro_gap=0.01), arm("worse", ro_gap=0.3), arm("same", ro_gap=0.15)]
@@ -50,36 +58,36 @@ ARMS = [arm("baseline", ro_gap=0.15), arm("cure", ro_gap=0.01), arm("worse", ro_
 )
 def test_verdicts(condition: dict, expected: str) -> None:
     found = verdict([{"metric": "ro_gap", **condition}], ARMS)
-    assert found["verdict"] == expected
+    assert found.verdict == expected
     if expected != "not confirmed":
-        assert (found["conditions"][0]["estimate"] > 0) == (expected == "confirmed")
+        assert (found.conditions[0].estimate > 0) == (expected == "confirmed")
 
 
 def test_all_conditions_must_hold_and_one_contradiction_decides() -> None:
     lower = {"test": "difference", "metric": "ro_gap", "b": "baseline", "expect": "lower"}
-    assert verdict([{**lower, "a": "cure"}, {**lower, "a": "same"}], ARMS)["verdict"] == "not confirmed"
-    assert verdict([{**lower, "a": "cure"}, {**lower, "a": "worse"}], ARMS)["verdict"] == "contradicted"
+    assert verdict([{**lower, "a": "cure"}, {**lower, "a": "same"}], ARMS).verdict == "not confirmed"
+    assert verdict([{**lower, "a": "cure"}, {**lower, "a": "worse"}], ARMS).verdict == "contradicted"
 
 
 def test_one_seed_and_missing_measurements_are_refused_in_words() -> None:
-    one = [{"name": a["name"], "seeds": a["seeds"][:1]} for a in ARMS]
+    one = arms_of({a.name: a.seeds[:1] for a in ARMS})
     found = verdict([{"test": "difference", "metric": "ro_gap", "a": "cure", "b": "baseline", "expect": "lower"}], one)
-    assert found["verdict"] == "not confirmed" and "one seed has no interval" in found["conditions"][0]["text"]
+    assert found.verdict == "not confirmed" and "one seed has no interval" in found.conditions[0].text
     found = verdict([{"test": "level", "metric": "feature_gap", "arm": "cure", "expect": "above", "value": 0.0}], ARMS)
-    assert found["verdict"] == "not confirmed" and "was not measured in cure" in found["conditions"][0]["text"]
-    assert "could not be tested" in finding_of_claims([found])["sentences"][1]
+    assert found.verdict == "not confirmed" and "was not measured in cure" in found.conditions[0].text
+    assert "could not be tested" in finding_of_claims([found]).sentences[1]
 
 
 def test_correction_is_over_the_whole_report() -> None:
     """A p-value of 0.03 alone confirms; among conditions that show nothing it does not."""
     values = np.array([0.02, 0.10, 0.05, 0.07, 0.01])
-    weak = {"name": "weak", "seeds": [{"seed": s, "ro_gap": v} for s, v in enumerate(values)]}
+    (weak,) = arms_of({"weak": [run(s, ro_gap=v) for s, v in enumerate(values)]})
     assert 0.01 < stats.ttest_1samp(values, 0).pvalue < 0.05
     above = {"test": "level", "metric": "ro_gap", "arm": "weak", "expect": "above", "value": 0.0}
     nothing = {"test": "difference", "metric": "ro_gap", "a": "same", "b": "baseline", "expect": "lower"}
-    assert verdict([above], [weak])["verdict"] == "confirmed"
-    claims = {"a": [{"name": "a", "claim": "A", "all": [above]}], "b": [{"name": "b", "claim": "B", "all": [nothing] * 12}]}
-    assert judge(claims, [weak, *ARMS], {})["a"][0]["verdict"] == "not confirmed"
+    assert verdict([above], [weak]).verdict == "confirmed"
+    claims = {"a": [claim_of(above)], "b": [claim_of(*[nothing] * 12)]}
+    assert judge(claims, [weak, *ARMS], {})["a"][0].verdict == "not confirmed"
     assert corrected([0.01, 0.02, 0.9]) == pytest.approx([0.03, 0.03, 0.9])
 
 
@@ -87,33 +95,33 @@ def test_correlation_needs_arms_not_seeds() -> None:
     rng = np.random.default_rng(0)
     arms = [arm(f"a{i}", feature_gap=0.02 * i, ro_gap=0.03 * i + 0.01 * rng.normal()) for i in range(8)]
     condition = {"test": "correlation", "x": "feature_gap", "y": "ro_gap", "expect": "positive"}
-    assert verdict([condition], arms)["verdict"] == "confirmed"
-    assert verdict([condition], arms[:2])["conditions"][0]["p"] is None
+    assert verdict([condition], arms).verdict == "confirmed"
+    assert verdict([condition], arms[:2]).conditions[0].p is None
     # Three arms with many seeds each are three points, however many circles there are.
-    assert verdict([condition], arms[:3])["verdict"] == "not confirmed"
+    assert verdict([condition], arms[:3]).verdict == "not confirmed"
 
 
 def test_lead_is_measured_on_curves() -> None:
-    def lines(shift: int) -> list[dict]:
+    def epochs(shift: int) -> list[Epoch]:
         fall = [0.0] * (10 + shift) + [0.1 * min(i / 4, 1) for i in range(20 - shift)]
         gap = [0.0] * 6 + [0.2 * min(i / 4, 1) for i in range(24)]
-        return [{"epoch": e, "test_robust_acc": 0.8 - fall[e], "feature_gap": gap[e]} for e in range(30)]
+        return [epoch(e, test_robust_acc=0.8 - fall[e], feature_gap=gap[e]) for e in range(30)]
 
-    curves = {"baseline": {seed: lines(seed % 3) for seed in range(5)}}
-    found = verdict([{"test": "lead", "x": "feature_gap", "y": "robust_fall", "expect": "leads"}], ARMS[:1], curves)
-    assert found["verdict"] == "confirmed" and 4 <= found["conditions"][0]["estimate"] <= 6
+    runs = {"baseline": {seed: epochs(seed % 3) for seed in range(5)}}
+    found = verdict([{"test": "lead", "x": "feature_gap", "y": "robust_fall", "expect": "leads"}], ARMS[:1], runs)
+    assert found.verdict == "confirmed" and 4 <= found.conditions[0].estimate <= 6
 
 
 def test_statistics_agree_with_scipy_and_with_themselves() -> None:
     values = [0.1, 0.3, 0.2, 0.25]
-    assert t_interval(values, 0.1)["p"] == pytest.approx(stats.ttest_1samp(values, 0.1).pvalue)
+    assert t_interval(values, 0.1).p == pytest.approx(stats.ttest_1samp(values, 0.1).pvalue)
     levels = np.random.default_rng(0).normal(size=(4, 6)) + np.arange(4)[:, None]
     up, down = trend(levels.tolist()), trend(levels[::-1].tolist())
-    assert up["p"] == pytest.approx(down["p"]) and up["p"] < 0.001 and up["mean"] == pytest.approx(-down["mean"])
-    assert up["p"] == pytest.approx(2 * stats.page_trend_test(levels.T).pvalue)
-    assert peak([[0.0, 0.1], [0.5, 0.6], [0.3, 0.2]])["best"] == 1
+    assert up.p == pytest.approx(down.p) and up.p < 0.001 and up.mean == pytest.approx(-down.mean)
+    assert up.p == pytest.approx(2 * stats.page_trend_test(levels.T).pvalue)
+    assert peak([[0.0, 0.1], [0.5, 0.6], [0.3, 0.2]]).best == 1
     found = rank_correlation([[(i + 0.1 * s, i + 0.1 * s) for s in range(3)] for i in range(6)])
-    assert found["mean"] == pytest.approx(1) and found["p"] == pytest.approx(2 / 720) and found["ci95"][0] > 0.9
+    assert found.mean == pytest.approx(1) and found.p == pytest.approx(2 / 720) and found.ci95[0] > 0.9
     assert rise_lead((range(3), [0, 1, 2]), (range(3), [0, 1, 2])) is None
 
 
@@ -121,27 +129,27 @@ LEVEL = {"test": "level", "metric": "ro_gap", "arm": "baseline", "value": 0, "ex
 
 
 @pytest.mark.parametrize(
-    ("claim", "words"),
+    ("conditions", "words"),
     [
-        ({"name": "n", "claim": "C"}, "name, claim and all"),
-        ({"all": [{"test": "guess"}]}, "test 'guess' is unknown; there are: difference"),
-        ({"all": [{"test": "level", "metric": "ro_gap", "arm": "baseline"}]}, "test level needs value"),
-        ({"all": [{**LEVEL, "metric": "gap"}]}, "metric 'gap' is unknown"),
-        ({"all": [{**LEVEL, "arm": "base"}]}, "no arm 'base'; it has: baseline"),
-        ({"all": [{**LEVEL, "expect": "up"}]}, "expect 'up' is unknown"),
+        ([], "name, claim and all"),
+        ([{"test": "guess"}], "test 'guess' is unknown; there are: difference"),
+        ([{"test": "level", "metric": "ro_gap", "arm": "baseline"}], "test level needs value"),
+        ([{**LEVEL, "metric": "gap"}], "metric 'gap' is unknown"),
+        ([{**LEVEL, "arm": "base"}], "no arm 'base'; it has: baseline"),
+        ([{**LEVEL, "expect": "up"}], "expect 'up' is unknown"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_claims_that_do_not_fit_are_told(claim: dict, words: str) -> None:
+def test_claims_that_do_not_fit_are_told(conditions: list[dict], words: str) -> None:
     with pytest.raises(InputError, match=words):
-        check_claims("part", [{"name": "n", "claim": "C", **claim}], ["baseline"])
+        check_claims("part", [claim_of(*conditions)], ["baseline"])
 
 
 def test_every_suite_that_is_shipped_has_claims_that_fit() -> None:
     for path in (Path(__file__).parents[2] / "configs/suite").glob("*.yaml"):
-        suite = yaml.safe_load(path.read_text(encoding="utf-8"))
         first = path.read_text(encoding="utf-8").splitlines()[0]
         assert first.startswith("# ") and "?" in first, f"{path} names its question in its first line"
-        if "arms" in suite:
-            check_claims(suite["name"], suite.get("claims", []), [arm["name"] for arm in suite["arms"]])
-            assert suite.get("ranking") or suite.get("claims") or suite.get("rules"), path
+        suite = compose("ablate", [f"suite={path.stem}"]).suite
+        for part in suite.parts.values() or [suite]:
+            check_claims(part.name, part.claims, [arm.name for arm in part.arms], part.rules is not None)
+            assert part.ranking or part.claims or part.rules, path

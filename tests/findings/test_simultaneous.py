@@ -6,11 +6,13 @@ import math
 
 import numpy as np
 import pytest
+from helpers.studies import arms_of, run
 from scipy.stats import t
 
+from ro_fast.config import ArmConfig, RulesConfig
 from ro_fast.errors import InputError
 from ro_fast.findings.simultaneous import simultaneous, squeeze
-from ro_fast.findings.verdict import write_finding
+from ro_fast.findings.verdict import Finding, write_finding
 
 BASELINE_SPREAD = 0.8  # points, of ro_gap over seeds, as seen on digits_noisy; the arms' below
 SPREADS = {"seen": [3.0, 2.1, 0.4, 1.2, 2.3, 1.1], "equal": [1.0] * 6, "one wild": [0.5] * 5 + [10.0]}
@@ -75,30 +77,27 @@ def test_one_seed_has_no_interval_and_a_hole_is_refused() -> None:
         simultaneous({"a": [0.5, float("nan")]})
 
 
-RULES = {"min_gap": 0.02, "min_reduction": 0.5, "max_robust_loss": 0.01, "irrelevant": 0.2}
+RULES = RulesConfig(min_gap=0.02, min_reduction=0.5, max_robust_loss=0.01, irrelevant=0.2)
 
 
-def suite_of(gaps: dict[str, np.ndarray], control: str | None = "by_chance") -> dict:
-    about = {"removal": {"role": "factor", "factor": "hard samples", "control": control}, "by_chance": {"role": "control"}}
-    arms = []
-    for name, values in gaps.items():
-        seeds = [{"seed": i, "ro_gap": float(g), "last_robust_acc": 0.9 - float(g)} for i, g in enumerate(values)]
-        mean = float(np.mean(values))
-        arms.append({"name": name, "seeds": seeds, "ro_gap": {"mean": mean, "ci95": [mean, mean]}, **about.get(name, {})})
-    return {"data": "drawn", "arms": arms}
+def finding_of(gaps: dict[str, np.ndarray]) -> Finding:
+    control = "by_chance" if "by_chance" in gaps else None
+    about = [ArmConfig("removal", factor="hard samples", control=control), ArmConfig("by_chance", role="control")]
+    runs = {n: [run(i, ro_gap=float(g), last_robust_acc=0.9 - float(g)) for i, g in enumerate(v)] for n, v in gaps.items()}
+    return write_finding("drawn", arms_of(runs, about), RULES)
 
 
 def test_a_control_is_never_a_cause_and_a_factor_has_to_beat_its_own() -> None:
     base = np.array([0.067, 0.066, 0.069, 0.068, 0.067])
     cured = np.array([-0.007, -0.004, -0.006, -0.005, -0.008])
-    alike = write_finding(suite_of({"baseline": base, "removal": cured, "by_chance": cured[::-1]}), RULES)
-    assert {e["name"]: e["effect"] for e in alike["arms"]} == {"removal": "unclear", "by_chance": "eases"}
-    assert "fewer samples per step cures it, whichever are left out: hard samples or by chance" in alike["sentences"][0]
+    alike = finding_of({"baseline": base, "removal": cured, "by_chance": cured[::-1]})
+    assert {e.name: e.effect for e in alike.arms} == {"removal": "unclear", "by_chance": "eases"}
+    assert "fewer samples per step cures it, whichever are left out: hard samples or by chance" in alike.sentences[0]
     same = base + np.array([1, -1, 0, 1, -1]) / 1000
-    better = write_finding(suite_of({"baseline": base, "removal": cured, "by_chance": same}), RULES)
-    assert {e["name"]: e["effect"] for e in better["arms"]} == {"removal": "carries", "by_chance": "no effect"}
-    alone = write_finding(suite_of({"baseline": base, "removal": cured}), RULES)
-    assert alone["arms"][0]["effect"] == "unclear" and "no matched control ran" in alone["arms"][0]["text"]
+    better = finding_of({"baseline": base, "removal": cured, "by_chance": same})
+    assert {e.name: e.effect for e in better.arms} == {"removal": "carries", "by_chance": "no effect"}
+    alone = finding_of({"baseline": base, "removal": cured})
+    assert alone.arms[0].effect == "unclear" and "no matched control ran" in alone.arms[0].text
 
 
 def test_causes_are_named_in_at_most_a_twentieth_of_suites_whose_arms_are_all_the_same() -> None:
@@ -106,5 +105,5 @@ def test_causes_are_named_in_at_most_a_twentieth_of_suites_whose_arms_are_all_th
     named = 0
     for _ in range(SUITES):
         gaps = {name: rng.normal(0.067, 0.012, 3) for name in ("baseline", "removal", "by_chance", "other")}
-        named += any(e["effect"] == "carries" for e in write_finding(suite_of(gaps), RULES)["arms"])
+        named += any(e.effect == "carries" for e in finding_of(gaps).arms)
     assert named / SUITES <= 0.05

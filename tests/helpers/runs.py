@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from ro_fast.config import TrainConfig, changed
+from ro_fast.storage.epochs import Epoch
 
 
 def small(out: Path, **changes: object) -> TrainConfig:
@@ -15,5 +17,5 @@ def small(out: Path, **changes: object) -> TrainConfig:
     return changed(config, {key.replace("__", "."): value for key, value in changes.items()})
 
 
-def without_seconds(history: list[dict]) -> list[dict]:
-    return [{key: value for key, value in line.items() if key not in ("seconds", "train_seconds", "peak_mb")} for line in history]
+def without_seconds(history: list[Epoch]) -> list[Epoch]:
+    return [replace(epoch, seconds=0.0, train_seconds=0.0, peak_mb=0.0) for epoch in history]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ro_fast.config import AblateConfig, ArmConfig, SuiteConfig, changed
+from ro_fast.config import AblateConfig, ArmConfig, RulesConfig, SuiteConfig, changed
 
-RULES = {"min_gap": 0.02, "min_reduction": 0.5, "max_robust_loss": 0.01, "irrelevant": 0.2}
+RULES = RulesConfig(min_gap=0.02, min_reduction=0.5, max_robust_loss=0.01, irrelevant=0.2)
 
 
 def small(folder: Path, out: str = "suite", **changes: object) -> AblateConfig:

@@ -226,7 +226,7 @@ def test_averages_are_those_of_the_weights_on_the_way(tmp_path: Path, kind: str,
     conv = next(m for m in run.judged.modules() if isinstance(m, nn.Conv2d))
     x = run.judged.normalize(run.inputs(run.data.x_train))
     torch.testing.assert_close(first.running_mean, conv(x).mean((0, 2, 3)), rtol=1e-3, atol=1e-4)
-    assert run.score(run.data.x_test, run.data.y_test).robust_acc == run.history[-1]["test_robust_acc"]
+    assert run.score(run.data.x_test, run.data.y_test).robust_acc == run.history[-1].test_robust_acc
 
 
 def test_l1_is_added() -> None:
@@ -418,7 +418,7 @@ def test_work_of_mitigations_is_counted(tmp_path: Path) -> None:
     def forwards(method: dict) -> float:
         config = small(tmp_path, method=method)
         run = Run(config, load_data(config.data), torch.device("cpu"))
-        return run.train_epoch()["gflop"] * 1e9 / run.flops / 200
+        return run.train_epoch().gflop * 1e9 / run.flops / 200
 
     assert forwards({"name": "natural"}) == pytest.approx(3)
     assert forwards({"name": "gairat"}) == pytest.approx(7)  # 2 attack steps at 2F, one training pass at 3F

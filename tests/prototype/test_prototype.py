@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -13,23 +12,27 @@ pytest.importorskip("hydra")
 pytest.importorskip("sklearn")
 pytest.importorskip("jinja2")
 import yaml
+from helpers.studies import arms_of, run
 
 from ro_fast.check.finding import KINDS
 from ro_fast.cli import compose
-from ro_fast.config import ArmConfig
+from ro_fast.config import ArmConfig, DecisionConfig
+from ro_fast.data.check_file import Observation
 from ro_fast.errors import InputError
-from ro_fast.findings.decision import assess_risk, order_actions
+from ro_fast.findings.decision import Alarms, LearningCurve, Size, assess_risk, order_actions
 from ro_fast.findings.overfitting import IN_LOSS, NONE, ONE_SEED, OVERFITS, RISING, UNSETTLED, Overfitting
-from ro_fast.findings.ranking import FIRST, HARMS, HELPS, OPEN
+from ro_fast.findings.ranking import FIRST, HARMS, HELPS, OPEN, Ranked
 from ro_fast.findings.simultaneous import Comparison
+from ro_fast.findings.statistics import Estimate
 from ro_fast.prototype import prototype
 from ro_fast.prototype.learning_curve import learning_curve
 from ro_fast.prototype.page import rebuild_page
 from ro_fast.prototype.plan import Plan, Sizes, largest_that_fits, seconds_of, seed_seconds, sizes_for
+from ro_fast.prototype.result import Prototype, read_prototype
 from ro_fast.prototype.speed import Speed
 
 TEXTS = Path(__file__).parents[2] / "ro_fast/prototype/texts"
-RULES = {"min_gap": 0.02, "min_gain": 0.01}
+RULES = DecisionConfig(min_gap=0.02, min_gain=0.01)
 TINY = ["data.train_size=200", "data.test_size=100", "model.width=4", "attack.steps=1", "trainer.epochs=8", "min_steps=0"]
 
 
@@ -38,24 +41,24 @@ def config(out: Path, *changes: str) -> Any:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Prototype]:
     out = tmp_path_factory.mktemp("試作 1")
     return out, prototype(config(out))
 
 
-def test_two_seeds_of_every_arm_and_a_decision(made: tuple[Path, dict]) -> None:
+def test_two_seeds_of_every_arm_and_a_decision(made: tuple[Path, Prototype]) -> None:
     out, result = made
-    assert result == json.loads((out / "prototype.json").read_text(encoding="utf-8"))
-    assert result["plan"]["seeds"] == 2 and result["plan"]["train"] == result["plan"]["available"] == 200
-    names = [action["action"] for action in result["actions"]]
+    assert result == read_prototype(out)
+    assert result.plan.seeds == 2 and result.plan.train == result.plan.available == 200
+    names = [action.action for action in result.actions]
     assert {"label_smoothing", "mixup", "ema", "exclude", "early_stopping", "more_data"} <= set(names)
-    verdicts = [action["verdict"] for action in result["actions"]]
+    verdicts = [action.verdict for action in result.actions]
     assert verdicts == sorted(verdicts, key=(FIRST, HELPS, OPEN, HARMS).index)
-    assert result["worth"]["natural"]["work"] < 0.75  # plain training is cheaper
-    assert [point["size"] for point in result["learning_curve"]["points"]] == [50, 100, 200]
+    assert result.worth["natural"].work < 0.75  # plain training is cheaper
+    assert [point.size for point in result.learning_curve.points] == [50, 100, 200]
 
 
-def test_the_page_in_both_languages_has_the_same_numbers_and_trains_nothing_anew(made: tuple[Path, dict]) -> None:
+def test_the_page_in_both_languages_has_the_same_numbers_and_trains_nothing_anew(made: tuple[Path, Prototype]) -> None:
     out, _ = made
     states = {path: path.stat().st_mtime_ns for path in out.rglob("last.pt")}
     pages = {}
@@ -76,7 +79,7 @@ def test_the_page_in_both_languages_has_the_same_numbers_and_trains_nothing_anew
     assert "リスク" in told["ja"] and "Risk" in told["en"] and "{" not in told["ja"] + told["en"]
 
 
-def test_another_configuration_keeps_off(made: tuple[Path, dict]) -> None:
+def test_another_configuration_keeps_off(made: tuple[Path, Prototype]) -> None:
     with pytest.raises(InputError, match="holds a prototype of another configuration"):
         prototype(config(made[0], "trainer.epochs=9"))
 
@@ -112,7 +115,7 @@ def _shape(text: Any) -> Any:
     return [_shape(item) for item in text] if isinstance(text, list) else sorted(re.findall(r"\{\w+\}", text))
 
 
-LABELS = {"kind": "label_error", "severity": "serious", "count": 10, "share": 0.1}
+LABELS = Observation("label_error", "serious", 10, 0.1, "labels", "look")
 
 
 def judged(code: str, mean: float = 0.04, half: float = 0.01) -> Overfitting:
@@ -134,24 +137,16 @@ def judged(code: str, mean: float = 0.04, half: float = 0.01) -> Overfitting:
     ],
 )
 def test_risk(code: str, rang: bool, findings: list, level: str) -> None:
-    alarms = {"seeds": 2, "alarm_epochs": [None, 9 if rang else None]}
+    alarms = Alarms(2, [None, 9 if rang else None])
     risk = assess_risk(judged(code), alarms, findings)
-    assert (risk["level"], risk["code"]) == (level, code)
+    assert (risk.level, risk.code) == (level, code)
 
 
 def test_what_spoils_numbers_comes_first_then_the_surest_gain_for_the_least_work() -> None:
-    def entry(name: str, verdict: str, low: float, work: float) -> dict:
-        gain = {"difference": low + 0.01, "ci95": [low, low + 0.02]}
-        cost = {"gflop": {"mean": work, "ci95": None}}
-        return {
-            "name": name,
-            "factor": name,
-            "verdict": verdict,
-            "gain": gain,
-            "natural": gain,
-            "cost": cost,
-            "score": low / work,
-        }
+    def entry(name: str, verdict: str, low: float, work: float) -> Ranked:
+        gain = Comparison(low + 0.01, (low, low + 0.02))
+        cost = {"gflop": Estimate(work, None)}
+        return Ranked(name, name, "baseline", gain, gain, gain, None, cost, low / work, verdict)
 
     ranking = [
         entry("a", FIRST, 0.04, 1.0),
@@ -159,25 +154,23 @@ def test_what_spoils_numbers_comes_first_then_the_surest_gain_for_the_least_work
         entry("c", OPEN, -0.01, 1.0),
         entry("d", HARMS, -0.09, 1.0),
     ]
-    results, found = {"ranking": ranking}, judged(OVERFITS)
-    leak = {"kind": "leakage", "severity": "serious", "count": 3, "share": 0.1}
-    curve = {"gain": {"difference": 0.005, "ci95": [0.004, 0.006]}}  # sure, and too little to matter
-    actions = order_actions(results, found, [LABELS, leak], curve, RULES)
-    assert [action["action"] for action in actions] == ["repair", "a", "early_stopping", "b", "more_data", "c", "d"]
-    assert [action["verdict"] for action in actions] == [FIRST, HELPS, HELPS, HELPS, OPEN, OPEN, HARMS]
-    assert order_actions(results, found, [], None, RULES)[0]["verdict"] == FIRST
+    found = judged(OVERFITS)
+    leak = Observation("leakage", "serious", 3, 0.1, "leaks", "remove")
+    curve = LearningCurve([], Size(2, 0.5, None), Comparison(0.005, (0.004, 0.006)))  # sure, and too little to matter
+    actions = order_actions(ranking, found, [LABELS, leak], curve, RULES)
+    assert [action.action for action in actions] == ["repair", "a", "early_stopping", "b", "more_data", "c", "d"]
+    assert [action.verdict for action in actions] == [FIRST, HELPS, HELPS, HELPS, OPEN, OPEN, HARMS]
+    assert order_actions(ranking, found, [], None, RULES)[0].verdict == FIRST
 
 
 def test_a_power_law_is_extrapolated_exactly() -> None:
     sizes = {"quarter": 100, "half": 200, "whole": 400}
     error = {seed: {name: (3 + seed) * size**-0.5 for name, size in sizes.items()} for seed in (0, 1)}
-    arms = [
-        {"name": name, "seeds": [{"seed": seed, "last_robust_acc": 1 - error[seed][name]} for seed in (0, 1)]} for name in sizes
-    ]
+    arms = arms_of({name: [run(seed, last_robust_acc=1 - error[seed][name]) for seed in (0, 1)] for name in sizes})
     found = learning_curve(arms, sizes, 1000)
-    assert found is not None and found["doubled"]["size"] == 800
-    assert found["doubled"]["mean"] == pytest.approx(1 - 3.5 * 800**-0.5)
-    assert found["gain"]["difference"] == pytest.approx(3.5 * (400**-0.5 - 800**-0.5))
+    assert found is not None and found.doubled.size == 800
+    assert found.doubled.mean == pytest.approx(1 - 3.5 * 800**-0.5)
+    assert found.gain.difference == pytest.approx(3.5 * (400**-0.5 - 800**-0.5))
     assert learning_curve(arms[:2], sizes, 1000) is None
 
 

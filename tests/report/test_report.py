@@ -7,15 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
+from helpers.studies import arms_of, epoch, factors, run
 
+from ro_fast.config import ArmConfig, SmallLossConfig
+from ro_fast.environment import Environment
 from ro_fast.errors import InputError
-from ro_fast.findings.outcomes import summarise_arms, summarise_run
-from ro_fast.findings.study_files import VERSION
+from ro_fast.findings.outcomes import summarise_run
+from ro_fast.findings.study import VERSION, Results
 from ro_fast.findings.verdict import compare_arms, write_finding
 from ro_fast.report import build_report
+from ro_fast.storage import records
+from ro_fast.storage.epochs import Epoch, written
 
-SUITE = yaml.safe_load((Path(__file__).parents[2] / "configs/suite/factors.yaml").read_text(encoding="utf-8"))
+SUITE = factors()
 EPOCHS, FORK = 40, 12
 FALL = {
     "baseline": 0.15,
@@ -26,60 +30,56 @@ FALL = {
 }
 
 
-def curve(arm: str, seed: int) -> list[dict]:
+def curve(arm: str, seed: int) -> list[Epoch]:
     """A run that learns, then overfits by ``FALL`` after the first learning-rate drop; alike before the fork."""
     shared, own = np.random.default_rng(seed), np.random.default_rng([seed, len(arm)])
-    lines = []
-    for epoch in range(EPOCHS):
-        noise = 0.02 * (shared.normal(size=3) if epoch < FORK else own.normal(size=3))
-        fall = FALL.get(arm, 0.1) * min(max(epoch - FORK, 0) / 15, 1.0)
-        learned = 0.9 * (1 - np.exp(-(epoch + 1) / 3))
-        lines.append(
-            {
-                "epoch": epoch,
-                "lr": 0.1 * 0.1 ** ((epoch >= 20) + (epoch >= 30)),
-                "train_robust_loss": 1.0,
-                "test_robust_loss": 1.0,
-                "train_robust_acc": float(min(0.7 * learned + 0.01 * max(epoch - FORK, 0) + noise[0], 1.0)),
-                "val_robust_acc": float(learned - fall + noise[1]),
-                "test_robust_acc": float(learned - fall + noise[2]),
-                "test_acc": float(0.97 - fall / 3),
-                "small_loss_share": float(0.3 + 0.4 * learned + fall / 3 + noise[0]),
-                "seconds": 0.3,
-            }
+    epochs = []
+    for number in range(EPOCHS):
+        noise = 0.02 * (shared.normal(size=3) if number < FORK else own.normal(size=3))
+        fall = FALL.get(arm, 0.1) * min(max(number - FORK, 0) / 15, 1.0)
+        learned = 0.9 * (1 - np.exp(-(number + 1) / 3))
+        epochs.append(
+            epoch(
+                number,
+                lr=0.1 * 0.1 ** ((number >= 20) + (number >= 30)),
+                train_robust_acc=float(min(0.7 * learned + 0.01 * max(number - FORK, 0) + noise[0], 1.0)),
+                val_robust_acc=float(learned - fall + noise[1]),
+                test_robust_acc=float(learned - fall + noise[2]),
+                test_acc=float(0.97 - fall / 3),
+                small_loss_share=float(0.3 + 0.4 * learned + fall / 3 + noise[0]),
+            )
         )
-    return lines
+    return epochs
 
 
-def make_run(folder: Path, arms: list[dict] = SUITE["arms"], seeds: int = 3) -> Path:
-    records = []
+def make_run(folder: Path, arms: list[ArmConfig] = SUITE.arms, seeds: int = 3) -> Path:
+    runs = {}
     for arm in arms:
-        runs = []
+        runs[arm.name] = []
         for seed in range(seeds):
-            lines = curve(arm["name"], seed)
-            run = folder / "runs" / arm["name"] / f"seed{seed}"
-            run.mkdir(parents=True)
-            (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-            runs.append({"seed": seed, **summarise_run(lines), "seconds": 12.0, "gflop": 3.0})
-        records.append({**{key: arm[key] for key in arm if key != "set"}, "seeds": runs})
-    records = [{**arm, **summary} for arm, summary in zip(records, summarise_arms(records), strict=True)]
-    results = {
-        "version": VERSION,
-        "suite": "factors",
-        "question": SUITE["question"],
-        "data": "digits_noisy",
-        "wall_seconds": 93.1,
-        "fork_epoch": FORK,
-        "epochs_trained": 456,
-        "epochs_without_sharing": 600,
-        "arms": records,
-        "comparisons": compare_arms(records),
-        "small_loss": {"value": 1.5, "unit": "loss"},
-        "rules": SUITE["rules"],
-        "environment": {"torch": "2.10", "device": "cpu", "threads": 1, "packages": {"numpy": "2.0"}},
-    }
-    results["finding"] = write_finding(results, SUITE["rules"])
-    (folder / "results.json").write_text(json.dumps(results), encoding="utf-8")
+            epochs = curve(arm.name, seed)
+            place = folder / "runs" / arm.name / f"seed{seed}"
+            place.mkdir(parents=True)
+            (place / "metrics.jsonl").write_text(written(epochs), encoding="utf-8")
+            runs[arm.name].append(run(seed, **vars(summarise_run(epochs)), seconds=12.0, gflop=3.0))
+    made = arms_of(runs, arms)
+    results = Results(
+        version=VERSION,
+        suite="factors",
+        question=SUITE.question,
+        data="digits_noisy",
+        wall_seconds=93.1,
+        fork_epoch=FORK,
+        epochs_trained=456,
+        epochs_without_sharing=600,
+        arms=made,
+        comparisons=compare_arms(made),
+        small_loss=SmallLossConfig(),
+        rules=SUITE.rules,
+        environment=Environment(torch="2.10", device="cpu", threads=1),
+        finding=write_finding("digits_noisy", made, SUITE.rules),
+    )
+    records.write(folder / "results.json", results)
     return folder
 
 
@@ -120,20 +120,22 @@ def test_same_folder_gives_the_same_bytes(finished):
 
 
 def test_names_are_escaped_and_one_seed_is_enough(tmp_path):
-    arms = [{"name": "baseline"}, {"name": "b<i>$x", "factor": "<script>alert(1)</script>", "role": "factor"}]
+    arms = [ArmConfig("baseline"), ArmConfig("b<i>$x", factor="<script>alert(1)</script>")]
     page = build_report(make_run(tmp_path, arms=arms, seeds=1)).read_text(encoding="utf-8")
     assert "<script" not in page and "b&lt;i&gt;$x" in page
     assert "one seed has no interval: run seeds=3" in page
 
 
 def test_a_suite_without_rules_still_reports(tmp_path):
-    make_run(tmp_path, arms=SUITE["arms"][:1])
+    make_run(tmp_path, arms=SUITE.arms[:1])
     path = tmp_path / "results.json"
     results = json.loads(path.read_text())
-    path.write_text(
-        json.dumps({key: results[key] for key in results if key not in ("rules", "finding", "small_loss", "environment")})
-    )
+    results["finding"] = {"sentences": ["Its numbers stand without a verdict."]}
+    path.write_text(json.dumps({key: results[key] for key in results if key not in ("rules", "small_loss", "environment")}))
     assert "without a verdict" in build_report(tmp_path).read_text(encoding="utf-8")
+
+
+METRICS = "runs/baseline/seed1/metrics.jsonl"
 
 
 def break_results(run: Path) -> None:
@@ -154,15 +156,12 @@ def drop_gap(run: Path) -> None:
         (lambda run: (run / "results.json").unlink(), "holds no results.json"),
         (break_results, "no complete JSON"),
         (lambda run: (run / "results.json").write_text("[]"), "not a suite's results.json"),
-        (drop_gap, "arm baseline lacks ro_gap"),
-        (lambda run: (run / "runs/baseline/seed1/metrics.jsonl").unlink(), r"seed1.metrics\.jsonl is missing"),
-        (
-            lambda run: (run / "runs/baseline/seed1/metrics.jsonl").write_text('{"epoch": 0'),
-            "line 1 is no epoch's metrics",
-        ),
-        (lambda run: (run / "runs/baseline/seed1/metrics.jsonl").write_text(""), "holds no epoch"),
-        (lambda run: (run / "runs/baseline/seed1/metrics.jsonl").write_text('{"epoch": 0, "lr": "much"}'), "lr is str; a number"),
-        (lambda run: (run / "runs/baseline/seed1/metrics.jsonl").write_text('{"epoch": 0}'), "line 1 .*it lacks lr, "),
+        (drop_gap, r"arms\[0\]: object missing required field `ro_gap`"),
+        (lambda run: (run / METRICS).unlink(), r"seed1.metrics\.jsonl is missing"),
+        (lambda run: (run / METRICS).write_text('{"epoch": 0'), "line 1 is no epoch's metrics"),
+        (lambda run: (run / METRICS).write_text(""), "holds no epoch"),
+        (lambda run: (run / METRICS).write_text('{"epoch": 0, "lr": "much"}'), r"line 1 .*\(lr: expected `float`, got `str`\)"),
+        (lambda run: (run / METRICS).write_text('{"epoch": 0}'), "line 1 .*missing required field `lr`"),
     ],
 )
 def test_a_broken_folder_is_told_in_one_line(finished, tmp_path, damage, words):

@@ -15,8 +15,9 @@ import pytest
 from helpers.suites import small
 
 from ro_fast.cli import compose
-from ro_fast.config import ArmConfig, FinalConfig, SuiteConfig, changed
+from ro_fast.config import ArmConfig, ClaimConfig, ConditionConfig, FinalConfig, SuiteConfig, changed
 from ro_fast.errors import InputError
+from ro_fast.findings.study import read_results
 from ro_fast.report import build_report
 from ro_fast.suite.plan import plan
 from ro_fast.suite.run import ablate, epochs_to_train
@@ -56,25 +57,25 @@ def test_parts_share_arms_and_prefixes(tmp_path: Path) -> None:
         arms=[ArmConfig("baseline", {}), ArmConfig("early", removal, role="level", x=0.25, fork=0.25)],
         x_label="start",
         claims=[
-            {
-                "name": "sooner",
-                "claim": "Sooner is better",
-                "all": [{"test": "difference", "metric": "ro_gap", "a": "early", "b": "baseline", "expect": "lower"}],
-            }
+            ClaimConfig(
+                "sooner",
+                "Sooner is better",
+                all=[ConditionConfig("difference", metric="ro_gap", a="early", b="baseline", expect="lower")],
+            )
         ],
     )
     config = small(tmp_path)
     what = config.suite
     config.suite = SuiteConfig("both", "What and when?", 0.5, {"trainer.lr": 0.05}, parts={"what": what, "when": when})
     results = ablate(config)
-    assert [arm["name"] for arm in results["arms"]] == ["baseline", "perturbation", "attack_strength", "early"]
-    assert [arm["fork_epoch"] for arm in results["arms"]] == [2, 2, 2, 1]
+    assert [arm.name for arm in results.arms] == ["baseline", "perturbation", "attack_strength", "early"]
+    assert [arm.fork_epoch for arm in results.arms] == [2, 2, 2, 1]
     # A prefix of 2 epochs and one of 1, three arms that go on for 2 and one for 3, two seeds.
-    assert results["epochs_trained"] == 2 * (2 + 1 + 3 * 2 + 3) and results["epochs_without_sharing"] == 2 * 4 * 4
-    told = {part["suite"]: part for part in results["parts"]}
-    assert [arm["name"] for arm in told["when"]["arms"]] == ["baseline", "early"] and told["when"]["x_label"] == "start"
-    assert [claim["name"] for claim in told["when"]["claims"]] == ["sooner"] == [claim["name"] for claim in results["claims"]]
-    assert all(len(part["finding"]["sentences"]) == 2 for part in results["parts"])
+    assert results.epochs_trained == 2 * (2 + 1 + 3 * 2 + 3) and results.epochs_without_sharing == 2 * 4 * 4
+    told = {part.suite: part for part in results.parts}
+    assert [arm.name for arm in told["when"].arms] == ["baseline", "early"] and told["when"].x_label == "start"
+    assert [claim.name for claim in told["when"].claims] == ["sooner"] == [claim.name for claim in results.claims]
+    assert all(len(part.finding.sentences) == 2 for part in results.parts)
     alone = small(tmp_path, "alone")
     alone.suite.set = {"trainer.lr": 0.05}
     ablate(alone)
@@ -94,17 +95,17 @@ def test_results_and_report(tmp_path: Path) -> None:
     heard: list = []
     total, done = epochs_to_train(small(tmp_path))
     results = ablate(small(tmp_path), heard.append)
-    assert (total, done) == (len(heard), 0) == (results["epochs_trained"], 0) == (2 * 2 + 3 * 2 * 2, 0)
-    assert results["epochs_without_sharing"] == 24 and results["fork_epoch"] == 2
-    assert json.loads((tmp_path / "suite" / "results.json").read_text()) == results
-    assert [arm["name"] for arm in results["arms"]] == ["baseline", "perturbation", "attack_strength"]
-    for arm in results["arms"]:
-        assert [seed["seed"] for seed in arm["seeds"]] == [0, 1]
-        for seed in arm["seeds"]:
-            assert seed["ro_gap"] == pytest.approx(seed["best_robust_acc"] - seed["last_robust_acc"])
-            assert seed["gflop"] > 0
-        assert arm["ro_gap"]["ci95"][0] <= arm["ro_gap"]["mean"] <= arm["ro_gap"]["ci95"][1]
-    assert len(results["finding"]["sentences"]) == 2
+    assert (total, done) == (len(heard), 0) == (results.epochs_trained, 0) == (2 * 2 + 3 * 2 * 2, 0)
+    assert results.epochs_without_sharing == 24 and results.fork_epoch == 2
+    assert read_results(tmp_path / "suite") == results
+    assert [arm.name for arm in results.arms] == ["baseline", "perturbation", "attack_strength"]
+    for arm in results.arms:
+        assert [seed.seed for seed in arm.seeds] == [0, 1]
+        for seed in arm.seeds:
+            assert seed.ro_gap == pytest.approx(seed.best_robust_acc - seed.last_robust_acc)
+            assert seed.gflop > 0
+        assert arm.ro_gap.ci95[0] <= arm.ro_gap.mean <= arm.ro_gap.ci95[1]
+    assert len(results.finding.sentences) == 2
     page = build_report(tmp_path / "suite").read_text(encoding="utf-8")
     assert "data:image/png;base64," in page
     assert not re.search(r"""(src|href)=["']?(https?:|//|figures)""", page)  # one file, read without a network
@@ -190,13 +191,13 @@ def test_every_suite_of_the_paper_runs(tmp_path: Path) -> None:
     command += ["attack.steps=1", "model.width=4", "features.size=20", "trainer.batch_size=50", "jobs=1", "threads=1"]
     config = compose("ablate", [*command, f"out={tmp_path / 'suite'}", f"prefixes={tmp_path / 'prefixes'}"])
     results = ablate(config)
-    assert len(results["parts"]) == 11 and results["epochs_trained"] < results["epochs_without_sharing"]
-    assert {claim["verdict"] for claim in results["claims"]} <= {"confirmed", "not confirmed", "contradicted"}
-    assert {claim["number"] for claim in results["claims"]} >= {2, 3, 4, 5, 6, 7, 8, 10}
+    assert len(results.parts) == 11 and results.epochs_trained < results.epochs_without_sharing
+    assert {claim.verdict for claim in results.claims} <= {"confirmed", "not confirmed", "contradicted"}
+    assert {claim.number for claim in results.claims} >= {2, 3, 4, 5, 6, 7, 8, 10}
     runs_on_disk = list((tmp_path / "suite" / "runs").glob("*/seed*"))
-    assert len(runs_on_disk) == 2 * len(results["arms"])
-    forked = [arm for arm in results["arms"] if arm["fork_epoch"] > 0]
-    assert all("perturbations" in seed and "feature_gap" in seed for arm in forked for seed in arm["seeds"])
+    assert len(runs_on_disk) == 2 * len(results.arms)
+    forked = [arm for arm in results.arms if arm.fork_epoch > 0]
+    assert all(seed.perturbations and seed.feature_gap is not None for arm in forked for seed in arm.seeds)
 
 
 @pytest.mark.parametrize("name", ["strength", "datasets", "mitigations"])
@@ -216,7 +217,7 @@ def test_every_other_suite_runs(name: str, tmp_path: Path) -> None:
         results = ablate(config)
     except InputError as error:
         pytest.skip(str(error)) if "fashion-mnist" in str(error) else pytest.fail(str(error))
-    assert [arm["name"] for arm in results["arms"]] == [arm.name for arm in config.suite.arms]
-    assert all(len(arm["seeds"]) == 2 for arm in results["arms"])
-    assert {claim["verdict"] for claim in results["claims"]} <= {"confirmed", "not confirmed", "contradicted"}
+    assert [arm.name for arm in results.arms] == [arm.name for arm in config.suite.arms]
+    assert all(len(arm.seeds) == 2 for arm in results.arms)
+    assert {claim.verdict for claim in results.claims} <= {"confirmed", "not confirmed", "contradicted"}
     assert build_report(tmp_path / "suite").exists()

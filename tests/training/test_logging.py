@@ -83,9 +83,9 @@ def test_each_epoch_once_after_a_stop_in_the_middle_and_no_digit_changed(log: st
     for _ in range(2):
         steps, values = zip(*told(log, out, 3), strict=True)
         assert steps == (0, 1, 2)
-        assert values == pytest.approx([line["test_robust_acc"] for line in history])
+        assert values == pytest.approx([epoch.test_robust_acc for epoch in history])
         train(small(out, trainer__log=[log]))  # is done already
-    assert [line["train_loss"] for line in history] == [line["train_loss"] for line in plain]
+    assert [epoch.train_loss for epoch in history] == [epoch.train_loss for epoch in plain]
     # Switched on for a run that was trained without it, and off again.
     train(small(tmp_path / "plain", trainer__log=[log]))
     assert told(log, tmp_path / "plain", 3) == told(log, out, 3)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import json
 import os
 import signal
 import subprocess
@@ -23,6 +22,7 @@ from ro_fast.errors import InputError, WorkError
 from ro_fast.methods import METHODS, Method, Step
 from ro_fast.methods.step import Work
 from ro_fast.storage import checkpoint
+from ro_fast.storage.epochs import read_epochs
 from ro_fast.training.trainer import Run, build_attack, train
 
 # -- the published loop ------------------------------------------------------------------------------------------------
@@ -93,13 +93,11 @@ def test_recipe_yaml_is_the_published_loop(tmp_path: Path) -> None:
 
 def test_files_of_a_run(tmp_path: Path) -> None:
     history = train(small(tmp_path))
-    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert lines == history and [line["epoch"] for line in lines] == [0, 1, 2, 3]
-    fixed = {"lr", "train_robust_acc", "train_robust_loss", "val_robust_acc", "test_acc", "test_robust_acc"}
-    assert fixed | {"test_robust_loss", "small_loss_share", "seconds", "peak_mb"} <= lines[0].keys()
-    assert lines[-1]["test_acc"] > 0.3
+    epochs = read_epochs(tmp_path / "metrics.jsonl")
+    assert epochs == history and [epoch.epoch for epoch in epochs] == [0, 1, 2, 3]
+    assert epochs[-1].test_acc > 0.3
     best = torch.load(tmp_path / "best.pt", weights_only=True)
-    assert best["epoch"] - 1 == max(lines, key=lambda line: line["val_robust_acc"])["epoch"]
+    assert best["epoch"] - 1 == max(epochs, key=lambda epoch: epoch.val_robust_acc).epoch
     assert {"config.yaml", "environment.json", "last.pt"} <= {path.name for path in tmp_path.iterdir()}
 
 
@@ -124,7 +122,7 @@ def test_killed_run_goes_on_to_the_same_digits(tmp_path: Path) -> None:
     (killed / "metrics.jsonl").write_text("half a li")  # what a kill between the two writes can leave
     resumed = train(small(killed, trainer__epochs=12))
     assert without_seconds(resumed) == without_seconds(whole)
-    written = [json.loads(line) for line in (killed / "metrics.jsonl").read_text().splitlines()]
+    written = read_epochs(killed / "metrics.jsonl")
     assert written == resumed
     states = [checkpoint.load(tmp_path / name / "last.pt")["model"] for name in ("whole", "killed")]
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
@@ -150,7 +148,7 @@ def test_finished_run_is_not_run_again(tmp_path: Path) -> None:
 )
 def test_options_train(tmp_path: Path, changes: dict) -> None:
     history = train(small(tmp_path, trainer__epochs=2, **changes))
-    assert len(history) == 2 and 0 < history[-1]["small_loss_share"] < 1
+    assert len(history) == 2 and 0 < history[-1].small_loss_share < 1
 
 
 # -- failures ----------------------------------------------------------------------------------------------------------
@@ -256,7 +254,7 @@ def test_work_is_counted(tmp_path: Path) -> None:
     macs = 9 * (w * pixels + w * 2 * w * pixels // 4 + 4 * w * w * pixels // 16) + 2 * w * 10
     assert run.flops == 2 * macs
     # each sample: 2 attack steps at 2F, one training pass at 3F
-    assert run.train_epoch()["gflop"] == pytest.approx(200 * 7 * run.flops / 1e9)
+    assert run.train_epoch().gflop == pytest.approx(200 * 7 * run.flops / 1e9)
 
 
 def test_attack_budget_follows_the_data() -> None:

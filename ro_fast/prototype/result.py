@@ -1,0 +1,68 @@
+"""prototype.json: what a prototype found, in codes and numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ro_fast.config import DecisionConfig
+from ro_fast.environment import Environment
+from ro_fast.errors import InputError
+from ro_fast.findings.decision import Action, Concern, LearningCurve, Risk, Worth
+from ro_fast.storage.records import read
+
+RESULT = "prototype.json"
+VERSION = 2  # of it
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What was trained, and how long it took."""
+
+    train: int  # images
+    available: int  # training images that there are
+    test: int
+    classes: int
+    epochs: int
+    fork_epoch: int
+    seeds: int
+    arms: int
+    model: str
+    eps: float
+    norm: str
+    attack_steps: int
+    budget: float  # seconds
+    seconds: float
+    epoch_seconds_of_all: float  # one epoch of plain adversarial training on all images
+
+
+@dataclass(frozen=True)
+class Prototype:
+    """What prototype.json holds."""
+
+    version: int
+    data: str
+    path: str | None
+    language: str
+    sentences: list[str]  # in that language: the risk, what was found, what to do first
+    risk: Risk
+    worth: dict[str, Worth]  # what plain training gives, by arm
+    actions: list[Action]  # first things first
+    learning_curve: LearningCurve | None
+    check: list[Concern]
+    plan: Ran
+    rules: DecisionConfig
+    environment: Environment
+
+
+def read_prototype(out: Path) -> Prototype:
+    """The result in a prototype's folder.
+
+    Raises:
+        InputError: it is missing or not complete.
+    """
+    remedy = "run the prototype again, it resumes"
+    found = read(Prototype, out / RESULT, remedy)
+    if found.version != VERSION:
+        raise InputError(f"{out / RESULT} is of version {found.version}, and {VERSION} is needed: {remedy}")
+    return found
