@@ -86,7 +86,7 @@ def check(config: CheckConfig) -> Check:
         result = dataclasses.replace(seen.result, wall_seconds=round(time.monotonic() - start, 1))
         try:
             figures = save_figures(seen.pictures, out / "figures")
-            write(out / "check.json", result)
+            write(out / "check.json", result, indent=None)  # it holds a number for every image
             write_text(out / "check.html", render_page(result, seen.findings, seen.data, figures))
         except OSError as error:
             raise InputError(f"out={out} cannot be written ({error.strerror}): give a folder you may write to") from error

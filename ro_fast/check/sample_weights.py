@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import math
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ro_fast.data import ImageData
-from ro_fast.errors import InputError
+from ro_fast.data.check_file import scores
 
 AUTO = "auto"
 
@@ -29,40 +27,22 @@ def weights_of(path: str, data: ImageData) -> Tensor:
     Raises:
         InputError: where the file is missing, no check, or of other data.
     """
-    scores = _made(data) if path == AUTO else _read(path, data)
-    return _posterior(torch.tensor(scores, dtype=torch.float64)).to(data.y_train.device, torch.float32)
+    found = _made(data) if path == AUTO else scores(Path(path).expanduser(), data)
+    return _posterior(found).to(data.y_train.device, torch.float32)
 
 
-_scores: dict[str, list[float]] = {}
+_scores: dict[str, Tensor] = {}
 
 
-def _made(data: ImageData) -> list[float]:
+def _made(data: ImageData) -> Tensor:
     """The check's scores, made once a process for the same data."""
     from ro_fast.check.images import Images
     from ro_fast.check.label_errors import label_errors
 
     key = data.fingerprint()
     if key not in _scores:
-        _scores[key] = label_errors(Images(data.to("cpu"))).score.tolist()
+        _scores[key] = torch.from_numpy(label_errors(Images(data.to("cpu"))).score).double()
     return _scores[key]
-
-
-def _read(path: str, data: ImageData) -> list[float]:
-    try:
-        found = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
-        scores: list[float] = found["label_error_score"]
-        finite = all(isinstance(score, (int, float)) and math.isfinite(score) for score in scores)
-    except OSError as error:
-        raise InputError(f"method.from={path} can't be read ({error.strerror}); ro-fast check writes it") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"method.from={path} is no check.json with a label_error_score; ro-fast check writes it") from error
-    if not finite or len(scores) != len(data.y_train):
-        what = "is not all numbers" if not finite else f"has {len(scores)} values"
-        needed = f"one for each of {len(data.y_train)} training images is needed"
-        raise InputError(f"method.from={path}: label_error_score {what}; {needed}")
-    if found.get("fingerprint") not in (None, data.fingerprint()):
-        raise InputError(f"method.from={path} was made of other data; check the same data= with the same sizes, noise and seed")
-    return scores
 
 
 def _posterior(scores: Tensor) -> Tensor:

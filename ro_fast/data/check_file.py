@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -75,8 +76,8 @@ def read_check(path: Path) -> Check:
     found = read(Check, path, "ro-fast check data=... writes a check.json")
     if any(not 0 <= i < found.train_size for finding in found.findings for i in finding.train_indices):
         raise InputError(f"{path} names training images that its data don't have; ro-fast check data=... writes a check.json")
-    if len(found.label_error_score) != found.train_size:
-        raise InputError(f"{path} holds {len(found.label_error_score)} label_error_score for {found.train_size} training images")
+    if len(found.label_error_score) != found.train_size or not all(map(math.isfinite, found.label_error_score)):
+        raise InputError(f"{path}: label_error_score should be {found.train_size} finite numbers, one for each training image")
     return found
 
 
@@ -117,7 +118,7 @@ def leave_out(data: ImageData, path: Path) -> ImageData:
 
 
 def scores(path: Path | str, data: ImageData | None = None) -> Tensor:
-    """Return ``label_error_score`` of a check.json: float32, a number in [0, 1] for each training image, larger is more suspect.
+    """``label_error_score`` of a check.json: float64 [N] in [0, 1], larger for more suspect labels.
 
     Args:
         path: the check.json.
@@ -127,11 +128,13 @@ def scores(path: Path | str, data: ImageData | None = None) -> Tensor:
         InputError: the file is no check's, or data without data.exclude is not what was checked.
     """
     content = read_check(Path(path))
-    values = torch.tensor(content.label_error_score, dtype=torch.float32)
+    values = torch.tensor(content.label_error_score, dtype=torch.float64)
     if data is None:
         return values
     if data.kept is not None and int(data.kept[-1]) < len(values):
         return values[data.kept.cpu()]
     if content.fingerprint != data.fingerprint():
-        raise InputError(f"{path} was made on other images or labels than data={data.name} gives here; run ro-fast check on them")
+        raise InputError(
+            f"{path} was made on other images or labels than data={data.name} gives here; run ro-fast check on the same data"
+        )
     return values

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from ro_fast.config import PrototypeConfig
 from ro_fast.errors import InputError
-from ro_fast.prototype.plan import Plan, Sizes, seconds_of
-from ro_fast.storage import checkpoint
+from ro_fast.prototype.plan import Plan, seconds_of
+from ro_fast.storage import checkpoint, records
 
 _ELSEWHERE = ("out", "report", "jobs", "threads", "prefixes", "teachers")  # no part of what a prototype is
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """What plan.json holds."""
+
+    of: str  # digest of the configuration
+    plan: Plan
+    spent: float  # seconds
 
 
 class Clock:
@@ -28,14 +36,9 @@ class Clock:
             self._read()
 
     def _read(self) -> None:
-        try:
-            kept = json.loads(self._path.read_text(encoding="utf-8"))
-            sizes, available = Sizes(**kept["sizes"]), Sizes(**kept["available"])
-            self.plan = Plan(sizes, available, int(kept["epochs"]), float(kept["seed_seconds"]))
-            self._before, of = float(kept["spent"]), kept["of"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{self._path} is not a prototype's plan; give another out=") from error
-        if of != self._of:
+        kept = records.read(_Kept, self._path, "give another out=")
+        self.plan, self._before = kept.plan, kept.spent
+        if kept.of != self._of:
             raise InputError(f"{self._path.parent} holds a prototype of another configuration; give another out=")
 
     @property
@@ -53,8 +56,7 @@ class Clock:
         self.plan = plan
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            kept = {"of": self._of, **dataclasses.asdict(plan), "spent": self.spent}
-            checkpoint.write_text(self._path, json.dumps(kept, indent=1))
+            records.write(self._path, _Kept(self._of, plan, self.spent))
         except OSError as error:
             raise InputError(
                 f"out={self._path.parent} cannot be written ({error.strerror}): give a folder you may write to"

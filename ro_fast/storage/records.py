@@ -27,9 +27,9 @@ def as_json(record: Any) -> Any:
     return [as_json(value) for value in record] if isinstance(record, (list, tuple)) else record
 
 
-def write(path: Path, record: Any) -> None:
-    """Writes a record as a JSON file, whole or not at all."""
-    write_text(path, json.dumps(as_json(record), indent=1, ensure_ascii=False) + "\n")
+def write(path: Path, record: Any, indent: int | None = 1) -> None:
+    """Writes a record as a JSON file, whole or not at all; with ``indent`` None in one line."""
+    write_text(path, json.dumps(as_json(record), indent=indent, ensure_ascii=False) + "\n")
 
 
 def parse(kind: type[Record], value: object) -> Record:

@@ -125,7 +125,11 @@ def test_reweighting_by_a_check(tmp_path: Path) -> None:
     wrong = data.redrawn.numpy()
     scores = np.where(wrong, rng.normal(3.0, 0.6, 200), rng.normal(-1.0, 0.5, 200))
     path = tmp_path / "check.json"
-    path.write_text(json.dumps({"label_error_score": scores.tolist(), "fingerprint": data.fingerprint()}))
+    made_of = {"fingerprint": data.fingerprint(), "train_size": 200, "label_error_score": scores.tolist()}
+    content = {"data": "digits", "test_size": 100, "classes": 10, "image_shape": [1, 8, 8], "compared_as": "", "summary": ""}
+    content |= {"findings": [], "label_accuracy": 0.9, "two_sample_test": {}, "checks": [], "config": {}, "environment": {}}
+    content |= {"wall_seconds": 1.0, **made_of}
+    path.write_text(json.dumps(content))
     weight = weights_of(str(path), data)
     assert weight[wrong].max() < 0.05 and weight[~wrong].min() > 0.95
     assert (weight[scores.argsort()].diff() <= 0).all()
@@ -135,16 +139,16 @@ def test_reweighting_by_a_check(tmp_path: Path) -> None:
     assert made[~wrong].mean() > made[wrong].mean() + 0.3
     config = small(tmp_path / "run", method={"name": "reweight", "from": str(path)}, trainer__epochs=1)
     assert len(train(config)) == 1
-    for content, words in (
-        ({"label_error_score": [0.0] * 3}, "has 3 values; one for each of 200"),
-        ({"label_error_score": [None] * 200}, "not all numbers"),
-        ({"label_error_score": [0.0] * 200, "fingerprint": "x"}, "made of other data"),
-        ({}, "no check.json with a label_error_score"),
+    for changes, words in (
+        ({"label_error_score": [0.0] * 3}, "should be 200 finite numbers"),
+        ({"label_error_score": [None] * 200}, "label_error_score.*expected `float`, got `null`"),
+        ({"label_error_score": [float("nan")] * 200}, "should be 200 finite numbers"),
+        ({"fingerprint": "x"}, "was made on other images or labels"),
     ):
-        path.write_text(json.dumps(content))
+        path.write_text(json.dumps(content | changes))
         with pytest.raises(InputError, match=words):
             weights_of(str(path), data)
-    with pytest.raises(InputError, match=r"can't be read.*ro-fast check writes it"):
+    with pytest.raises(InputError, match=r"cannot be read.*ro-fast check"):
         weights_of(str(tmp_path / "none.json"), data)
 
 
