@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,7 @@ def test_without_a_compiler_a_pure_package_says_so(sources: Path) -> None:
     assert result.returncode == 0, result.stderr
     (built,) = (sources / "dist").iterdir()
     assert built.name.endswith("-py3-none-any.whl")
+    assert {"ro_fast/data/tops.npz", "ro_fast/data/tops.LICENCE"} <= set(zipfile.ZipFile(built).namelist())
     assert "built without its native operators: CXX names /nonexistent/c++" in result.stdout + result.stderr
 
 
@@ -63,7 +65,7 @@ def test_a_source_that_does_not_compile_leaves_the_module_alone(tmp_path: Path) 
 
 def test_doctor_says_what_is_missing_and_what_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ro_fast.ops._native.why_missing", lambda device: "ro_fast._C is not built (run: ro-fast build)")
-    monkeypatch.setitem(doctor._EXTRAS, "vision", ("a-package-that-is-not-there",))
+    monkeypatch.setattr("importlib.metadata.requires", lambda name: ["a-package-that-is-not-there>=2; extra == 'vision'"])
     text = doctor.report()
     assert "native is missing: ro_fast._C is not built (run: ro-fast build)" in text
     assert "extra [vision]: without a-package-that-is-not-there: pip install 'ro_fast[vision]'" in text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib import resources
 from typing import Any
 
 from ro_fast import config as schemas
@@ -39,7 +40,7 @@ def compose(command: str, arguments: list[str]) -> Any:
     _register_schemas()
     try:
         with initialize_config_module("ro_fast.configs", version_base="1.3"):
-            return OmegaConf.to_object(hydra_compose(command, [_quoted(argument) for argument in arguments]))
+            return OmegaConf.to_object(hydra_compose(command, _overrides(command, arguments)))
     except (HydraException, OmegaConfBaseException) as error:
         raise InputError(one_line(error)) from error
 
@@ -59,7 +60,7 @@ def composed(command: str, arguments: list[str]) -> list[Any]:
         found.append(OmegaConf.to_object(config))
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach the caller as exceptions
-    given, sys.argv = sys.argv, [f"ro-fast {command}", *(_quoted(argument) for argument in arguments)]
+    given, sys.argv = sys.argv, [f"ro-fast {command}", *_overrides(command, arguments)]
     try:
         hydra.main(version_base="1.3", config_path="pkg://ro_fast.configs", config_name=command)(task)()
     except SystemExit as exit:
@@ -68,6 +69,25 @@ def composed(command: str, arguments: list[str]) -> list[Any]:
     finally:
         sys.argv = given
     return found
+
+
+def _overrides(command: str, arguments: list[str]) -> list[str]:
+    """The arguments as Hydra takes them."""
+    return [_quoted(argument) for argument in _with_recipe(command, arguments)]
+
+
+def _with_recipe(command: str, arguments: list[str]) -> list[str]:
+    """The arguments with ``recipe=NAME`` for ``data=NAME``, where configs/recipe has one of that name and none is asked for.
+
+    >>> _with_recipe("ablate", ["data=tops", "seeds=2"])
+    ['recipe=tops', 'data=tops', 'seeds=2']
+    """
+    given = dict(argument.partition("=")[::2] for argument in arguments)
+    schema, recipe = COMMANDS[command].schema, f"{given.get('data')}.yaml"
+    trains = schema is not None and issubclass(schema, schemas.TrainConfig)
+    if "recipe" in given or not trains or not (resources.files("ro_fast.configs") / "recipe" / recipe).is_file():
+        return arguments
+    return [f"recipe={given['data']}", *arguments]  # before any flag
 
 
 def _register_schemas() -> None:

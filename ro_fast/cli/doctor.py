@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import platform
+import re
 from pathlib import Path
 
 import torch
@@ -13,12 +14,6 @@ import ro_fast
 import ro_fast.ops  # fills the table of operators
 from ro_fast.ops import backends
 
-_EXTRAS = {
-    "triton": ("triton",),
-    "train": ("hydra-core", "rich", "matplotlib", "jinja2", "scikit-learn", "scipy", "kornia"),
-    "vision": ("torchvision", "timm"),
-    "dev": ("pytest", "pytest-benchmark", "hypothesis", "ruff", "mypy"),
-}
 
 
 def report() -> str:
@@ -39,11 +34,25 @@ def report() -> str:
             reasons = {backends.why_not(name, op, device) for op in backends.REFERENCE} - {None}
             lines += [f"  {name} is missing: {reason}" for reason in sorted(map(str, reasons))]
     lines.append("")
-    for extra, packages in _EXTRAS.items():
+    for extra, packages in extras(importlib.metadata.requires("ro_fast") or []).items():
         missing = [package for package in packages if _version(package) is None]
         state = f"without {', '.join(missing)}: pip install 'ro_fast[{extra}]'" if missing else "complete"
         lines.append(f"extra [{extra}]: {state}")
     return "\n".join(lines)
+
+
+def extras(requirements: list[str]) -> dict[str, list[str]]:
+    """The packages of each extra, from what an installed package says that it requires.
+
+    >>> extras(["torch>=2.10", "rich; extra == 'train'", 'hydra-core>=1.3; extra == "train"', "ro_fast[train]; extra == 'all'"])
+    {'train': ['rich', 'hydra-core']}
+    """
+    found: dict[str, list[str]] = {}
+    for requirement in requirements:
+        package, extra = re.match(r"[\w.-]+", requirement), re.search(r"extra == ['\"]([\w-]+)['\"]", requirement)
+        if package and extra and package[0] != "ro_fast":
+            found.setdefault(extra[1], []).append(package[0])
+    return found
 
 
 def _backends(op: str, device: str) -> str:

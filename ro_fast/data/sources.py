@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ro_fast.config import DataConfig
+from ro_fast.data import tops
 from ro_fast.data.fetch import find_or_download
 from ro_fast.data.files import read_bytes, read_idx, read_mat, read_npz, read_pickle
 from ro_fast.data.image_folder import read_image_folder
@@ -46,6 +47,13 @@ def digits(config: DataConfig) -> Arrays:
     test = balanced_subset(y, DIGITS_TEST_SIZE, stream(config.seed, "held_out"))
     pool = np.setdiff1d(np.arange(len(y)), test)
     return Arrays("digits", x[pool], y[pool], x[test], y[test], scale=16.0, num_classes=10)
+
+
+def embedded_tops(config: DataConfig) -> Arrays:
+    """Read five kinds of clothes that look alike, 14×14 grey levels, which come with the package: ro_fast/data/tops.py."""
+    x_train, y_train, x_test, y_test = read_npz(tops.FILE, ("x_train", "y_train", "x_test", "y_test"))
+    y_train, y_test = y_train.astype(np.int64), y_test.astype(np.int64)
+    return Arrays("tops", x_train, y_train, x_test, y_test, num_classes=len(tops.NAMES), class_names=tops.NAMES)
 
 
 def fashion_mnist(config: DataConfig) -> Arrays:
@@ -152,6 +160,7 @@ def _as_int64(y: np.ndarray) -> np.ndarray:
 SOURCES: dict[str, Callable[[DataConfig], Arrays]] = {
     "digits": digits,
     "digits_noisy": digits,  # its label noise is a value of its config
+    "tops": embedded_tops,
     "fashion_mnist": fashion_mnist,
     "cifar10": cifar10,
     "cifar100": cifar100,

@@ -193,7 +193,7 @@ class Run:
     def finish(self, listener: Listener | None = None) -> None:
         """Trains and scores epoch after epoch, saving each, until the run is done."""
         t = self.config.trainer
-        watched = EarlyStop(t.early_stop, self.history)
+        watched = EarlyStop(t.early_stop, self.history, round(min(t.lr_drops) * t.epochs) if t.lr_drops else 0)
         while self.epoch < (t.stop_after or t.epochs) and not watched.ends:
             start = time.perf_counter()
             self._remember()

@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from ro_fast.config import DataConfig
-from ro_fast.data import SOURCES, augment, balanced_subset, crop_flip, load_data
+from ro_fast.data import SOURCES, augment, balanced_subset, crop_flip, load_data, tops
 from ro_fast.errors import InputError, WorkError
 
 REAL_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
@@ -364,6 +364,19 @@ def test_fashion_mnist_of_debian():
     assert counts(data.y_train).tolist() == [200] * 10
     assert data.mean_std()[0][0] == pytest.approx(0.286, abs=0.01)
     assert [len(load("fashion_mnist", train_size=n).y_test) for n in (50, None)] == [1000, 10000]
+
+
+def test_tops_come_with_the_package():
+    data = load("tops", train_size=400, val_size=200)
+    assert (len(data.x_train), len(data.x_val), len(data.x_test), data.image_shape) == (400, 200, 1000, (1, 14, 14))
+    assert counts(data.y_train, 5).tolist() == [80] * 5 and data.class_names[4] == "shirt"
+
+
+@pytest.mark.skipif(not REAL_FASHION_MNIST.is_dir(), reason="Debian's dataset-fashion-mnist is not installed")
+def test_tops_are_what_they_say():
+    with np.load(tops.FILE) as stored:
+        for name, array in tops.make(REAL_FASHION_MNIST).items():
+            assert stored[name].dtype == np.uint8 and np.array_equal(stored[name], array), name
 
 
 def cifar_files(label_key, names, classes):

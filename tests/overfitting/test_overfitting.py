@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import studies
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ro_fast import InputError, Watch, watch
 from ro_fast.overfitting.curve_files import LearningCurve, read_curve, watch_curve
+from ro_fast.overfitting.early_stop import EarlyStop
 
 REAL = sorted((Path(__file__).parent / "curves").glob("*.csv"))
 CURVES = {path.stem: read_curve(path) for path in REAL}
@@ -136,6 +138,26 @@ def test_recovery_takes_the_verdict_back_and_not_the_alarm() -> None:
     after = watch(acc, train_robust_acc=curve["train_robust_acc"] + [0.9] * 8)
     assert before.overfitting is True and after.overfitting is False
     assert after.alarm_epoch is not None and "recovered" in after.summary
+
+
+def ended(robust: list[float], first_drop: int) -> int | None:
+    """The epoch in which early stopping ends a run with this curve."""
+    stop = EarlyStop("ro", [], first_drop)
+    for number, value in enumerate(robust):
+        stop.see(studies.epoch(number, val_robust_acc=value, val_robust_loss=2 - value, train_robust_acc=0.3 + 0.005 * number))
+        if stop.ends:
+            return number
+    return None
+
+
+def test_an_alarm_before_the_learning_rate_drops_does_not_end_the_run() -> None:
+    falls = [0.5 + 0.01 * min(k, 10) - 0.01 * max(0, k - 10) for k in range(40)]
+    recovers = [*falls, *(0.7 - 0.01 * max(0, k - 5) for k in range(40))]
+    early = ended(falls, 0)
+    assert early is not None and early < 30
+    assert ended(falls, 20) == 28  # the fall still lasts 8 epochs after the drop
+    late = ended(recovers, 40)
+    assert late is not None and 45 < late < 70
 
 
 def test_missing_epochs_are_skipped() -> None:
