@@ -41,6 +41,8 @@ class DataConfig:
     eps: float = option(8 / 255, "the L∞ radius that is customary for these images")
     augment: str = option("none", '"none" | "crop" | "crop_flip": reflect-pad by 4 and crop, and flip left-right')
     extra: str | None = option(None, "npz file of more training images: x as x_train, and y; without y they get pseudo-labels")
+    bias: str = option("none", "done to training: fewer | imbalance | missing_mode | duplicates | shift | wrong_labels")
+    bias_share: float = option(0.2, "share of the training images that data.bias touches")
     unlabelled: float = option(0.0, "share of the training images whose labels are set aside: they get pseudo-labels")
     seed: int = option(0, "draws subsets, the validation split and redrawn labels; not the run's seed")
     download: bool = option(False, "let torchvision fetch what is missing")
@@ -228,6 +230,7 @@ class SuiteConfig:
     claims: list[ClaimConfig] = option([], "what the suite tests, fixed before it runs")
     final: FinalConfig | None = option(None, "how best.pt and last.pt are scored at the end; null: they are not")
     ranking: RankingConfig | None = option(None, "how mitigations are ordered by gain and cost, fixed before they run")
+    harms: bool = option(False, "arms are ordered by how much worse they make it, each against its control or the baseline")
     parts: dict[str, SuiteConfig] = option({}, "suites that are run as one; arms of one name are one arm")
 
 

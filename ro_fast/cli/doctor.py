@@ -15,7 +15,6 @@ import ro_fast.ops  # fills the table of operators
 from ro_fast.ops import backends
 
 
-
 def report() -> str:
     """Versions, devices, the backends of every operator on every device, and the extras that are not complete."""
     lines = [

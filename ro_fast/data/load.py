@@ -12,6 +12,7 @@ from torch import from_numpy
 
 from ro_fast.config import DataConfig
 from ro_fast.data.augment import check_augment
+from ro_fast.data.bias import biased
 from ro_fast.data.check_file import leave_out
 from ro_fast.data.extra import read_extra
 from ro_fast.data.image_data import ImageData
@@ -26,8 +27,8 @@ def load_data(config: DataConfig) -> ImageData:
 
     All draws (subsets, split, redrawn labels) follow from config.seed. Labels are redrawn in the whole training pool,
     validation included, after the split: the same images are drawn at every level of noise, and a label's redraw does
-    not depend on the sizes. Test labels stay as they are. data.exclude takes away from the training images last, so that
-    all else stays as it is without it.
+    not depend on the sizes. Test labels stay as they are. data.bias touches training images alone. data.exclude takes away from
+    the training images last, so that all else stays as it is without it.
 
     Args:
         config: name, path, sizes, label noise and seed, see :class:`ro_fast.config.DataConfig`.
@@ -66,6 +67,7 @@ def load_data(config: DataConfig) -> ImageData:
         class_names=source.class_names,
         x_extra=from_numpy(source.x_train[aside]) if len(aside) else None,
     )
+    data = biased(data, config.bias, config.bias_share, config.seed)
     if config.exclude:
         data = leave_out(data, Path(config.exclude))
     return data if config.extra is None else _with_extra(data, config.extra)

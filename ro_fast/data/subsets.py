@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-STREAMS = ("held_out", "test", "validation", "train", "noise")
+STREAMS = ("held_out", "test", "validation", "train", "noise", "bias")
 
 
 def stream(seed: int, name: str) -> np.random.Generator:

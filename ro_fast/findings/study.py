@@ -14,6 +14,7 @@ from ro_fast.config import RankingConfig, RulesConfig, SmallLossConfig
 from ro_fast.environment import Environment
 from ro_fast.errors import InputError
 from ro_fast.findings.claims import Claim
+from ro_fast.findings.harms import Harm
 from ro_fast.findings.outcomes import Arm
 from ro_fast.findings.ranking import Ranked
 from ro_fast.findings.verdict import Difference, Finding
@@ -48,6 +49,7 @@ class Answer:
     rules: RulesConfig | None = None
     ranking: list[Ranked] | None = None
     ranking_rules: RankingConfig | None = None
+    harms: list[Harm] | None = None
     claims: list[Claim] = field(default_factory=list)
     finding: Finding | None = None
 

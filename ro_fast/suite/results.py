@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from ro_fast.config import AblateConfig, SuiteConfig
+from ro_fast.config import AblateConfig, DataConfig, SuiteConfig
 from ro_fast.environment import choose_device, environment
 from ro_fast.findings.claims import Claim, finding_of_claims, finding_of_study, judge
+from ro_fast.findings.harms import finding_of_harms, rank_harms
 from ro_fast.findings.outcomes import Arm, Cost, Seed, summarise_arms, summarise_run
 from ro_fast.findings.ranking import finding_of_ranking, rank
 from ro_fast.findings.study import VERSION, Answer, Part, PartOfArm, Results
@@ -29,7 +30,7 @@ def collect(config: AblateConfig, branches: list[Branch], wall_seconds: float) -
     arms = summarise_arms(configured, seeds, {name: own[0].fork for name, own in runs.items()})
     findings = {part.name: write_finding(config.data.name, _own(part, arms), part.rules, arms) for part in parts if part.rules}
     judged = judge({part.name: part.claims for part in parts}, arms, epochs, findings)
-    answers = {part.name: _answer(part, arms, judged[part.name], findings.get(part.name), config.data.name) for part in parts}
+    answers = {part.name: _answer(part, arms, judged[part.name], findings.get(part.name), config.data) for part in parts}
     several = [
         Part(
             **vars(answers[part.name]),
@@ -68,15 +69,27 @@ def _own(part: SuiteConfig, arms: list[Arm]) -> list[Arm]:
     return [replace(by_name[arm.name], role=arm.role, factor=arm.factor, control=arm.control) for arm in part.arms]
 
 
-def _answer(part: SuiteConfig, arms: list[Arm], claims: list[Claim], by_rules: Finding | None, data: str) -> Answer:
+def _answer(part: SuiteConfig, arms: list[Arm], claims: list[Claim], by_rules: Finding | None, data: DataConfig) -> Answer:
     ranking = rank(_own(part, arms), part.ranking) if part.ranking else None
+    harms = rank_harms(_own(part, arms)) if part.harms else None
     if by_rules is not None:
         finding = by_rules
     elif ranking and part.ranking:
-        finding = finding_of_ranking(ranking, data, part.ranking.cost)
+        finding = finding_of_ranking(ranking, data.name, part.ranking.cost)
+    elif harms:
+        finding = finding_of_harms(harms, data.name, data.bias_share)
     else:
         finding = finding_of_claims(claims)
-    return Answer(part.x_label, part.figures, part.rules, ranking, part.ranking, claims, finding)
+    return Answer(
+        x_label=part.x_label,
+        figures=part.figures,
+        rules=part.rules,
+        ranking=ranking,
+        ranking_rules=part.ranking,
+        harms=harms,
+        claims=claims,
+        finding=finding,
+    )
 
 
 def _seed(branch: Branch, epochs: list[Epoch]) -> Seed:

@@ -378,7 +378,9 @@ class Run:
         last = self.folder / "last.pt"
         if last.exists():
             state = checkpoint.load(last)
-            unlike = checkpoint.differences(self.identity, state["identity"])
+            # Keys that came after the run was written have the values there that they have by default.
+            later = {key: value for key, value in checkpoint.flat(TrainConfig()).items() if key in self.identity}
+            unlike = checkpoint.differences(self.identity, later | state["identity"])
             if unlike:
                 raise InputError(f"{self.folder} holds another run ({unlike}); choose another out=")
             self.restore(state)
