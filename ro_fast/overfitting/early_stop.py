@@ -1,4 +1,4 @@
-"""The detector of robust overfitting beside a run: it tells of an alarm once, and may end the run there."""
+"""The detector of robust overfitting during a run: it reports each alarm once, and may end the run there."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ KINDS = ("none", "ro")
 
 
 class EarlyStop:
-    """Watches validation robust accuracy, since what is judged on test must not decide when training ends.
+    """Watches validation robust accuracy, since data used for testing must not decide when training ends.
 
     Args:
-        kind: "ro" ends the run at the alarm, "none" only tells of it.
-        history: the epochs done already; a run that goes on has the verdict it would have had.
+        kind: "ro" ends the run at the alarm, "none" only reports it.
+        history: the completed epochs; a continued run gets the verdict it would have had.
     """
 
     def __init__(self, kind: str, history: Iterable[Epoch]) -> None:
@@ -24,7 +24,7 @@ class EarlyStop:
             self.see(epoch)
 
     def see(self, epoch: Epoch) -> str:
-        """Takes one epoch; returns what is to be told, "" for nothing."""
+        """Takes one epoch; returns the message to report, "" for none."""
         verdict = self._watch.update(
             epoch.val_robust_acc,
             robust_loss=epoch.val_robust_loss,
