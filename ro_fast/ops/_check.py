@@ -49,7 +49,7 @@ def check_real(op: str, name: str, tensor: Tensor) -> None:
 
 
 def check_out(op: str, out: Tensor, **others: Tensor) -> None:
-    """An output is an input itself, element by element, or shares no memory with it: a shifted one is read after being written."""
+    """An output is exactly an input itself or shares no memory with it: a shifted input would be overwritten before it's read."""
     for name, other in others.items():
         same = out.shape == other.shape and out.stride() == other.stride() and out.dtype == other.dtype
         if _overlap(out, other) and not (same and out.data_ptr() == other.data_ptr()):
