@@ -113,7 +113,7 @@ def inductor(session: Session, run: Callable[..., object]) -> Callable[..., obje
 
 
 def steps(session: Session, dtype: torch.dtype) -> list[Case]:
-    """Operators that move inputs; no tensor twice, since it would be read once. The rows of L2 norms fit a cache: read once too."""
+    """Operators that move inputs; no tensor twice, since it would be read once. Rows of L2 norms fit a cache: read once too."""
     shape = session.pick(8192, 4), 3, 32, 32
     x, noise = (torch.rand(shape, device=session.device).to(dtype) for _ in range(2))
     x_adv, grad, out, size = x.clone(), noise - 0.5, torch.empty_like(x), x.nbytes
