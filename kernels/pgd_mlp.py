@@ -86,7 +86,7 @@ def _cross_entropy_backward(p_logits, p_y, o_n, m_n, C, R: tl.constexpr, B: tl.c
     for o_start in range(0, C, B):
         b_z, _, _ = _logits(p_logits, o_n, m_n, o_start, C, B)
         b_sum += tl.exp(b_z - b_max[:, None])
-    b_sum = tl.sum(b_sum, 1)  # [R], NaN where a logit is
+    b_sum = tl.sum(b_sum, 1)  # [R], NaN if a logit is
     b_y = tl.load(p_y + o_n, m_n, other=0)  # [R]
     for o_start in range(0, C, B):
         b_z, o_c, m = _logits(p_logits, o_n, m_n, o_start, C, B)

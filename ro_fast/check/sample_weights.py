@@ -18,7 +18,7 @@ def weights_of(path: str, data: ImageData) -> Tensor:
 
     Scores are larger for more suspect labels; their unit doesn't matter. A mixture of two normal distributions is fitted to
     them, and the weight is the posterior of the one with the lower mean (as Arazo et al. 2019, arXiv 1904.11238, and DivideMix,
-    Li et al. 2020, arXiv 2002.07394, do with losses), made monotone in the score: the wider of two normals wins on both sides.
+    Li et al. 2020, arXiv 2002.07394, do with losses), made decreasing in the score: the wider of two normals wins on both sides.
 
     Args:
         path: the check.json of the same data; "auto" computes the scores here, as ro-fast check with its default seed does.

@@ -141,8 +141,8 @@ def order_actions(
     """What to do, most important first.
 
     First come problems that invalidate every number: serious findings of the check, except suspect labels, whose removal is tried
-    as a mitigation. Then what helps, ordered by the lower bound of the gain over the work: mitigations as judged and ordered by
-    ``ranking``, keeping the epoch that is best on validation, whose gain is the gap itself, and twice the images, whose gain is
+    as a mitigation. Then what helps: mitigations as judged and ordered by ``ranking``; inserted by the lower bound of the gain
+    over the work: keeping the epoch that is best on validation, whose gain is the gap itself, and twice the images, whose gain is
     extrapolated. Then what is undecided, and what harms.
     """
     repairs = [

@@ -124,7 +124,7 @@ class ClassMoments:
 
 
 def _join(count: Tensor, mean: Tensor, scatter: Tensor | None, count_b: Tensor, mean_b: Tensor) -> None:
-    """Merges count and mean of other samples into these in place; ``scatter`` is already the sum of both and gets the rest."""
+    """Merges count and mean of other samples into these in place; adds the between-sets term to ``scatter``, the sum of both."""
     share = count_b.to(torch.float64) / (count + count_b).clamp(min=1)  # [C]
     delta = torch.where(count_b.unsqueeze(1) > 0, mean_b - mean, 0.0)  # [C, D]
     if scatter is not None:

@@ -1,4 +1,4 @@
-"""Is more data what is missing? The gain expected from twice the images, from smaller subsets of those available."""
+"""Would more data help? The gain expected from twice the images, estimated from smaller subsets of those available."""
 
 from __future__ import annotations
 

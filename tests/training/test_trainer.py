@@ -88,7 +88,7 @@ def test_recipe_yaml_is_the_published_loop(tmp_path: Path) -> None:
     assert config["trainer"] | trainer == config["trainer"]
 
 
-# -- runs that go on ---------------------------------------------------------------------------------------------------
+# -- continued runs ----------------------------------------------------------------------------------------------------
 
 
 def test_files_of_a_run(tmp_path: Path) -> None:

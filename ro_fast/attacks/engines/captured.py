@@ -17,7 +17,7 @@ from ro_fast.ops._torch_private import any_hooks
 
 _log = logging.getLogger("ro_fast")
 _KEPT = 8  # graphs per model; further kinds of attack run step by step
-_PENDING = 32  # kinds seen once that are remembered per model; bounded, since a loss created anew each time would never end
+_PENDING = 32  # kinds seen once that are remembered per model; bounded, since losses created anew each time would fill it
 
 Replay = Callable[[], None]
 Record = Callable[[Callable[[], Tensor], nn.Module], tuple[Tensor, Replay]]  # what to run, its model -> result, what repeats it

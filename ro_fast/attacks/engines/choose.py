@@ -30,7 +30,7 @@ def _why_not_by_itself(name: str, model: Model, x: Tensor, plan: Plan, note: boo
     if reason is None and name == "fused" and isinstance(model, nn.Module) and not FUSED.gains(model, x, plan):
         return "no pass that gains applies to the network's graph, so that autograd is as fast"
     if reason is None and name == "captured" and isinstance(model, nn.Module):
-        # A replay runs no Python: without being named, it captures only a network that is traced and proven again and again.
+        # A replay runs no Python: unless named, this engine takes only networks that are traced, and proven again and again.
         if unproven := FUSED.why_not(model, x, plan):
             return f"a network is captured by itself only where its graph is proven: {unproven}"
         if not CAPTURED.came_before(model, x, plan, note):

@@ -58,7 +58,7 @@ def read_mlp(traced: Traced) -> MlpGraph | str:
         if rectified:
             raise NotAnMLP("a ReLU stands before its first linear layer")
         before = _affine_chain(node, x)
-        # Follows x only: whatever a layer's weights are made of must not depend on it.
+        # Only the chain before may depend on x: whatever a layer's weights are made of must not.
         weights = _sources([layer for layer in layers if layer is not None])
         if x in weights:
             raise NotAnMLP("a layer's weights depend on its input")

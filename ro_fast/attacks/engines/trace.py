@@ -43,7 +43,7 @@ class Traced:
 
 
 def tensors_of(model: nn.Module) -> list[Tensor]:
-    """A network's current parameters and buffers, in the order of a graph's placeholders; detached, as graphs need no grad."""
+    """A network's current parameters and buffers, in the order of a graph's placeholders; graphs of them need no grad."""
     found: list[Tensor] = []
     for module in model.modules():
         found += [t for t in module._parameters.values() if t is not None]
@@ -185,7 +185,7 @@ def fingerprint(model: nn.Module, x: Tensor) -> tuple[Any, ...]:
 
 
 def structure(model: nn.Module, x: Tensor) -> tuple[Any, ...] | None:
-    """The same without identities, equal for networks built alike; None if an attribute can only be told by identity."""
+    """The same without identities, equal for networks built alike; None if an attribute is distinguished only by identity."""
     modules = list(model.modules())
     place = {id(module): i for i, module in enumerate(modules)}
     first: dict[int, int] = {}
