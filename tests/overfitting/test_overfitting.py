@@ -61,7 +61,7 @@ def test_targets_on_real_runs() -> None:
 
 @pytest.mark.parametrize("missing", [{"train_robust_acc"}, {"test_robust_loss"}, {"train_robust_acc", "test_robust_loss"}])
 def test_columns_may_be_missing(missing: set[str]) -> None:
-    """Less evidence delays alarms, but none is wrong: medians 13 epochs without train accuracy, 11 without loss, 28 with neither."""
+    """Less evidence delays alarms, none is wrong: medians 13 epochs without train accuracy, 11 without loss, 28 with neither."""
     delays = []
     for curve in CURVES.values():
         columns = {name: values for name, values in curve.columns.items() if name not in missing}

@@ -25,7 +25,7 @@ def stepwise(model: Model, x: Tensor, plan: Plan) -> Any:
 
 
 def _why_not_by_itself(name: str, model: Model, x: Tensor, plan: Plan, note: bool = True) -> str | None:
-    """Why "auto" skips an engine: it can't attack the model, or would not gain; asking records nothing."""
+    """Why "auto" skips an engine: it can't attack the model, or would not gain; without ``note``, asking records nothing."""
     reason = ENGINES[name].why_not(model, x, plan)
     if reason is None and name == "fused" and isinstance(model, nn.Module) and not FUSED.gains(model, x, plan):
         return "no pass that gains applies to the network's graph, so that autograd is as fast"
