@@ -142,8 +142,8 @@ def order_actions(
 
     First come problems that invalidate every number: serious findings of the check, except suspect labels, whose removal is tried
     as a mitigation. Then what helps: mitigations as judged and ordered by ``ranking`` and, placed among them by the lower bound
-    of the gain over the work, keeping the epoch best on validation, whose gain is the gap itself, and twice the images, whose gain
-    is extrapolated. Then what is undecided, and what harms.
+    of the gain over the work, keeping the epoch best on validation, whose gain is the gap itself, and twice the images, with an
+    extrapolated gain. Then what is undecided, and what harms.
     """
     repairs = [
         Action(REPAIR, FIRST, finding=Concern.of(finding))

@@ -324,8 +324,7 @@ def _probability(e: _Evidence, standing: bool) -> float:
     """After an alarm, that a gap above 2 points remains at the run's end; otherwise that the gap so far is above 2 points.
 
     Logistic regressions on 12 000 prefixes of perturbed variants of 16 real curves, with and without loss and train
-    accuracy. Leaving out one curve at a time, predictions of 5, 18, 40, 60, 78, 90, 99 % came true in 6, 16, 40, 60, 81, 90,
-    99 %.
+    accuracy. Leaving out one curve at a time, predicted 5, 18, 40, 60, 78, 90, 99 % came true in 6, 16, 40, 60, 81, 90, 99 %.
     """
     logit = 0.41 + 1.25 * e.fall + 0.25 * e.noise if standing else -4.9 + 2.24 * e.fall + 2.8 * e.noise
     return 1 / (1 + math.exp(-max(-30.0, min(30.0, logit))))
