@@ -1,1 +1,1 @@
-"""Speed, measured in pairs against the rivals; nothing of it is a test."""
+"""Speed, measured in pairs against the rivals; none of this is a test."""

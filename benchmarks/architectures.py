@@ -57,12 +57,12 @@ TIMM = (
     "poolformer_s12", "mobilevit_xxs", "levit_128s", "efficientformer_l1", "vit_tiny_patch16_224", "deit3_small_patch16_224",
     "mixer_s16_224", "resmlp_12_224", "xcit_nano_12_p16_224", "coat_tiny",
 )  # fmt: skip
-WHOLE = ("vit", "deit3", "mixer", "resmlp", "xcit", "coat", "levit", "efficientformer")  # whose input size is fixed
+WHOLE = ("vit", "deit3", "mixer", "resmlp", "xcit", "coat", "levit", "efficientformer")  # with a fixed input size
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """A public network, and the inputs that it is attacked with."""
+    """A public network and the inputs on which it is attacked."""
 
     name: str
     source: str
@@ -72,7 +72,7 @@ class Architecture:
 
 
 def architectures() -> Iterator[Architecture]:
-    """All of them, those of the packages that are not here left out."""
+    """All networks, except those of packages that are not installed."""
     for name in OURS:
         yield Architecture(name, "ro_fast", functools.partial(_ours, name), (3, 32, 32), 64 if name == "small_cnn" else 16)
     with contextlib.suppress(ImportError):
@@ -102,29 +102,29 @@ def _ours(name: str) -> nn.Module:
 
 @dataclass(frozen=True)
 class Row:
-    """What was measured of one network."""
+    """The measurements of one network."""
 
     name: str
     source: str
     input: list[int]
-    engine: str  # that "auto" takes
+    engine: str  # chosen by "auto"
     passes: str  # of the rewritten graph
     reason: str  # why it is not rewritten
     error: float  # of the input gradient in float64, relative
-    eager: float  # eager's time over that of "auto", and its spread over pairs
+    eager: float  # eager's time relative to that of "auto", and its spread over pairs
     eager_p20: float
     eager_p80: float
     ours_ms: float
     ours_mb: float
     eager_mb: float
     about: dict[str, object]
-    compiled: float | str | None = None  # torch.compile's time over that of "auto", or why there is none
+    compiled: float | str | None = None  # torch.compile's time relative to that of "auto", or why there is none
     compiled_p20: float | None = None
     compiled_p80: float | None = None
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows of a file, none where there is none."""
+    """The rows of a file, none if it does not exist."""
     return [parse(Row, json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
 
@@ -155,18 +155,18 @@ def measure(architecture: Architecture) -> Row:
 
 
 def against_compile(row: Row, architecture: Architecture) -> Row:
-    """The row with torch.compile beside it, which takes a minute or more to make its code."""
+    """Adds torch.compile to the row, which takes a minute or more to generate its code."""
     _, _, run = ready(architecture)
     try:
         run["compiled"][1]()
-    except Exception as error:  # whatever torch.compile says
+    except Exception as error:  # whatever torch.compile raises
         return replace(row, compiled=f"fails: {type(error).__name__}")
     found = paired(architecture.name, run["auto"], run["compiled"], seconds=6.0, at_least=3)
     return replace(row, compiled=found.ratio, compiled_p20=found.ratio_p20, compiled_p80=found.ratio_p80)
 
 
 def ready(architecture: Architecture) -> tuple[nn.Module, Tensor, dict[str, tuple[str, Callable[[], Tensor]]]]:
-    """The network, its inputs, and attacks by engine; the first calls, each of which is proven, are behind it."""
+    """The network, its inputs, and attacks by engine, after the first calls, each of which is proven."""
     torch.manual_seed(0)
     model = architecture.build().eval()
     _settle(model, architecture.shape)
@@ -178,7 +178,7 @@ def ready(architecture: Architecture) -> tuple[nn.Module, Tensor, dict[str, tupl
 
 
 def _settle(model: nn.Module, shape: tuple[int, ...]) -> None:
-    """A few forwards in train mode, so that BatchNorm's statistics are those of its inputs and values stay of one size."""
+    """A few forwards in train mode, so that BatchNorm's statistics match its inputs and values keep their scale."""
     norms = [m for m in model.modules() if isinstance(m, (nn.BatchNorm1d, nn.BatchNorm2d))]
     if not norms:
         return
@@ -192,7 +192,7 @@ def _settle(model: nn.Module, shape: tuple[int, ...]) -> None:
 
 
 def error_in_float64(model: nn.Module, x: Tensor) -> float:
-    """The relative error of the input gradient of the engine that "auto" takes, against autograd."""
+    """The relative error of the input gradient of the engine chosen by "auto", compared with autograd."""
     model, x, y = copy.deepcopy(model).double().eval(), x.double(), torch.zeros(len(x), dtype=torch.int64)
     for p in model.parameters():
         p.requires_grad_(False)
@@ -204,7 +204,7 @@ def error_in_float64(model: nn.Module, x: Tensor) -> float:
 
 
 def table(rows: list[Row]) -> str:
-    """The rows as Markdown, with what they say together."""
+    """The rows as Markdown, with a summary."""
     gain = sum(row.eager >= 2 - LEAST for row in rows)
     lose = [row.name for row in rows if row.eager < LEAST]
     lines = [
@@ -241,7 +241,7 @@ _SHORT = {
 
 
 def main() -> None:
-    """Measures what is not in the file yet, and writes the table."""
+    """Measures whatever is not yet in the file, and writes the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="a regular expression of names")
     parser.add_argument("--out", type=Path, default=FILE)
@@ -259,7 +259,7 @@ def main() -> None:
             continue
         try:
             rows[key] = measure(architecture) if row is None else against_compile(row, architecture)
-        except Exception as error:  # a network that does not run here costs no other
+        except Exception as error:  # a network that does not run here must not affect the others
             print(f"{architecture.name}: {type(error).__name__}: {str(error)[:200]}", flush=True)
             continue
         print(json.dumps(as_json(replace(rows[key], about={}))), flush=True)

@@ -1,4 +1,4 @@
-"""The rivals, told in our own words: published loops and the same maths in eager torch. None is held back."""
+"""The rivals, reimplemented: published loops and the same maths in eager torch. None is held back."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def chain_linf(x_adv: Tensor, x: Tensor, grad: Tensor, eps: float, alpha: float)
 def chain_linf_input(
     x_adv: Tensor, x: Tensor, grad: Tensor, eps: float, alpha: float, mean: Tensor, std: Tensor, order: torch.memory_format
 ) -> tuple[Tensor, Tensor]:
-    """The same, and the network's input in bfloat16."""
+    """The same, plus the network's input in bfloat16."""
     x_adv = chain_linf(x_adv, x, grad, eps, alpha)
     return x_adv, normalised(x_adv, mean, std, order)
 
 
 def normalised(x: Tensor, mean: Tensor, std: Tensor, order: torch.memory_format) -> Tensor:
-    """Normalise, cast to bfloat16 and lay out, as a model's first layer in autocast does."""
+    """Normalises, casts to bfloat16 and lays out, as a model's first layer in autocast does."""
     return ((x - mean.view(-1, 1, 1)) / std.view(-1, 1, 1)).to(dtype=torch.bfloat16, memory_format=order)
 
 
@@ -75,7 +75,7 @@ def cka_by_gram(a: Tensor, b: Tensor) -> Tensor:
 
 
 def rice_attack(model: nn.Module, x: Tensor, y: Tensor, eps: float, alpha: float, steps: int) -> Tensor:
-    """PGD of Rice et al. 2020: in the model's mode, a full backward each step, a forward to choose among one restart."""
+    """PGD of Rice et al. 2020: in the model's mode, a full backward per step, a forward to choose among a single restart."""
     max_loss, max_delta = torch.zeros(len(y), device=x.device), torch.zeros_like(x)
     delta = torch.zeros_like(x).uniform_(-eps, eps)
     delta.data = torch.max(torch.min(delta, 1.0 - x), 0.0 - x)
@@ -91,7 +91,7 @@ def rice_attack(model: nn.Module, x: Tensor, y: Tensor, eps: float, alpha: float
 
 
 def rice_training_step(optimizer: torch.optim.Optimizer, log: Callable[[float], None]) -> Callable[..., None]:
-    """One step of the published loop: attack, training pass, natural forward, four numbers read for the log."""
+    """One step of the published loop: attack, training pass, natural forward, and four numbers read for the log."""
 
     def step(model: nn.Module, x: Tensor, y: Tensor, eps: float, alpha: float, steps: int) -> None:
         model.train()
@@ -112,10 +112,10 @@ def rice_training_step(optimizer: torch.optim.Optimizer, log: Callable[[float], 
 
 
 def adv_lib_attack(model: nn.Module, x: Tensor, y: Tensor, eps: float, alpha: float, steps: int) -> Tensor:
-    """The loop of adv-lib 0.2.8, the leanest eager one: in-place updates, weights' gradients left out.
+    """The loop of adv-lib 0.2.8, the leanest eager one: in-place updates, no weight gradients.
 
-    Theirs returns the last iterate that fooled the model; that choice is made here too, and the last iterate is returned, so
-    that it can be compared.
+    The original returns the last iterate that fooled the model; that choice is made here too, and the last iterate is returned,
+    so that it can be compared.
     """
     low, high = torch.maximum(-x, torch.full_like(x, -eps)), torch.minimum(1 - x, torch.full_like(x, eps))
     delta = torch.zeros_like(x, requires_grad=True)
@@ -137,11 +137,11 @@ def adv_lib_attack(model: nn.Module, x: Tensor, y: Tensor, eps: float, alpha: fl
 def compiled_attack(
     model: nn.Module, eps: float, alpha: float, steps: int, mode: str = "default", backend: str = "inductor"
 ) -> Callable[[Tensor, Tensor], Tensor]:
-    """The strongest attack we know how to write with torch.compile: eval mode, frozen parameters, one full graph a step.
+    """The strongest attack that torch.compile allows, to our knowledge: eval mode, frozen parameters, one full graph per step.
 
-    The graph holds forward, input gradient and update. Where ``mode`` makes CUDA graphs, each step's result is cloned, as their
-    outputs are overwritten by the next replay. On a GPU there is one stronger: ``gpu/session.py``'s ``captured`` makes one CUDA
-    graph of all steps of the function that is returned, in mode "default".
+    The graph contains forward, input gradient and update. If ``mode`` creates CUDA graphs, each step's result is cloned, as their
+    outputs are overwritten by the next replay. On a GPU there is a stronger one: ``gpu/session.py``'s ``captured`` makes one CUDA
+    graph of all steps of the function returned here, in mode "default".
     """
     model = copy.deepcopy(model).eval().requires_grad_(False)
     has_graphs = mode not in ("default", "max-autotune-no-cudagraphs")

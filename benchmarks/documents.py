@@ -22,7 +22,7 @@ _BLOCK = re.compile(r"(<!-- from ([\w-]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
 def suite_time(results: Mapping[str, Any]) -> str:
-    """What the default command trains, and how long that took."""
+    """What the default command trains, and how long it took."""
     arms, seeds = len(results["arms"]), len(results["arms"][0]["seeds"])
     where = results["environment"].get("cpu", "a CPU")
     return (
@@ -33,12 +33,12 @@ def suite_time(results: Mapping[str, Any]) -> str:
 
 
 def finding(results: Mapping[str, Any]) -> str:
-    """The sentences that a suite ends with."""
+    """The final sentences of a suite."""
     return "\n>\n".join(f"> {sentence}" for sentence in results["finding"]["sentences"]) + "\n"
 
 
 def claims(results: Mapping[str, Any]) -> str:
-    """Every claim of a report with its verdict and what was seen."""
+    """Every claim of a report with its verdict and the observed numbers."""
     minutes, arms = results["wall_seconds"] / 60, len(results["arms"])
     about = f"{arms} arms, {len(results['arms'][0]['seeds'])} seeds, {results['epochs_trained']} epochs in {minutes:.1f} minutes"
     lines = [f"{about}; {results['finding']['sentences'][-1]}", "", "| claim | here | what was seen |", "|---|---|---|"]
@@ -87,7 +87,7 @@ def speed(bench: Mapping[str, Any]) -> str:
 
 
 def every_row(bench: Mapping[str, Any]) -> str:
-    """All rows of the benchmarks, those of a target with what it must and what it hoped for."""
+    """All rows of the benchmarks; those of a target with its must and its goal."""
     about = bench["about"]
     lines = [f"{about['cpu']}, torch {about['torch']}, {about['date']}.", ""]
     lines += ["| target | what | ours | against | times as fast | must | goal |", "|---|---|---|---|---|---|---|"]
@@ -100,7 +100,7 @@ def every_row(bench: Mapping[str, Any]) -> str:
 
 
 def networks(rows: list[Row]) -> str:
-    """What the table of public networks comes to."""
+    """The summary of the table of public networks."""
     ratios = sorted(row.eager for row in rows)
     gain, middle = sum(ratio >= 1.02 for ratio in ratios), ratios[len(ratios) // 2]
     compared = [row.compiled for row in rows if isinstance(row.compiled, float)]
@@ -132,7 +132,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
 
 
 def written(text: str) -> str:
-    """A page with its blocks made anew."""
+    """A page with its blocks regenerated."""
     return _BLOCK.sub(lambda block: f"{block[1]}{BLOCKS[block[2]]()}{block[4]}", text)
 
 
@@ -142,7 +142,7 @@ def outside(text: str) -> str:
 
 
 def main() -> None:
-    """Writes the pages, or tells which differ."""
+    """Writes the pages, or reports which differ."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
     check = parser.parse_args().check

@@ -1,4 +1,4 @@
-"""Evaluation of a trained network: our own full run and torchattacks' attacks against attacks on surviving samples."""
+"""Evaluation of a trained network: attacks on surviving samples compared with our own full run and torchattacks' attacks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .networks import import_torchattacks
 from .paired import Row, paired
 
 SURVIVING = 0.45
-# Seconds of adversarial training with single steps, and 2048 images that were not seen.
+# Seconds of adversarial training with single steps, and 2048 unseen images.
 CONFIG = changed(
     TrainConfig(),
     {
@@ -29,7 +29,7 @@ CONFIG = changed(
 
 
 def evaluation_rows() -> Iterator[Row]:
-    """Target C8: a radius is sought at which about 45 % survive; both runs must flag the same samples."""
+    """Target C8: finds a radius at which about 45 % survive; both runs must flag the same samples."""
     try:
         data = load_data(CONFIG.data)
     except InputError as error:
@@ -61,7 +61,7 @@ def evaluation_rows() -> Iterator[Row]:
 def attack_rows(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Iterator[Row]:
     """Each attack of the cascade against torchattacks' own, with the same radius, steps and restarts, batches of 128.
 
-    Before it is timed, both judge 1024 images: robust accuracies may differ by half a point.
+    Before timing, both judge 1024 images: robust accuracies may differ by half a point.
     """
     torchattacks = import_torchattacks()
     if torchattacks is None:
@@ -91,7 +91,7 @@ def attack_rows(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Iterator[
 
     for name, (attack, rival) in rivals.items():
         shares = [flags.float().mean().item() for flags in (ours(attack, 1024), theirs(rival, 1024))]
-        # Where the rival leaves more it is the weaker attack, which is told, and no reason not to be timed.
+        # If the rival leaves more, it is the weaker attack; this is reported, but is no reason not to time it.
         assert shares[0] <= shares[1] + 0.005, (name, shares)
         told = f"{name}, robust {shares[0]:.1%} vs {shares[1]:.1%}"
         pair = (

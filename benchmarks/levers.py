@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def steps(bench: Bench) -> dict[str, Callable[[], None]]:
-    """Training steps of PreActResNet-18, each with one lever more than that before it; a rival's stands between."""
+    """Training steps of PreActResNet-18, each with one more lever than the one before; a rival's step is in between."""
     published = baselines.rice_training_step(torch.optim.SGD(bench.plain.parameters(), **SGD), [].append)
     train, eager, fused = (PGD(EPS, ALPHA, STEPS, bn=bn, engine=engine) for bn, engine in _MODES)
     found = {
@@ -126,7 +126,7 @@ def compiled(bench: Bench, precision: str) -> Callable[[], None]:
 
 
 def draw(rows: list[dict], path: object) -> None:
-    """Horizontal bars, longest first, the rival in grey."""
+    """Horizontal bars, longest first, with the rival in grey."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,4 +1,4 @@
-"""What numbers depend on: the CPU they were measured on, and the code."""
+"""What measurements depend on: the CPU and the code."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ def has_bf16() -> bool:
 
 
 def cpuinfo() -> str:
-    """What Linux tells of the CPU, "" elsewhere."""
+    """CPU details as reported by Linux, "" elsewhere."""
     path = Path("/proc/cpuinfo")
     return path.read_text() if path.exists() else ""
 
 
 def commit() -> str:
-    """The commit that is checked out, with "-dirty" where files differ from it; "" outside a repository."""
+    """The commit checked out, with "-dirty" if files differ from it; "" outside a repository."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=7", "--exclude=*"]
     try:
         return subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).resolve().parent).stdout.strip()

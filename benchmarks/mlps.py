@@ -54,7 +54,7 @@ def mlp_rows() -> Iterator[Row]:
 
 
 def check_mlp(model: torch.nn.Module, x: Tensor, y: Tensor) -> None:
-    """From the same start in float64 the rival and we end in the same place."""
+    """From the same start in float64, the rival and we end at the same point."""
     model, x, y = copy.deepcopy(model).double(), x[:40].double(), y[:40]
     torch.manual_seed(1)
     theirs = x + baselines.rice_attack(model, x, y, EPS, ALPHA, STEPS)

@@ -1,4 +1,4 @@
-"""Attack, training step and suite on PreActResNet-18 against the published loop, torchattacks, adv-lib and torch.compile."""
+"""Attack, training step and suite on PreActResNet-18 compared with published loop, torchattacks, adv-lib and torch.compile."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LONG = {"seconds": 12.0, "at_least": 3}
 
 @dataclass
 class Bench:
-    """One network and batch, in the order of the published loop and channels last."""
+    """One network and batch, in the published loop's memory order and channels last."""
 
     device: str = "cpu"
     batch: int = BATCH
@@ -52,7 +52,7 @@ class Bench:
         return baselines.rice_attack(self.plain.train(), self.x, self.y, EPS, ALPHA, STEPS)
 
     def ours(self, attack: PGD, precision: str = "fp32", channels_last: bool = True) -> Callable[[], Tensor]:
-        """Our attack, whose engine is chosen as for a user."""
+        """Our attack, with the engine chosen as for a user."""
         model, x = (self.last, self.x_last) if channels_last else (self.plain, self.x)
 
         def run() -> Tensor:
@@ -109,7 +109,7 @@ def attack_rows(bench: Bench) -> Iterator[Row]:
 
 
 def key_rows() -> Iterator[Row]:
-    """What it costs to look at a network before each attack, for the key by which its graph is found; proofs take 1 % at most."""
+    """The cost of examining a network before each attack, for the key of its graph; proofs take at most 1 %."""
     attack = PGD(EPS, ALPHA, STEPS)
     for name, shape in (("small_cnn", (1, 28, 28)), ("small_cnn", (1, 8, 8)), ("preact_resnet18", (3, 32, 32))):
         model = build_model(ModelConfig(name=name), shape, 10, [0.5] * shape[0], [0.25] * shape[0]).eval()
@@ -149,9 +149,9 @@ def training_rows(bench: Bench) -> Iterator[Row]:
 
 
 def suite_and_scripts(bench: Bench, lean: Run, published: Run) -> tuple[Run, Run]:
-    """Steps of a suite of three arms that part half-way, ours and those of the published scripts.
+    """Steps of a suite of three arms that fork halfway, ours and those of the published scripts.
 
-    Of what three arms train, the first half is trained once: 2 steps in the place of 3. The scripts also attack the training
+    Of the training of three arms, the first half is done once: 2 steps instead of 3. The scripts also attack the training
     batch a second time, for their log.
     """
 
@@ -168,7 +168,7 @@ def suite_and_scripts(bench: Bench, lean: Run, published: Run) -> tuple[Run, Run
 
 
 def training_step(bench: Bench, recipe: str, precision: str, engine: str = "auto") -> Callable[[], None]:
-    """The trainer's step of a recipe: decide, descend, and the natural forward where it has one."""
+    """The trainer's step of a recipe: decide, descend, and the natural forward if it has one."""
     published = recipe == "rice2020"
     x = bench.x if published else bench.x_last
     model = copy.deepcopy(bench.plain if published else bench.last).train()
@@ -190,7 +190,7 @@ def training_step(bench: Bench, recipe: str, precision: str, engine: str = "auto
 
 
 def check_attack(model: nn.Module, x: Tensor, y: Tensor) -> None:
-    """No speed for an attack weaker than its rivals: from the same start in float64, all end in the same place."""
+    """No speed for an attack weaker than its rivals: from the same start in float64, all end at the same point."""
     model = copy.deepcopy(model).double().eval()
     x, y = x[:4].double(), y[:4]
     ends = []

@@ -40,7 +40,7 @@ def on(backend: str, run: Callable[[], object]) -> tuple[str, Callable[[], objec
 
 
 def timed_backends(op: str) -> list[str]:
-    """Those that are there and made for speed; Triton on a CPU is an interpreter."""
+    """Backends that are available and built for speed; Triton on a CPU is an interpreter."""
     found = [name for name in ("native", "reference") if backends.why_not(name, op, "cpu") is None]
     for name in ("native", "triton"):
         if name not in found:
@@ -50,7 +50,7 @@ def timed_backends(op: str) -> list[str]:
 
 
 def inductor(run: Callable[..., object]) -> Callable[..., object]:
-    """``torch.compile`` with static shapes, given as much tuning as it takes."""
+    """``torch.compile`` with static shapes and maximum tuning."""
     return torch.compile(run, fullgraph=True, dynamic=False)
 
 
@@ -64,7 +64,7 @@ def step_rows() -> Iterator[Row]:
     torch.testing.assert_close(
         pgd_step(x_adv, x, grad, 0.5, 0.1, norm="l2"), l2(x_adv, x, grad, 0.5, 0.1), rtol=0, atol=1e-6
     )
-    # As many bytes as the step moves: three tensors read and one written, against two copies of one.
+    # As many bytes as the step moves: three tensors read and one written, compared with two copies of one.
     both, back = torch.cat([x, grad]), torch.empty(2 * len(x), *x.shape[1:])
     linf_rivals = [
         ("torchattacks chain", lambda: eager(x_adv, x, grad, EPS, ALPHA), {"must": 3, "goal": 5}),
@@ -77,7 +77,7 @@ def step_rows() -> Iterator[Row]:
         ("Inductor", lambda: fused_l2(x_adv, x, grad, 0.5, 0.1)),
     ]
     for backend in timed_backends("pgd_step"):
-        # In place, as the attack runs it; the rivals' loops can't, or write their perturbation.
+        # In place, as in the attack; the rivals' loops can't, or write their perturbation.
         ours = on(backend, lambda: pgd_step(x_adv, x, grad, EPS, ALPHA, out=x_adv))
         for name, rival, target in linf_rivals:
             target = {"target": "C4", **target} if backend == "native" else {}
@@ -155,7 +155,7 @@ def cka_rows() -> Iterator[Row]:
 
 
 def convolution_rows() -> Iterator[Row]:
-    """Convolutions of PreActResNet-18 against oneDNN's with weights packed beforehand, as Inductor calls it."""
+    """Convolutions of PreActResNet-18 compared with oneDNN's with prepacked weights, as called by Inductor."""
     last = torch.channels_last
     for channels, side in ((64, 32), (512, 4)):
         x = torch.randn(16, channels, side, side).contiguous(memory_format=last)

@@ -1,4 +1,4 @@
-"""Timing two things against each other in one process: interleaved, warmed up, with a copy canary beside them."""
+"""Times two things against each other in one process: interleaved, warmed up, with a copy canary alongside."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # torch's profiler, which counts memory here, tells of each start and stop
+os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # torch's profiler, which counts memory here, logs each start and stop
 
 import torch
 from torch.profiler import ProfilerActivity, profile
@@ -18,7 +18,7 @@ from torch.profiler import ProfilerActivity, profile
 
 @dataclass(frozen=True)
 class Row:
-    """How often faster ``ours`` is than ``rival``: the median of paired ratios, and the times behind it."""
+    """How many times faster ``ours`` is than ``rival``: the median of paired ratios, and the underlying times."""
 
     name: str
     ours: str
@@ -29,15 +29,15 @@ class Row:
     ours_ms: float
     rival_ms: float
     pairs: int
-    ours_mb: float  # the most that its tensors held at once, beyond its inputs, in 2²⁰ bytes
+    ours_mb: float  # peak memory of its tensors beyond its inputs, in 2²⁰ bytes
     rival_mb: float
-    canary: float  # copy speed after the row over that before it; far from 1 the machine was loaded
-    target: str | None = None  # of the target table
+    canary: float  # copy speed after the row relative to that before it; far from 1 the machine was loaded
+    target: str | None = None  # from the target table
     must: float | None = None
     goal: float | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """The row with its verdict, where it has a target."""
+        """The row with its verdict, if it has a target."""
         return asdict(self) | {"met": None if self.must is None else not self.falls_short("must")}
 
     def falls_short(self, limit: str) -> bool:
@@ -75,7 +75,7 @@ def paired(
 
 
 def peak_mb(run: Callable[[], object]) -> float:
-    """The most memory that tensors made in one run hold at once, in 2²⁰ bytes, by the profiler's record of the allocator."""
+    """The peak memory of tensors created in one run, in 2²⁰ bytes, from the profiler's record of the allocator."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         run()
     assert record.profiler is not None
@@ -85,7 +85,7 @@ def peak_mb(run: Callable[[], object]) -> float:
 
 
 def copy_speed(megabytes: int = 64) -> float:
-    """Bytes read and written a second by a plain copy, in GB/s."""
+    """Bytes read and written per second by a plain copy, in GB/s."""
     source = torch.rand(megabytes * 2**18)
     target = torch.empty_like(source)
     target.copy_(source)

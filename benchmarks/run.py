@@ -1,6 +1,6 @@
-"""``ro-fast bench``, or ``python -m benchmarks.run``: everything that is fast against its rivals, in pairs, on this CPU.
+"""``ro-fast bench``, or ``python -m benchmarks.run``: everything that is fast compared with its rivals, in pairs, on this CPU.
 
-Every row is checked for the right answer first. Rows are printed and written as they come.
+Every row is first checked for correctness. Rows are printed and written as they are measured.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ GROUPS: dict[str, Callable[[], Iterator[Row]]] = {
 
 
 def bench(out: Path, groups: Sequence[str] = (), fail_under: str | None = None) -> None:
-    """Measures the groups, all unless named, on one thread and writes ``out/bench.json``.
+    """Measures the groups (all by default) on one thread and writes ``out/bench.json``.
 
     Raises:
         InputError: on an unknown group or limit, before anything is measured.
-        WorkError: where a target's ``fail_under`` ("must" or "goal") is missed; all rows are written by then.
+        WorkError: if a target's ``fail_under`` ("must" or "goal") is missed; all rows are written by then.
     """
     for group in groups:
         if group not in GROUPS:
@@ -46,7 +46,7 @@ def bench(out: Path, groups: Sequence[str] = (), fail_under: str | None = None) 
     if fail_under not in (None, "must", "goal"):
         raise InputError(f"fail_under = {fail_under} is unknown; there are: must, goal")
     out.mkdir(parents=True, exist_ok=True)
-    keep_freed_memory()  # else the rivals' chains fault their temporaries in at every step, and we, in place, don't
+    keep_freed_memory()  # otherwise the rivals' chains fault in their temporaries at every step, and ours, in place, don't
     torch.set_num_threads(1)
     torch.manual_seed(0)
     rows: list[Row] = []
@@ -64,7 +64,7 @@ def bench(out: Path, groups: Sequence[str] = (), fail_under: str | None = None) 
 
 
 def line(row: Row) -> str:
-    """A row for people."""
+    """A human-readable row."""
     goal = f"  {row.target}: must {row.must:g}, goal {row.goal:g}" if row.must is not None and row.goal is not None else ""
     noisy = "" if 0.8 <= row.canary <= 1.25 else "  (noisy)"
     spread = f"{row.ratio_p20:.2f} to {row.ratio_p80:.2f}"

@@ -27,14 +27,14 @@ ENGINES, THREADS = ("auto", "eager"), (1, 2)
 
 @dataclass(frozen=True)
 class Answer:
-    """What one suite said."""
+    """The result of one suite."""
 
     data: str
     seeds: list[int]
     engine: str
     threads: int
     code: str | None
-    effects: dict[str, str]  # arm -> what the rules say of it
+    effects: dict[str, str]  # arm -> its result by the rules
     roles: dict[str, str | None]
     seconds: float
     cpu: str | None
@@ -43,7 +43,7 @@ class Answer:
 
 
 def suite(data: str, seeds: Sequence[int], engine: str, threads: int, folder: Path) -> Answer:
-    """Runs one suite in a process of its own, and returns what it found."""
+    """Runs one suite in a separate process, and returns its findings."""
     out = folder / f"{data}-{'_'.join(map(str, seeds))}-{engine}-{threads}"
     numbers = ",".join(map(str, seeds))
     command = [sys.executable, "-m", "ro_fast", "ablate", f"data={data}", f"seeds=[{numbers}]", f"attack.engine={engine}"]
@@ -66,12 +66,12 @@ def suite(data: str, seeds: Sequence[int], engine: str, threads: int, folder: Pa
 
 
 def differing(rows: Sequence[Answer], arm: str) -> set[str]:
-    """The settled answers that an arm got; more than one is a contradiction."""
+    """The settled answers for an arm; more than one is a contradiction."""
     return {row.effects[arm] for row in rows if row.effects.get(arm, OPEN[0]) not in OPEN}
 
 
 def table(rows: Sequence[Answer]) -> str:
-    """What each suite said of each arm, and whether any two contradict each other."""
+    """The result of each suite on each arm, and whether any two contradict each other."""
     lines = ["# Stable or not", "", "Made by `python -m ro_fast.benchmarks.stability`; every suite is in stability.jsonl.", ""]
     for data, group in itertools.groupby(rows, key=lambda row: row.data):
         runs = list(group)

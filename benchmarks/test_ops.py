@@ -1,4 +1,4 @@
-"""``pytest benchmarks --benchmark-enable``: each operator on each backend with pytest-benchmark, after it was found right."""
+"""``pytest benchmarks --benchmark-enable``: each operator on each backend with pytest-benchmark, once found correct."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-// Checks of what the public Python functions guarantee, in one message format: "op: what is wrong".
+// Checks of what the public Python functions guarantee, with messages of one form: "op: what is wrong".
 #pragma once
 
 #include <cstdint>
@@ -30,7 +30,7 @@ inline void check_tensor(
   check(t.numel() == count, op, name, " holds ", t.numel(), " values; ", count, " are needed");
 }
 
-// Classes in [0, C); names the first row that is not.
+// Classes in [0, C); the error names the first row with any other.
 inline void check_labels(const char* op, const int64_t* labels, int64_t rows, int64_t classes) {
   for (int64_t n = 0; n < rows; ++n) {
     check(labels[n] >= 0 && labels[n] < classes, op, "label ", labels[n], " in row ", n, " is not in [0, ", classes, ")");

@@ -1,5 +1,5 @@
-// What the kernels of a CPU and of a GPU share: the dtype computed in, reading and writing a value, the L∞ step of one value,
-// tensors as pointers. cpu/simd.h and cuda/common.cuh add what only one of them has, a BFloat16 of its own among it.
+// Shared by the CPU and GPU kernels: the compute dtype, reading and writing a value, the L∞ step of one value, tensors as
+// pointers. cpu/simd.h and cuda/common.cuh add what only one of them has, including a BFloat16 of its own.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +11,7 @@
 
 #include "check.h"
 
-// A function so marked can be called on both.
+// A function with this mark can be called on both.
 #ifdef __CUDACC__
 #define RO_FAST_BOTH __host__ __device__
 #else
@@ -45,7 +45,7 @@ RO_FAST_BOTH inline C moved_linf(C x_adv, C x, C g, C eps, C alpha, C lo, C hi) 
   const C floor = x - eps, ceiling = x + eps;
   C v = x_adv + (g > 0 ? alpha : g < 0 ? -alpha : C(0));
   v = clamp(v, floor, ceiling);
-  v = floor == floor ? v : floor;  // a NaN in x shows, as one in x_adv does
+  v = floor == floor ? v : floor;  // a NaN in x propagates, as does one in x_adv
   return clamp(v, lo, hi);
 }
 
@@ -68,13 +68,13 @@ T* mutable_data(const Tensor& t) {
   return static_cast<T*>(t.mutable_data_ptr());
 }
 
-// A tensor in the dtype that is computed in.
+// A tensor in the compute dtype.
 template <class C>
 Tensor in_compute(const Tensor& t) {
   return t.scalar_type() == kDtype<C> ? t : torch::stable::to(t, kDtype<C>);
 }
 
-// One weight a row, or none.
+// One weight per row, or none.
 template <class C>
 struct Weights {
   Tensor held;

@@ -1,4 +1,4 @@
-// The module ro_fast._C: importing it gives the slots of ro_fast_native their CPU kernels. No maths here.
+// The module ro_fast._C: importing it registers the CPU kernels for the slots of ro_fast_native. No maths here.
 #include <Python.h>
 
 #include <torch/csrc/stable/library.h>

@@ -1,5 +1,5 @@
 // The operators' slots in the namespace ro_fast_native; ro_fast/ops/<stem>.py holds their schemas and reference maths.
-// Images arrive in one memory order in which a sample is one run of memory (contiguous or channels_last): they are
+// Images arrive in a memory order in which each sample is one block of memory (contiguous or channels_last): they are
 // read as [N, D] by pointer, never by stride. Everything else arrives contiguous.
 #pragma once
 
@@ -57,7 +57,7 @@ void pgd_step_input(
     double lo,
     double hi,
     std::optional<Tensor> active,    // bool [N]
-    Tensor mean,                     // [C] in the compute dtype, or [1] where there are no orders to tell apart
+    Tensor mean,                     // [C] in the compute dtype, or [1] if there are no orders to tell apart
     Tensor std);                     // likewise
 
 void pgd_init(
@@ -136,12 +136,12 @@ std::tuple<Tensor, Tensor> weighted_kl_backward(  // gradients of both logits [N
 void winograd_conv(
     Tensor out,                      // [N, O, H, W] written, channels last
     Tensor x,                        // [N, C, H, W], channels last
-    Tensor weights,                  // [16, C, O], or [16, O, C] where transposed; in the compute dtype
+    Tensor weights,                  // [16, C, O], or [16, O, C] if transposed; in the compute dtype
     std::optional<Tensor> bias,      // [O] in the compute dtype
     bool relu,
     bool transposed);
 
-void class_moments(                  // adds samples to what is there
+void class_moments(                  // adds samples to the given moments
     Tensor count,                    // int64 [C]
     Tensor mean,                     // float64 [C, D]
     std::optional<Tensor> scatter,   // float64 [C, D, D]

@@ -1,4 +1,4 @@
-// The module ro_fast._C_cuda: importing it gives the slots of ro_fast_native their CUDA kernels. No maths here.
+// The module ro_fast._C_cuda: importing it registers the CUDA kernels for the slots of ro_fast_native. No maths here.
 #include <Python.h>
 
 #include <torch/csrc/stable/library.h>

@@ -1,4 +1,4 @@
-// The arguments of PGD's start and step, as the kernels of a CPU and of a GPU take them.
+// The arguments of PGD's start and step, in the form that the CPU and GPU kernels take.
 #pragma once
 
 #include <cstdint>
@@ -71,13 +71,13 @@ struct Start {
   }
 };
 
-// The next forward's input, (x − mean_c)/std_c of samples of [channels, positions], in a dtype and memory order of its own.
+// The next forward's input, (x − mean_c)/std_c of samples of [channels, positions], in its own dtype and memory order.
 template <class U, class C>
 struct NextInput {
   U* to;
   const C *mean, *std;  // [channels]
   int64_t channels, positions;
-  bool from_last, to_last;  // whether the values of one position lie side by side
+  bool from_last, to_last;  // whether the values of one position are adjacent
 
   NextInput(
       const char* op, const Tensor& images, int64_t width, const Tensor& input, const Tensor& means, const Tensor& deviations)

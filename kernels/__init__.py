@@ -1,13 +1,13 @@
-"""The Triton backend: one file an operator, each a kernel and its launcher, with torch and triton as all it imports.
+"""The Triton backend: one file per operator, each with a kernel and its launcher, importing only torch and triton.
 
-A file can be taken into another project together with ``_block.py``; ``pgd_mlp.py`` also takes ``pgd_init.py``.
+A file can be copied into another project together with ``_block.py``; ``pgd_mlp.py`` also needs ``pgd_init.py``.
 
-A launcher bears the name of its slot in ``torch.ops.ro_fast_native`` and takes the slot's arguments: contiguous or
+A launcher has the name of its slot in ``torch.ops.ro_fast_native`` and takes the slot's arguments: contiguous or
 channels_last tensors that the public operator has checked.
 
-The letters: ``p_x`` is a pointer, ``o_x`` an offset, ``m_x`` a mask, ``b_x`` a block of values, its shape in the trailing
-comment; N samples, D values a sample, C classes; capitals of tl.constexpr name block sizes. Numbers come as ``tl.float64``
-(Triton takes a Python float for float32 otherwise) and are cast to DTYPE, the dtype computed in.
+Naming: ``p_x`` is a pointer, ``o_x`` an offset, ``m_x`` a mask, ``b_x`` a block of values with its shape in the trailing
+comment; N samples, D values per sample, C classes; capitals of tl.constexpr are block sizes. Numbers are passed as
+``tl.float64`` (Triton otherwise takes a Python float for float32) and cast to DTYPE, the compute dtype.
 """
 
 from __future__ import annotations

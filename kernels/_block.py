@@ -1,4 +1,4 @@
-"""What the kernels share: dtypes, what is too large, per-sample numbers, a clamp that keeps NaN, the L∞ step, a float64 norm."""
+"""Shared by the kernels: dtypes, size limits, per-sample numbers, a clamp that keeps NaN, the L∞ step, a float64 norm."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ def compute_dtype(t: torch.Tensor) -> tl.dtype:
 
 
 def rows_grid(op: str, rows: int) -> int:
-    """A program a row; raises ValueError where that is more programs than a launch takes."""
+    """One program per row; raises ValueError if that is more programs than a launch allows."""
     if rows >= 2**31:
         raise ValueError(f"{op}: {rows} samples need as many programs, and a launch takes {2**31 - 1}; split the batch")
     return rows
 
 
 def check_count(op: str, what: str, count: int) -> None:
-    """Raises ValueError where offsets within something run beyond the 32 bits that a kernel counts them in."""
+    """Raises ValueError if offsets within something exceed the 32 bits in which a kernel counts them."""
     if count >= 2**31 - 4096:
         raise ValueError(f"{op}: {what} of {count} values is more than the Triton kernel counts in 32 bits; name another backend")
 
 
 @triton.jit
 def sample_of(start, D, B: tl.constexpr):
-    """The samples [B] in which B values from the flat offset ``start`` on lie; one 64-bit division for the block."""
+    """The samples [B] to which B values from the flat offset ``start`` on belong; one 64-bit division for the block."""
     first = start // D
     return first + ((start - first * D).to(tl.int32) + tl.arange(0, B)) // D
 
 
 @triton.jit
 def per_sample(number, p_number, o_n, m_n, DTYPE: tl.constexpr):
-    """A number for all samples, or the ones at ``o_n`` where a tensor of them was given."""
+    """A number for all samples, or the values at ``o_n`` if a tensor of them was given."""
     if p_number is None:
         return tl.full((1,), number, DTYPE)
     else:

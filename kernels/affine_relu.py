@@ -1,6 +1,6 @@
-"""ReLU of an affine map by channel with its mask in bits; see ro_fast/ops/affine_relu.py for the definition.
+"""ReLU of a per-channel affine map with its mask as bits; see ro_fast/ops/affine_relu.py for the definition.
 
-A value's channel is (i / inner) mod C: inner is 1 where channels lie last, H·W where they don't. A program takes B bytes
+A value's channel is (i / inner) mod C: inner is 1 in channels-last order, otherwise H·W. A program handles B bytes
 of the mask, thus 8·B values.
 
 # I/O: forward: read x; write y and a bit. backward: read grad, a bit, add; write grad_x

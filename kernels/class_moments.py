@@ -1,12 +1,12 @@
 """Adds samples to count, mean and scatter by class; see ro_fast/ops/class_moments.py for the definition.
 
-A stable sort of the labels puts each class's samples into one run, ``bounds[c]`` to ``bounds[c + 1]`` of ``order``. A
-program owns its outputs and goes over its run in order, in float64: no atomics, so the result is deterministic.
-The scatter is centred on the mean of these samples, which is known by then, and gets one more row for the way from the
-mean so far to that one; of its symmetric tiles the lower half is computed and written twice. A label outside [0, C) is
-left out: an error would wait for the device.
+A stable sort of the labels makes each class's samples consecutive, ``bounds[c]`` to ``bounds[c + 1]`` of ``order``. A
+program owns its outputs and processes its samples in order, in float64: no atomics, so the result is deterministic.
+The scatter is centred on the mean of these samples, which is known by then, and gets one more row for the shift from the
+previous mean to that one; the lower half of its symmetric tiles is computed and written twice. A label outside [0, C) is
+left out: an error would have to synchronise.
 
-Cost: N·D additions and N·D²/2 float64 multiply-adds without tensor cores; features are read D/T times for the scatter,
+Cost: N·D additions and N·D²/2 float64 multiply-adds without tensor cores; the scatter reads features D/T times,
 mostly from cache.
 
 # I/O: read features, labels, half of scatter; write count, mean, scatter

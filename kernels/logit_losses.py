@@ -1,7 +1,7 @@
-"""Losses told by a few classes of each row, and their gradients; see ro_fast/ops/logit_losses.py for the definitions.
+"""Losses that depend on a few classes per row, and their gradients; see ro_fast/ops/logit_losses.py for the definitions.
 
-A program takes one row whole, B ≥ C classes. Sums over samples are torch's. A label outside [0, C) makes its loss and gradient
-NaN, as NaN in the row does: an error would wait for the device.
+A program handles one whole row, B ≥ C classes. Sums over samples are left to torch. A label outside [0, C) makes its loss and
+gradient NaN, as does NaN in the row: an error would have to synchronise.
 
 # I/O: forward: read logits, target, weight; write loss. backward: read grad too; write d_logits
 """
@@ -28,7 +28,7 @@ def _at(b_z, o_c, index):
 
 @triton.jit
 def _first_max(b_z, o_c, B: tl.constexpr):
-    """The first class of greatest z."""
+    """The first class with the greatest z."""
     return tl.min(tl.where(b_z == tl.max(b_z, 0), o_c, B - 1), 0)
 
 

@@ -1,6 +1,6 @@
 """The random start of PGD; see ro_fast/ops/pgd_init.py for the definition.
 
-L∞ is flat, B values a program. L2 takes one sample a program and reads its noise twice, for the norm and for the
+L∞ is flat, with B values per program. L2 has one sample per program and reads its noise twice, for the norm and for the
 direction.
 
 # I/O: read x, noise; write out

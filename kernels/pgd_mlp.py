@@ -1,12 +1,12 @@
 """All steps of L∞ PGD on a ReLU MLP; see ro_fast/ops/pgd_mlp.py for the definition.
 
-A program takes R samples through all steps. Their x_adv, hidden values and logits lie in global memory that no other
-program touches, so that they stay in its caches, and a barrier parts each write from the reads of other threads. Hidden
-layers are padded to one width H with zero weights, whose outputs are 0, so that one loop goes over any number of layers.
-A layer's gradient takes the place of its hidden values, tile by tile, after the ReLU's mask was read from them.
+A program takes R samples through all steps. Their x_adv, hidden values and logits are in global memory that no other
+program touches, so they stay in its caches; a barrier separates each write from the reads of other threads. Hidden
+layers are padded to one width H with zero weights, whose outputs are 0, so that one loop handles any number of layers.
+A layer's gradient overwrites its hidden values, tile by tile, after the ReLU's mask has been read from them.
 
-Cost: 4·N·K·Σ in·out flops, by tl.dot in full precision (``out_dtype`` is named, since Triton 3.6 takes it for float32 even
-where operands and sum are float64, and refuses); every program reads all weights twice a step, mostly from L2.
+Cost: 4·N·K·Σ in·out flops, by tl.dot in full precision (``out_dtype`` is given since Triton 3.6 assumes float32 even
+if operands and sum are float64, and refuses); every program reads all weights twice per step, mostly from L2.
 
 # I/O: read x, y, noise, parameters; write out
 """
@@ -30,7 +30,7 @@ def _kernel(
 ):  # fmt: skip
     o_n = tl.program_id(0).to(tl.int64) * R + tl.arange(0, R)
     m_n = o_n < N
-    p_final = p_hidden + (layers - 2) * N * H  # what the last layer reads
+    p_final = p_hidden + (layers - 2) * N * H  # the last layer's input
     for _ in range(steps):
         if DEEP:
             _forward(p_hidden, p_adv, p_first, p_first_bias, o_n, m_n, H, D, True, R, B, DTYPE)
@@ -57,7 +57,7 @@ def _kernel(
 def _forward(
     p_out, p_in, p_w, p_bias, o_n, m_n, M, K, RELU: tl.constexpr, R: tl.constexpr, B: tl.constexpr, DTYPE: tl.constexpr
 ):
-    """out[n, m] = bias[m] + Σ_k in[n, k]·w[m, k], through a ReLU that keeps NaN where RELU."""
+    """out[n, m] = bias[m] + Σ_k in[n, k]·w[m, k], through a NaN-preserving ReLU if RELU."""
     for o_start in range(0, M, B):
         o_m = o_start + tl.arange(0, B)
         b_sum = tl.zeros((R, B), DTYPE)
@@ -76,7 +76,7 @@ def _forward(
 
 @triton.jit
 def _cross_entropy_backward(p_logits, p_y, o_n, m_n, C, R: tl.constexpr, B: tl.constexpr, DTYPE: tl.constexpr):
-    """logits ← softmax(logits) − onehot(y); a label outside [0, C) is found in no class."""
+    """logits ← softmax(logits) − onehot(y); a label outside [0, C) matches no class."""
     b_max = tl.full((R, B), float("-inf"), DTYPE)
     for o_start in range(0, C, B):
         b_z, _, _ = _logits(p_logits, o_n, m_n, o_start, C, B)
@@ -86,7 +86,7 @@ def _cross_entropy_backward(p_logits, p_y, o_n, m_n, C, R: tl.constexpr, B: tl.c
     for o_start in range(0, C, B):
         b_z, _, _ = _logits(p_logits, o_n, m_n, o_start, C, B)
         b_sum += tl.exp(b_z - b_max[:, None])
-    b_sum = tl.sum(b_sum, 1)  # [R], NaN where a logit is
+    b_sum = tl.sum(b_sum, 1)  # [R], NaN if a logit is
     b_y = tl.load(p_y + o_n, m_n, other=0)  # [R]
     for o_start in range(0, C, B):
         b_z, o_c, m = _logits(p_logits, o_n, m_n, o_start, C, B)

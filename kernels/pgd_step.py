@@ -1,9 +1,9 @@
 """One PGD step, which may also write the next forward's input; see ro_fast/ops/pgd_step.py and pgd_step_input.py.
 
-L∞ acts on each value alone, so images are one flat run of memory: a program moves, projects and clips B values.
-L2 has two norms a sample, ‖g‖ and ‖δ‖ with δ = x_adv + α·g/‖g‖ − x, and neither is known before its row was read: a
-program takes one sample and reads its row three times, once from memory and then from the caches.
-The input (x − mean_c)/std_c is written from the values just moved, where they belong in its own memory order.
+L∞ acts on each value alone, so images are one flat block of memory: a program moves, projects and clips B values.
+L2 has two norms per sample, ‖g‖ and ‖δ‖ with δ = x_adv + α·g/‖g‖ − x, and neither is known before its row has been read: a
+program handles one sample and reads its row three times, first from memory and then from the caches.
+The input (x − mean_c)/std_c is written from the values just moved, to their positions in its own memory order.
 
 # I/O: read x_adv, x, grad; write out (and input)
 """
@@ -122,7 +122,7 @@ def _delta(p_adv, p_x, p_grad, o_d, D, alpha, g_norm, moves, DTYPE: tl.constexpr
 def _write_input(
     p_input, p_mean, p_std, b_x, o_d, m, D, C, FROM_LAST: tl.constexpr, TO_LAST: tl.constexpr, DTYPE: tl.constexpr
 ):
-    """(x − mean_c)/std_c of values that lie at o_d of their samples; LAST: those of one position lie side by side."""
+    """(x − mean_c)/std_c of values at o_d of their samples; LAST: the values of one position are adjacent."""
     o_d = o_d.to(tl.int32)
     positions = D // C
     if FROM_LAST:
@@ -136,7 +136,7 @@ def _write_input(
     b_std = tl.load(p_std + o_c, m, other=1.0)  # [B]
     b_input = (b_x.to(DTYPE) - b_mean) / b_std
     if p_input.dtype.element_ty == tl.bfloat16:
-        b_input = b_input.to(tl.float32)  # Triton's interpreter makes 0 of float64 otherwise
+        b_input = b_input.to(tl.float32)  # otherwise Triton's interpreter turns float64 into 0
     tl.store(p_input + o_to, b_input.to(p_input.dtype.element_ty), m)
 
 

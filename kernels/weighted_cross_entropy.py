@@ -1,13 +1,13 @@
 """Weighted cross-entropy and its gradient; see ro_fast/ops/weighted_cross_entropy.py for the definition.
 
-A program takes R rows and goes over their classes B at a time, three times: once from memory, then from the caches.
+A program handles R rows and processes their classes B at a time, three times: first from memory, then from the caches.
 With m = max_c z_c and l = log Σ_c exp(z_c − m):
 
     ce = −Σ_c q_c (z_c − m − l)        ∂ce/∂z_c = (Σ_k q_k)·exp(z_c − m − l) − q_c
 
-where a class with q_c = 0 adds nothing, however small its probability. The forward keeps no softmax; the backward
-computes it again. Sums over samples are torch's, so that they are deterministic. A hard label outside [0, C) makes
-its loss and gradient NaN: an error would wait for the device.
+where a class with q_c = 0 adds nothing, however small its probability. The forward stores no softmax; the backward
+recomputes it. Sums over samples are left to torch, so they are deterministic. A hard label outside [0, C) makes
+its loss and gradient NaN: an error would have to synchronise.
 
 # I/O: forward: read logits, target, weight; write ce. backward: read grad, logits, target, weight; write d_logits
 """

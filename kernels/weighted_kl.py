@@ -1,6 +1,6 @@
 """KL divergence between two rows of logits and its gradients; see ro_fast/ops/weighted_kl.py for the definition.
 
-A program takes one row of both whole, B ≥ C classes. Sums over samples are torch's.
+A program handles one whole row of both, B ≥ C classes. Sums over samples are left to torch.
 
 # I/O: forward: read both logits, weight; write loss. backward: read grad too; write both gradients
 """

@@ -1,4 +1,4 @@
-"""ro_fast: will adversarial training overfit on these data, why, what helps, and what does it cost."""
+"""ro_fast: will adversarial training overfit on these data, why, what helps, and at what cost."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-# Public names and the module each is imported from on first use, so that `import ro_fast` stays light.
+# Public names and the module from which each is imported on first use, so that `import ro_fast` stays light.
 _LAZY = {
     "PGD": "ro_fast.attacks",
     "train": "ro_fast.training.trainer",

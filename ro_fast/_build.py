@@ -1,9 +1,9 @@
-"""Compiles the C++ and CUDA operators: within a build by setuptools, and later by ``ro-fast build``.
+"""Compiles the C++ and CUDA operators: during a setuptools build, or later through ``ro-fast build``.
 
-Two modules against the stable ABIs of Python 3.10 and torch 2.10, so that one binary serves all later ones: ``_C`` for CPUs, and
-``_C_cuda`` where torch is built with CUDA and nvcc is there; whether a GPU is there doesn't matter.
-The environment variable RO_FAST_NATIVE says what setuptools does: ``auto`` compiles where torch and a compiler are
-there and else builds a pure-Python package with a warning, ``1`` fails instead, ``0`` does not try.
+Two modules against the stable ABIs of Python 3.10 and torch 2.10, so that one binary works with all later versions: ``_C`` for
+CPUs, and ``_C_cuda`` if torch is built with CUDA and nvcc is available; whether a GPU is present doesn't matter.
+The environment variable RO_FAST_NATIVE controls setuptools: ``auto`` compiles if torch and a compiler are
+available and otherwise builds a pure-Python package with a warning, ``1`` fails instead, ``0`` does not try.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ TORCH_TARGET = "0x020a000000000000"  # torch 2.10
 PYTHON_TARGET = "0x030a0000"  # Python 3.10
 
 _FLAGS = ["-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-fopenmp-simd"]
-# What the optimiser may forget: errno and floating-point traps, which nothing here reads.
+# What the optimiser may ignore: errno and floating-point traps, which nothing here reads.
 _FLAGS += ["-fno-math-errno", "-fno-trapping-math", "-Wall", "-Wno-psabi"]
 
 
-# Machine code for the A100 and the H100, and PTX for what comes after them.
+# Machine code for the A100 and the H100, and PTX for later GPUs.
 _NVCC = ["-std=c++17", "-O3", "-Xcompiler=-fPIC,-fvisibility=hidden", "-DUSE_CUDA"]
 _NVCC += ["-gencode=arch=compute_80,code=sm_80", "-gencode=arch=compute_90,code=[sm_90,compute_90]"]
 
@@ -45,7 +45,7 @@ class BuildError(Exception):
 
 
 class build_ext(_build_ext):
-    """The build_ext of setuptools with our compiler call, and a pure-Python package where it cannot be made."""
+    """setuptools' build_ext with our compiler call, falling back to a pure-Python package if it fails."""
 
     def run(self) -> None:
         wanted = os.environ.get("RO_FAST_NATIVE", "auto")
@@ -71,7 +71,7 @@ class build_ext(_build_ext):
 
 
 class bdist_wheel(_bdist_wheel):
-    """The bdist_wheel of setuptools, which tags a wheel as pure where nothing was compiled."""
+    """setuptools' bdist_wheel, which tags a wheel as pure if nothing was compiled."""
 
     def run(self) -> None:
         self.run_command("build")
@@ -80,12 +80,12 @@ class bdist_wheel(_bdist_wheel):
 
 
 def build_in_place() -> str:
-    """Compiles the C++ operators, and CUDA's where they can be, into this package; tells in a line each what was built.
+    """Compiles the C++ operators, and CUDA's if possible, into this package; reports in one line each what was built.
 
-    A process that has the old module loaded keeps it: the new one takes its name and not its file.
+    A process that has loaded the old module keeps it: the new one replaces the name, not the file.
 
     Raises:
-        InputError: where the folder cannot be written, or torch, a compiler or the Python headers are missing.
+        InputError: if the folder cannot be written, or torch, a compiler or the Python headers are missing.
     """
     from ro_fast.errors import InputError
 
@@ -107,12 +107,12 @@ def build_in_place() -> str:
 
 
 def cuda_sources(csrc: Path) -> list[Path]:
-    """What ``_C_cuda`` is made of."""
+    """The sources of ``_C_cuda``."""
     return [csrc / "ops_cuda.cpp", *sorted((csrc / "cuda").glob("*.cu"))]
 
 
 def why_no_cuda() -> str | None:
-    """None where CUDA operators can be compiled, else why not."""
+    """None if CUDA operators can be compiled, otherwise why not."""
     try:
         torch = importlib.import_module("torch")
     except ImportError:
@@ -123,19 +123,19 @@ def why_no_cuda() -> str | None:
 
 
 def compile_cuda_module(sources: Sequence[Path], target: Path) -> None:
-    """Compiles and links C++ and CUDA sources to a Python module, which appears under its name only when it is whole."""
+    """Compiles and links C++ and CUDA sources to a Python module, which appears under its name only when it is complete."""
     torch_root = _torch_root()
     link = ["-shared", f"-L{torch_root / 'lib'}", "-ltorch_cpu", "-ltorch_cuda"]
     _compile([str(_nvcc()), *_NVCC], "-I", sources, target, link)
 
 
 def compile_module(sources: Sequence[Path], target: Path) -> None:
-    """Compiles and links C++ sources to a Python module, which appears under its name only when it is whole."""
-    # No rpath: torch is imported before the module, so its libraries are in the process already.
+    """Compiles and links C++ sources to a Python module, which appears under its name only when it is complete."""
+    # No rpath: torch is imported before the module, so its libraries are already in the process.
     link = ["-shared", f"-L{_torch_root() / 'lib'}", "-ltorch_cpu"]
     if sys.platform == "darwin":
         link += ["-undefined", "dynamic_lookup"]
-    # Headers of others are system headers: their warnings are not ours.
+    # Third-party headers are system headers: their warnings are not ours.
     _compile([*_compiler(), *_FLAGS, *shlex.split(os.environ.get("CXXFLAGS", ""))], "-isystem", sources, target, link)
 
 

@@ -1,6 +1,6 @@
-"""The schema of every configuration: plain dataclasses, one per YAML group, with what each key means.
+"""The schema of every configuration: plain dataclasses, one per YAML group, with the meaning of each key.
 
-The YAML files below ``configs/`` hold the values; the command line composes and checks them and hands
+The YAML files below ``configs/`` hold the values; the command line composes and checks them and passes
 these dataclasses down, so that nothing below :mod:`ro_fast.cli` knows Hydra.
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 
 
 def option(default: Any, about: str) -> Any:
-    """A key of a configuration: its default, and what it means, as --help prints it."""
+    """A key of a configuration: its default and its meaning, as printed by --help."""
     if isinstance(default, (list, dict)):
         return field(default_factory=lambda: copy.deepcopy(default), metadata={"about": about})
     return field(default=default, metadata={"about": about})
@@ -84,7 +84,7 @@ class AttackConfig:
 
 @dataclass
 class SmallLossConfig:
-    """Where the adversarial loss of a sample counts as small."""
+    """When the adversarial loss of a sample counts as small."""
 
     value: float = option(1.5, "the threshold, in the unit below")
     unit: str = option("loss", '"loss": cross-entropy in nats | "ln_c": multiple of ln(classes) | "quantile": share of the batch')
@@ -113,7 +113,7 @@ class TrainerConfig:
 
 @dataclass
 class FeaturesConfig:
-    """Whether a run measures how well its features generalise while it trains: ro_fast/features/generalisation.py."""
+    """Whether a run measures feature generalisation during training: ro_fast/features/generalisation.py."""
 
     every: int = option(0, "epochs from one measurement to the next, and the last epoch; 0: never")
     layers: list[str] | None = option(None, 'besides "penultimate"; null: all that the model has')
@@ -141,7 +141,7 @@ class TrainConfig:
 
 @dataclass
 class ArmConfig:
-    """One arm of a suite: what it changes, and what that means."""
+    """One arm of a suite: what it changes, and the meaning of the change."""
 
     name: str = option("", "its folder and its name on the page")
     set: dict[str, Any] = option({}, "what it changes: keys of a run, as in trainer.lr, and their values")
@@ -154,7 +154,7 @@ class ArmConfig:
 
 @dataclass
 class FinalConfig:
-    """How hard the states of a finished run are attacked: PGD, and on what it leaves the cascade of ``evaluate``, shortened."""
+    """How hard the states of a finished run are attacked: with PGD, then a shortened cascade of ``evaluate`` on what survives."""
 
     steps: int = option(20, "of PGD")
     apgd_steps: int = option(20, "of APGD-CE and APGD-T")
@@ -186,7 +186,7 @@ class RankingConfig:
 
 @dataclass
 class ConditionConfig:
-    """One condition of a claim: a test and what it needs, see TESTS of ro_fast/findings/claims.py."""
+    """One condition of a claim: a test and its inputs, see TESTS of ro_fast/findings/claims.py."""
 
     test: str = option("", "difference, level, trend, peak, correlation, lead, overfits or effect")
     metric: str | None = option(None, "what is compared")
@@ -214,7 +214,7 @@ class ClaimConfig:
 
 @dataclass
 class SuiteConfig:
-    """One question, asked by arms that part from a common state."""
+    """One question, answered by arms that fork from a common state."""
 
     name: str = option("", "suite=NAME takes its arms and rules")
     question: str = option("", "what the suite asks")
@@ -236,7 +236,7 @@ class SuiteConfig:
 
 @dataclass
 class AblateConfig(TrainConfig):
-    """A suite: the run that all arms share, the arms, and the seeds."""
+    """A suite: the run shared by all arms, the arms, and the seeds."""
 
     suite: SuiteConfig = field(default_factory=SuiteConfig)
     seeds: Any = option(3, "how many, counted up from seed; or a list")
@@ -262,7 +262,7 @@ class DecisionConfig:
 
 @dataclass
 class PrototypeConfig(AblateConfig):
-    """A check and a small suite within a budget of time, and one page to decide by."""
+    """A check and a small suite within a time budget, and one page to base a decision on."""
 
     budget: str = option("10min", "wall-clock time: 90s, 10min, 1h30min")
     min_steps: int = option(150, "gradient steps of a run at least; a small set is trained for more epochs")
@@ -272,7 +272,7 @@ class PrototypeConfig(AblateConfig):
 
 @dataclass
 class CheckConfig:
-    """A look at a data set before any training."""
+    """An examination of a data set before any training."""
 
     data: DataConfig = field(default_factory=DataConfig)
     eps: float | None = option(None, "L∞ radius that margins are held against, in input units; null: data.eps")
@@ -320,7 +320,7 @@ class ExportConfig:
 
 @dataclass
 class ReportConfig:
-    """Which folder to rebuild a report in."""
+    """The folder in which to rebuild a report."""
 
     run: str = option("", "of a suite, or of a prototype")
     report: PageConfig = field(default_factory=lambda: PageConfig(None))
@@ -337,7 +337,7 @@ class WatchConfig:
 
 @dataclass
 class BenchConfig:
-    """What to measure against the rivals on this machine."""
+    """What to compare with the rivals on this machine."""
 
     groups: list[str] = option([], '"operators", "mlps", "evaluation", "networks"; none: all')
     fail_under: str | None = option(None, "'must' | 'goal': exit 1 where a target's is missed")
@@ -345,7 +345,7 @@ class BenchConfig:
 
 
 def to_yaml(config: Any) -> str:
-    """A config as YAML text; where PyYAML is not installed as JSON, which is YAML too."""
+    """A config as YAML text; as JSON, which is also YAML, if PyYAML is not installed."""
     values = dataclasses.asdict(config)
     try:
         import yaml
@@ -358,7 +358,7 @@ def changed(config: Any, changes: Mapping[str, Any]) -> Any:
     """A copy of a config with the values at dotted paths replaced.
 
     Raises:
-        KeyError: on a path that does not exist; the message names it.
+        KeyError: if a path does not exist; the message names it.
 
     >>> changed(TrainConfig(), {"trainer.lr": 0.5}).trainer.lr
     0.5

@@ -20,7 +20,7 @@ from ro_fast.storage.checkpoint import source_digest
 
 @dataclass(frozen=True)
 class Environment:
-    """Versions, machine, threads and operator backends; what an older file does not tell is None."""
+    """Versions, machine, threads and operator backends; None for whatever an older file lacks."""
 
     ro_fast: str | None = None
     source: str | None = None  # digest of the code
@@ -34,7 +34,7 @@ class Environment:
 
 
 def environment(device: torch.device) -> Environment:
-    """What is here."""
+    """Describes the current environment."""
     return Environment(
         ro_fast.__version__,
         source_digest(),
@@ -49,7 +49,7 @@ def environment(device: torch.device) -> Environment:
 
 
 def cpu_name() -> str:
-    """What Linux calls the processor, elsewhere what Python does."""
+    """The processor's name as reported by Linux, on other systems by Python."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
@@ -58,10 +58,10 @@ def cpu_name() -> str:
 
 
 def choose_device(name: str) -> torch.device:
-    """"auto" is the GPU where there is one.
+    """Resolves a device; "auto" is the GPU if there is one.
 
     Raises:
-        InputError: on a device that is unknown or not there.
+        InputError: if a device is unknown or not available.
     """
     if name not in ("auto", "cpu", "cuda"):
         raise InputError(f"device '{name}' is unknown; there are: auto, cpu, cuda")
@@ -71,7 +71,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def use_threads(threads: int | None) -> None:
-    """Sets torch's CPU threads; also for MKL and OpenMP libraries that come later."""
+    """Sets torch's CPU threads, also for MKL and OpenMP libraries loaded later."""
     if threads is not None:
         if threads < 1:
             raise InputError(f"threads = {threads} should be at least 1")
@@ -80,7 +80,7 @@ def use_threads(threads: int | None) -> None:
 
 
 def peak_memory_mb(device: torch.device) -> float:
-    """The most memory so far, in 2²⁰ bytes: of tensors on a GPU, of this whole process on a CPU; NaN where it isn't told."""
+    """Peak memory so far, in 2²⁰ bytes: of tensors on a GPU, of the whole process on a CPU; NaN if it isn't reported."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     try:
@@ -92,10 +92,10 @@ def peak_memory_mb(device: torch.device) -> float:
 
 
 def keep_freed_memory() -> None:
-    """Lets a process of its own keep the memory that its tensors free; does nothing where the C library is not glibc.
+    """Lets a dedicated process keep the memory that its tensors free; does nothing if the C library is not glibc.
 
     glibc returns large blocks to the system and faults them in again, page by page, at the next step: a training epoch
-    on a CPU takes 20 to 30 % longer that way. It is a setting of the whole process, so that libraries don't call this.
+    on a CPU takes 20 to 30 % longer that way. The setting affects the whole process, so libraries don't call this.
     """
     m_trim_threshold, m_top_pad, m_mmap_threshold = -1, -2, -3  # malloc.h
     with contextlib.suppress(OSError, AttributeError):

@@ -1,4 +1,4 @@
-"""The two ways a command can fail, told in one sentence each: what, where, what would be right."""
+"""The two ways in which a command can fail, each reported in one sentence: what, where, what would be right."""
 
 
 class InputError(ValueError):

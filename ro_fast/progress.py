@@ -1,4 +1,4 @@
-"""Progress of long work: live bars on a terminal, plain lines elsewhere, both from the same messages."""
+"""Progress of long work: live bars on a terminal, plain lines elsewhere, both from the same events."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from typing import Any
 
 @dataclass(frozen=True)
 class EpochDone:
-    """What a run tells after each epoch."""
+    """A run's report after each epoch."""
 
     arm: str
     seed: int
-    epoch: int  # epochs done
+    epoch: int  # completed epochs
     epochs: int
     test_robust_acc: float
     test_acc: float
-    notice: str = ""  # what the run has to tell besides, such as an alarm
+    notice: str = ""  # anything else to report, such as an alarm
 
 
 Listener = Callable[[EpochDone], None]
@@ -33,7 +33,7 @@ class _Notices(logging.Handler):
 
 
 def show_notices() -> None:
-    """Prints what ro_fast logs on its way, as what a first call had to compile, among the lines of progress."""
+    """Prints ro_fast's log messages, such as what a first call had to compile, among the lines of progress."""
     log = logging.getLogger("ro_fast")
     if not any(isinstance(handler, _Notices) for handler in log.handlers):
         log.addHandler(_Notices())
@@ -41,9 +41,9 @@ def show_notices() -> None:
 
 
 class Progress:
-    """Shows epoch, arm, seed, robust accuracy and time left while work of ``total`` epochs goes on.
+    """Shows epoch, arm, seed, robust accuracy and time left during work of ``total`` epochs.
 
-    ``add`` counts epochs that were found done already, so that they don't enter the estimate of the time left.
+    ``add`` counts epochs that were found done, so that they don't enter the estimate of the time left.
     """
 
     _EVERY = 5.0  # seconds between plain lines
@@ -78,7 +78,7 @@ class Progress:
             self._bars.update(self._all, completed=self.done)
 
     def __call__(self, event: EpochDone) -> None:
-        """Takes one epoch's news."""
+        """Receives one epoch's report."""
         self.done += 1
         if event.notice:
             print(f"ro_fast: {event.notice}", file=sys.stderr, flush=True)
@@ -96,7 +96,7 @@ class Progress:
         self._bars.update(self._all, completed=self.done)
 
     def reach(self, done: int, note: str) -> None:
-        """Takes the news that ``done`` of the total is done."""
+        """Receives the report that ``done`` of the total is done."""
         self.done = max(self.done, done)
         if self._bars is None:
             self._line(f"{self.title}: {note}")

@@ -1,11 +1,11 @@
-"""Set before any test module is imported: Triton's interpreter where there is no GPU, and hypothesis's profile."""
+"""Set before any test module is imported: Triton's interpreter if there is no GPU, and hypothesis's profile."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 
-# Small tests gain nothing from threads, and two processes that each spin up all of them lose much.
+# Small tests gain nothing from threads, and two processes that each start all of them lose much.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
@@ -16,7 +16,7 @@ if not torch.cuda.is_available():
 
 try:
     import hypothesis
-except ImportError:  # the tests of a GPU run where little is installed
+except ImportError:  # the tests on a GPU run where little is installed
     pass
 else:
     hypothesis.settings.register_profile("ro_fast", deadline=None, max_examples=20, derandomize=True, database=None)
@@ -25,7 +25,7 @@ else:
 
 @pytest.fixture(scope="module")
 def nan_in_new_memory() -> Iterator[None]:
-    """torch.empty gives NaN, so that an operator that leaves a place unwritten is seen."""
+    """Makes torch.empty return NaN, so that an operator that leaves a place unwritten is detected."""
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(True, warn_only=True)
     assert torch.empty(3).isnan().all()
@@ -37,7 +37,7 @@ def nan_in_new_memory() -> Iterator[None]:
 def robust_digits() -> tuple[torch.nn.Module, torch.Tensor, torch.Tensor]:
     """A small network after seconds of adversarial training on digits, robust on two thirds at 0.12; test images and labels.
 
-    Trained in float64, where rounding stays so far below what the signs of an attack turn on that every processor, number of
+    Trained in float64, where rounding is far below what would change the signs in an attack, so every processor, number of
     threads and engine trains the same network.
     """
     from ro_fast.attacks import PGD

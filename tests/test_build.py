@@ -1,4 +1,4 @@
-"""Packaging: what is built where, and what a base install lacks and says."""
+"""Packaging: what is built where, and what a base install lacks and reports."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture
 def sources(tmp_path: Path) -> Path:
-    """A copy of what a wheel is built from; building writes beside it."""
+    """A copy of a wheel's sources; building writes beside it."""
     for name in ("ro_fast", "benchmarks", "kernels", "configs", "csrc"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "*.so", "results"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):

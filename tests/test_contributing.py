@@ -1,4 +1,4 @@
-"""What CONTRIBUTING.md tells of the code is there: files, names, and packages in the order of their imports."""
+"""What CONTRIBUTING.md says about the code exists: files, names, and packages in the order of their imports."""
 
 from __future__ import annotations
 
@@ -28,6 +28,6 @@ def test_every_file_that_is_named_exists() -> None:
 def test_packages_are_told_in_the_order_of_their_imports() -> None:
     table = TEXT[TEXT.index("| package | holds |") : TEXT.index("`csrc` is the C++")]
     rows = [row.split("|")[1] for row in table.splitlines()[2:] if row.startswith("|")]
-    told = [name for row in rows[1:] for name in re.findall(r"`(\w+)`", row)]  # the first row holds what has no order
+    told = [name for row in rows[1:] for name in re.findall(r"`(\w+)`", row)]  # the first row holds those without an order
     assert told == [name for name in ORDER if name in told]
     assert set(ORDER) - set(told) == {"errors", "config", "progress", "_build", "kernels", "benchmarks", "__main__"}

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-# Each may import those before it in this list and itself, never one after it: at import, in a function, or for types alone.
+# Each may import itself and those before it in this list, never one after it: at import, in a function, or for types alone.
 ORDER = (
     *("errors", "config", "progress", "_build"),
     *("kernels", "ops", "testing", "models", "storage", "environment", "data", "overfitting"),
@@ -34,7 +34,7 @@ def files(*folders: str) -> list[Path]:
 
 
 def module_of(path: Path) -> str:
-    """A file's module: of kernels/ and benchmarks/ as they are packaged."""
+    """A file's module, for kernels/ and benchmarks/ as packaged."""
     name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
     return name if name.startswith("ro_fast") else f"ro_fast.{name}"
 
@@ -43,7 +43,7 @@ FILES = {module_of(path): path for path in files("ro_fast", "kernels", "benchmar
 
 
 def imports(path: Path) -> Iterator[tuple[str, bool]]:
-    """Every module that a file imports, by its whole name, and whether it does so when it is itself imported."""
+    """Every module that a file imports, by its full name, and whether the import runs when the file itself is imported."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     late = [n for n in ast.walk(tree) if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))]
     late += [n for n in ast.walk(tree) if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING"]
@@ -71,7 +71,7 @@ def test_every_package_has_its_place_in_the_list() -> None:
 @pytest.mark.parametrize("name", FILES)
 def test_nothing_imports_upwards(name: str) -> None:
     if name == "ro_fast":
-        return  # names modules for its users, and imports none
+        return  # names modules for its users, but imports none
     place = ORDER.index(name.split(".")[1])
     for other, _ in imports(FILES[name]):
         if other.startswith("ro_fast."):
@@ -83,7 +83,7 @@ def test_no_circle() -> None:
     while free := [name for name, others in arrows.items() if not others & arrows.keys()]:
         for name in free:
             del arrows[name]
-    # Of what is left, modules that merely use a circle go too.
+    # Modules that merely use a circle are removed too.
     while unused := [name for name in arrows if not any(name in others for others in arrows.values())]:
         for name in unused:
             del arrows[name]

@@ -22,7 +22,7 @@ from .rows import Rows, key_of, read
 from .session import DeviceLost, Session
 from .targets import TARGETS
 
-GROUPS = {  # measurements, and the seconds that they may take together
+GROUPS = {  # measurements, and the seconds they may take together
     "attacks": (attacks.MEASUREMENTS, 100.0),
     "training": (training.MEASUREMENTS, 50.0),
     "operators": (operators.MEASUREMENTS, 55.0),
@@ -31,12 +31,12 @@ GROUPS = {  # measurements, and the seconds that they may take together
     "drop_in": (drop_in.MEASUREMENTS, 70.0),
 }
 DRY_SECONDS = 120.0
-GRACE = 30.0  # seconds beyond a group's, for the measurement that runs when they are over
+GRACE = 30.0  # seconds beyond a group's limit, for the measurement running when it expires
 LOST = 3  # exit status of a process that lost the device
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Measures and prints each target's verdict; returns 1 where a row of a target is missing or something failed."""
+    """Measures and prints each target's verdict; returns 1 if a target's row is missing or something failed."""
     parser = argparse.ArgumentParser(prog="python -m ro_fast.benchmarks.gpu", description=__doc__.split("\n")[2])
     parser.add_argument("names", nargs="*", help=f"groups ({', '.join(GROUPS)}) or measurements (attacks.memory); all if none")
     parser.add_argument("--dry", action="store_true", help="on the CPU with small shapes: shows that it runs, times nothing")
@@ -66,7 +66,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def chosen(parser: argparse.ArgumentParser, names: Sequence[str]) -> list[str]:
-    """The measurements that names of groups and of measurements stand for, "group.measurement" each, in order."""
+    """The measurements denoted by names of groups and of measurements, "group.measurement" each, in order."""
     every = [f"{group}.{measurement}" for group, (measurements, _) in GROUPS.items() for measurement in measurements]
     for name in names:
         if name not in GROUPS and name not in every:
@@ -75,7 +75,7 @@ def chosen(parser: argparse.ArgumentParser, names: Sequence[str]) -> list[str]:
 
 
 def batches(names: list[str], dry: bool) -> list[tuple[list[str], float]]:
-    """What is measured in one process, and for how long: a group, and in a dry run, which is to be short, everything."""
+    """What is measured in one process, and for how long: a group or, in a dry run, which should be short, everything."""
     if dry:
         return [(names, DRY_SECONDS)]
     found = [([n for n in names if n.startswith(f"{group}.")], seconds) for group, (_, seconds) in GROUPS.items()]
@@ -102,7 +102,7 @@ def measure(session: Session, names: list[str]) -> int:
 
 
 def apart(command: Callable[[list[str], float], list[str]], names: list[str], rows: Rows, seconds: float) -> None:
-    """Runs measurements in another process, and in one more with what is left where that one dies or takes too long."""
+    """Runs measurements in another process; if it dies or takes too long, one more process runs the rest."""
     left, end = list(names), time.monotonic() + seconds
     while left:
         offset = rows.path.stat().st_size if rows.path.exists() else 0
@@ -122,7 +122,7 @@ def apart(command: Callable[[list[str], float], list[str]], names: list[str], ro
 
 
 def verdicts(rows: list[dict], groups: set[str]) -> int:
-    """Prints what was measured of each target; returns 1 where one of these groups' has no row, or something failed."""
+    """Prints the measurements of each target; returns 1 if one of these groups' targets has no row, or something failed."""
     for row in rows:
         if row["kind"] == "target":
             verdict = "dry" if row.get("dry") else {True: "met", False: "MISSED", None: ""}[row["met"]]

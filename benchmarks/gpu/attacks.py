@@ -1,4 +1,4 @@
-"""PGD-10 on PreActResNet-18 against published loops and the strongest use of torch.compile: G1, G2, G3 and G9."""
+"""PGD-10 on PreActResNet-18 compared with published loops and the strongest use of torch.compile: G1, G2, G3 and G9."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DEFAULT, RICE, ATTACKS, STRONGEST = "default, bf16", "Rice et al., TF32", "torch
 
 
 def network(session: Session, batch: int) -> Bench:
-    """PreActResNet-18, in a dry run a few channels, with a batch."""
+    """PreActResNet-18 (in a dry run with few channels) and a batch."""
     config = ModelConfig(name="preact_resnet18") if not session.dry else ModelConfig(name="small_cnn", width=8)
     return Bench(session.device, session.pick(batch, 4), config)
 
@@ -55,7 +55,7 @@ def strongest(session: Session, model: nn.Module, x: Tensor, y: Tensor) -> Run:
 
 
 def contenders(session: Session, bench: Bench) -> dict[str, Run]:
-    """Everything in bf16 and channels last, and what was published as it was."""
+    """Everything in bf16 and channels last, and published code as it was."""
 
     def adv_lib() -> Tensor:
         return baselines.adv_lib_attack(bench.last.eval(), bench.x_last, bench.y, EPS, ALPHA, STEPS)
@@ -68,7 +68,7 @@ def contenders(session: Session, bench: Bench) -> dict[str, Run]:
 
 
 def engines(model: nn.Module, x: Tensor) -> list[str]:
-    """Those that can attack this network, "auto" and "compiled" aside: the one is the default, the other compiles for long."""
+    """Those that can attack this network, except "auto" and "compiled": one is the default, the other takes long to compile."""
     told = PGD().explain(model, x)
     return [name for name in ENGINES if name not in ("auto", "compiled") and f"{name}: available" in told]
 
@@ -98,7 +98,7 @@ def batch_512(session: Session) -> None:
 
 
 def memory(session: Session) -> None:
-    """G9: each with a network of its own, so that no graph is there before it is counted."""
+    """G9: each with a network of its own, so that no graph exists before it is counted."""
     session.precision(tf32=True)
 
     def ours(engine: str) -> Run:
@@ -121,7 +121,7 @@ def memory(session: Session) -> None:
 
 
 def strict(session: Session) -> None:
-    """Without TF32, as an evaluation in fp32 has to be."""
+    """Without TF32, as required for an evaluation in fp32."""
     session.precision(tf32=False)
     bench = network(session, 128)
     runs = {"Rice et al., fp32": bench.rice, "default, fp32": bench.ours(PGD(EPS, ALPHA, STEPS))}
@@ -129,7 +129,7 @@ def strict(session: Session) -> None:
 
 
 def bounds(session: Session) -> None:
-    """What no attack made of torch's kernels goes below: a copy, a product, one forward and input gradient under a graph."""
+    """Lower bounds for any attack on torch's kernels: a copy, a product, one forward and input gradient under a graph."""
     session.precision(tf32=True)
     source = torch.rand(session.pick(2**28, 2**10), device=session.device)
     target = torch.empty_like(source)

@@ -1,4 +1,4 @@
-"""The default engine against autograd on models of torchvision and timm, as a user who drops it in finds it: G11."""
+"""The default engine compared with autograd on torchvision and timm models, as a user finds it who drops it in: G11."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Build = Callable[[], nn.Module]
 
 
 def models(session: Session) -> Iterator[tuple[str, Build, int]]:
-    """Name, builder and side of the images of each model; in a dry run two of our own stand for them all."""
+    """Name, builder and image side of each model; in a dry run two of our own represent them all."""
     if session.dry:
         for name in ("small_cnn", "mlp"):
             config = ModelConfig(name=name, width=8)
@@ -58,7 +58,7 @@ def models(session: Session) -> Iterator[tuple[str, Build, int]]:
 
 
 def speed(session: Session) -> None:
-    """G11: PGD-3 in bf16, batch 64, channels last; models for which there is no time are rows of their own."""
+    """G11: PGD-3 in bf16, batch 64, channels last; models without time left get rows of their own."""
     session.precision(tf32=True)
     ratios: dict[str, float] = {}
     for name, build, side in models(session):
@@ -78,7 +78,7 @@ def speed(session: Session) -> None:
 
 
 def default_over_eager(session: Session, name: str, build: Build, side: int) -> float | None:
-    """How many times as fast the default is, and which engine it was; None where one of both failed."""
+    """How many times faster the default is, and which engine it was; None if either failed."""
     torch.manual_seed(0)
     model = build().to(session.device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     x = torch.rand(session.pick(64, 4), 3, side, side, device=session.device).contiguous(memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""Evaluation of a network on samples that survive, against our own full run and torchattacks' attacks: G8."""
+"""Evaluation of a network on surviving samples, compared with our own full run and torchattacks' attacks: G8."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ Judge = Callable[[], Tensor]  # bool [N], which samples are robust
 def against_rivals(session: Session) -> None:
     """G8, at a radius where about 45 % survive.
 
-    The network is untrained, and a sample's class is what it says of it: how long an evaluation takes depends on how many samples
-    survive how long, not on what was learnt.
+    The network is untrained, and a sample's class is the one it predicts: the duration of an evaluation depends on how many
+    samples survive for how long, not on what was learnt.
     """
     session.precision(tf32=True)
     bench = network(session, 512)
@@ -47,12 +47,12 @@ def against_rivals(session: Session) -> None:
 
 
 def pgd(model: nn.Module, x: Tensor, y: Tensor, eps: float, drop: bool) -> Tensor:
-    """PGD-20 that leaves samples alone once they are broken, or goes on with all."""
+    """PGD-20 that drops samples once they are broken, or continues with all."""
     return any_step(model, lambda index: x[index], y, PGD(eps, eps / 4, 20), batch_size=256, drop=drop, check_every=4).robust
 
 
 def radius(model: nn.Module, x: Tensor, y: Tensor, halvings: int) -> float:
-    """Where about :data:`SURVIVING` of the samples survive PGD-20, by bisection."""
+    """The radius at which about :data:`SURVIVING` of the samples survive PGD-20, by bisection."""
     low, high = 0.0, 0.5
     for _ in range(halvings):
         eps = (low + high) / 2
@@ -63,7 +63,7 @@ def radius(model: nn.Module, x: Tensor, y: Tensor, halvings: int) -> float:
 def against_torchattacks(
     session: Session, model: nn.Module, x: Tensor, y: Tensor, eps: float
 ) -> dict[str, tuple[str, Judge, Judge]]:
-    """APGD-CE, and a cascade of it, APGD-T and Square, of as many steps and queries as theirs."""
+    """APGD-CE, and a cascade of it, APGD-T and Square, with as many steps and queries as theirs."""
     import torchattacks
 
     steps, few, queries = session.pick(50, 2), session.pick(20, 1), session.pick(500, 5)
@@ -79,7 +79,7 @@ def against_torchattacks(
         return cascade(model, lambda index: x[index], y, some, batch_size=256)[-1].robust
 
     def theirs(count: int) -> Tensor:
-        """As AutoAttack goes on: the samples that an attack broke are left out of the next one, not of its own steps."""
+        """As in AutoAttack: samples broken by an attack are left out of the next one, not of its own steps."""
         robust = torch.ones_like(y, dtype=torch.bool)
         for attack in rivals[:count]:
             for part in robust.nonzero().flatten().split(256):

@@ -1,4 +1,4 @@
-"""A data set and a suite on it, made on the spot: how long training takes does not depend on what the images show."""
+"""A data set and a suite on it, generated on the spot: training time does not depend on what the images show."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RULES = RulesConfig(min_gap=0.02, min_reduction=0.5, max_robust_loss=0.01, irrel
 
 
 def study(session: Session, folder: Path, model: str = "preact_resnet18", images: int = 2048, epochs: int = 4) -> AblateConfig:
-    """A suite of one arm, adversarial training, with three seeds, in bf16, on images of a pattern a class under noise."""
+    """A suite of one arm, adversarial training, with three seeds, in bf16, on images with one pattern per class under noise."""
     images = session.pick(images, 64)
     random = np.random.default_rng(0)
     patterns = random.random((10, 3, 32, 32))

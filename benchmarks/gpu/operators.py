@@ -1,6 +1,6 @@
-"""Operators by backend against a copy, Inductor and torch, with nothing in the L2 cache: G5; launches, G6; host time, G12.
+"""Operators by backend compared with a copy, Inductor and torch, with a cold L2 cache: G5; launches, G6; host time, G12.
 
-No speed for a wrong operator: each is first held to float64 on the samples that its tests use.
+No speed for a wrong operator: each is first compared with float64 on the samples used by its tests.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from .session import Run, Session
 
 @dataclass(frozen=True)
 class Case:
-    """One call, the bytes that it has to move at the least, and other ways to the same result."""
+    """One call, the minimum number of bytes it has to move, and other ways to the same result."""
 
     op: str
     name: str
@@ -86,17 +86,17 @@ def of_dtype(session: Session, dtype: torch.dtype) -> None:
 
 
 def timed_backends(session: Session, op: str) -> list[str]:
-    """The one that a user gets and, on a GPU, the other compiled one; a CPU's Triton is an interpreter, for tests."""
+    """The default one and, on a GPU, the other compiled one; a CPU's Triton is an interpreter, for tests."""
     default = backends.running(op, session.device)
     others = [name for name in ("native", "triton") if not session.dry and backends.why_not(name, op, session.device) is None]
     return list(dict.fromkeys([default, *others]))
 
 
 def timed(session: Session, case: Case, dtype: torch.dtype, backend: str, flush: Tensor) -> float:
-    """Median milliseconds on a backend that was found right.
+    """Median milliseconds on a backend, after checking its result.
 
     Raises:
-        AssertionError: where it is wrong.
+        AssertionError: if it is wrong.
     """
     for sample in itertools.islice(samples(case.op, dtype, session.device), session.pick(None, 2)):
         with backends.use_backend("reference"):
@@ -113,7 +113,7 @@ def inductor(session: Session, run: Callable[..., object]) -> Callable[..., obje
 
 
 def steps(session: Session, dtype: torch.dtype) -> list[Case]:
-    """What moves inputs; no tensor twice, since it would be read once. The rows of L2 norms fit a cache: read once too."""
+    """Operators that move inputs; no tensor twice, since it would be read once. Rows of L2 norms fit a cache: read once too."""
     shape = session.pick(8192, 4), 3, 32, 32
     x, noise = (torch.rand(shape, device=session.device).to(dtype) for _ in range(2))
     x_adv, grad, out, size = x.clone(), noise - 0.5, torch.empty_like(x), x.nbytes
@@ -172,7 +172,7 @@ def features(session: Session, dtype: torch.dtype) -> list[Case]:
     return [
         Case("class_moments", "class_moments [65536,512]", lambda: class_moments(rows, few, 10), size, {}, "G5/class_moments"),
         Case("class_moments", "class_moments and covariances [65536,512]", lambda: class_moments(rows, few, 10, covariance=True),
-             size, {}, None),  # its N·D² products are its bound
+             size, {}, None),  # bound by its N·D² products
         Case("weighted_cross_entropy", "weighted_cross_entropy [65536,512]", lambda: weighted_cross_entropy(rows, many, weight),
              size, rivals(rows, many), "G5/loss"),
         Case("weighted_cross_entropy", "weighted_cross_entropy [65536,10]",
@@ -183,7 +183,7 @@ def features(session: Session, dtype: torch.dtype) -> list[Case]:
 
 
 def calls(session: Session) -> None:
-    """G12: what a call costs the host, before its kernel is done."""
+    """G12: the host time of a call, before its kernel is done."""
     x, grad = torch.rand(2, 128, 3, 32, 32, device=session.device)
     logits, y = torch.randn(128, 10, device=session.device, requires_grad=True), torch.randint(10, (128,), device=session.device)
     maps = torch.randn(128, 64, 32, 32, device=session.device)
@@ -228,7 +228,7 @@ def launches(session: Session) -> None:
 
 
 def mlps(session: Session) -> None:
-    """PGD-10 on MLPs by every engine against torchattacks' loop; no target of its own."""
+    """PGD-10 on MLPs by every engine compared with torchattacks' loop; no target of its own."""
     session.precision(tf32=False)
     for widths, batch in itertools.product(((784, 256, 256, 10), (512, 10), (2, 64, 64, 2)), (128, 4096)):
         parts = [m for i, o in itertools.pairwise(widths) for m in (nn.Linear(i, o), nn.ReLU())]
@@ -243,7 +243,7 @@ def mlps(session: Session) -> None:
 
 
 def torchattacks_loop(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """Its loop in our words: the package takes images only."""
+    """Its loop, reimplemented: the package takes images only."""
     x_adv = x
     for _ in range(STEPS):
         leaf = x_adv.detach().requires_grad_()

@@ -1,4 +1,4 @@
-"""Rows on disk, one a line of JSON, written as soon as they are measured, so that nothing that fails later can lose them."""
+"""Rows on disk, one JSON object per line, written as soon as they are measured, so that no later failure can lose them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .targets import TARGETS
 
 
 class Rows:
-    """Appends rows to a file. Each says on which device, with which torch and driver, and of which commit it was measured."""
+    """Appends rows to a file. Each states the device, the torch and driver versions, and the commit of its measurement."""
 
     def __init__(self, path: Path, device: str, dry: bool) -> None:
         known = environment(torch.device(device))
@@ -28,7 +28,7 @@ class Rows:
         self._about |= {"source": known.source} | ({"dry": True} if dry else {})
 
     def put(self, kind: str, name: str, **values: Any) -> None:
-        """Writes one row and prints it in short."""
+        """Writes one row and prints a short form."""
         row = {"kind": kind, "name": name, **values, "at": time.strftime("%Y-%m-%dT%H:%M:%S"), **self._about}
         append(self.path, row)
         print(f"{kind:8} {name}: {', '.join(f'{key} {_short(value)}' for key, value in values.items())}", flush=True)
@@ -41,7 +41,7 @@ class Rows:
         self.put("target", name, id=id_, case=case, measured=measured, **limits, met=met, **values)
 
     def error(self, name: str, error: Exception) -> None:
-        """The row of what failed: the error and the last lines of code that it came through."""
+        """The row of a failure: the error and the last lines of code it came through."""
         frames = traceback.extract_tb(error.__traceback__)[-3:]
         where = " < ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in reversed(frames))
         self.put("error", name, error=f"{type(error).__name__}: {str(error).strip()[:500]}", where=where)
@@ -54,7 +54,7 @@ def append(path: Path, row: Mapping[str, Any]) -> None:
 
 
 def read(path: Path, offset: int = 0) -> Iterator[dict[str, Any]]:
-    """The rows of a file from a byte on."""
+    """The rows of a file from a byte offset on."""
     if path.exists():
         for line in path.read_bytes()[offset:].decode("utf-8").splitlines():
             yield json.loads(line)
@@ -66,7 +66,7 @@ def key_of(row: dict[str, Any]) -> str:
 
 
 def driver() -> str:
-    """The version of NVIDIA's driver, "" where there is none."""
+    """The version of NVIDIA's driver, "" if there is none."""
     query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader", "-i", "0"]
     try:
         return subprocess.run(query, capture_output=True, text=True).stdout.strip()

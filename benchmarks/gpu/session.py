@@ -1,4 +1,4 @@
-"""What measurements share: the device, how something is timed on it, and what becomes of one that fails."""
+"""Shared by the measurements: the device, timing on it, and handling of failures."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class DeviceLost(Exception):
 class Session:
     """One process of measurements.
 
-    A dry one goes the same way on a CPU, with small shapes and one round: it shows that the code runs, its times mean nothing.
+    A dry one takes the same path on a CPU, with small shapes and one round: it shows that the code runs, its times mean nothing.
     """
 
     def __init__(self, rows: Rows, dry: bool, seconds: float = 600.0) -> None:
@@ -63,17 +63,17 @@ class Session:
             torch.cuda.synchronize()
 
     def tidy(self) -> None:
-        """Frees what no one holds any more."""
+        """Frees what is no longer referenced."""
         self.wait()
         gc.collect()
         if self.device == "cuda":
             torch.cuda.empty_cache()
 
     def guarded(self, name: str, run: Callable[[], T]) -> T | None:
-        """What ``run`` returns, or None and a row with the error.
+        """The result of ``run``, or None and a row with the error.
 
         Raises:
-            DeviceLost: where the error leaves CUDA unusable in this process.
+            DeviceLost: if the error leaves CUDA unusable in this process.
         """
         try:
             return run()
@@ -88,7 +88,7 @@ class Session:
         return None
 
     def milliseconds(self, run: Run, flush: Tensor | None = None) -> float:
-        """One run, between two CUDA events; ``flush`` is written before, so that nothing is found in the L2 cache."""
+        """One run, between two CUDA events; ``flush`` is written before it, so that nothing is in the L2 cache."""
         if self.device == "cpu":
             start = time.perf_counter()
             run()
@@ -103,7 +103,7 @@ class Session:
         return begin.elapsed_time(end)
 
     def median(self, run: Run, flush: Tensor | None = None, rounds: int = 15, seconds: float = 0.5) -> float:
-        """Median milliseconds of some rounds, no fewer than three, after a warm-up."""
+        """Median milliseconds over rounds, at least three, after a warm-up."""
         for _ in range(self.pick(3, 1)):
             run()
         self.wait()
@@ -114,9 +114,9 @@ class Session:
         return statistics.median(times)
 
     def race(self, name: str, contenders: dict[str, Run], rounds: int = 9, seconds: float = 6.0, warm_up: int = 3) -> Times:
-        """Times of all contenders in turn, forth and back, and a row for each; one that fails drops out with a row of its own.
+        """Times all contenders in turn, back and forth, with a row for each; one that fails drops out with a row of its own.
 
-        ``seconds`` are those of all rounds together. There are at least three, as a median needs them.
+        ``seconds`` is the total for all rounds. There are at least three, as a median needs them.
         """
 
         times: Times = {}
@@ -145,7 +145,7 @@ class Session:
         return True
 
     def faster(self, key: str, name: str, times: Times, ours: str, rival: str) -> None:
-        """The row of a target that says how many times as fast ours is: the median of ratios within a round."""
+        """The row of a target that reports how many times faster ours is: the median of ratios within a round."""
         lacking = [label for label in (ours, rival) if not times.get(label)]
         if lacking:
             self.rows.put("error", name, error=f"{key} has no row: there is no time of {' or '.join(lacking)}")
@@ -155,9 +155,9 @@ class Session:
         self.rows.target(key, name, statistics.median(ratios), ours=ours, rival=rival, p20=low, p80=high)
 
     def memory(self, name: str, make: Callable[[], Run]) -> float:
-        """The peak of reserved MiB while ``run = make()`` is made and run for the first times, CUDA graphs' pools included.
+        """Peak reserved MiB while ``run = make()`` is created and first run, including CUDA graphs' pools.
 
-        What is allocated of it is a lesser number, and stands beside it in the row.
+        The allocated part of it is smaller and is reported beside it in the row.
         """
         if self.device == "cpu":
             make()()
@@ -180,7 +180,7 @@ class Session:
         return str(event.device_type).endswith(self.device.upper())
 
     def captured(self, run: Callable[[], Tensor]) -> Callable[[], Tensor]:
-        """All that ``run`` does as one CUDA graph, captured after a warm-up beside the main stream; returns its replay.
+        """Captures all that ``run`` does as one CUDA graph, after a warm-up on a side stream; returns its replay.
 
         The result is cloned, since the next replay overwrites it. On a CPU it is ``run`` itself.
         """

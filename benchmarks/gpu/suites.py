@@ -1,4 +1,4 @@
-"""What a suite costs: three seeds against their own single runs, G7, and the default suite as a user starts it, G10."""
+"""The cost of a suite: three seeds compared with their own single runs, G7, and the default suite as a user starts it, G10."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SHORT += ["jobs=1", "threads=1"]
 
 
 def three_seeds(session: Session) -> None:
-    """G7: a small network, scores and files included."""
+    """G7: a small network, including scores and files."""
     session.precision(tf32=True)
     again = itertools.count()
     with tempfile.TemporaryDirectory() as folder:
@@ -46,7 +46,7 @@ def three_seeds(session: Session) -> None:
 
 
 def default(session: Session) -> None:
-    """G10, in a process of its own as a user starts it; one that takes too long is stopped, and has taken at least so long."""
+    """G10, in a separate process as started by a user; one that takes too long is stopped, and counts with the time so far."""
     with tempfile.TemporaryDirectory() as folder:
         places = [f"out={folder}/suite", f"prefixes={folder}/prefixes", f"device={session.device}"]
         command = [sys.executable, "-m", "ro_fast", "ablate", *places, *session.pick([], SHORT)]

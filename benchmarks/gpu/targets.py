@@ -1,4 +1,4 @@
-"""What is to be reached on an H100: a must and a goal for each measure, and the group of measurements that writes its row."""
+"""The targets on an H100: a must and a goal for each measure, and the group of measurements that writes its row."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Target:
-    """One measure; "default" means what a user gets who names no engine."""
+    """One measure; "default" means what a user gets without naming an engine."""
 
     group: str
     what: str
@@ -16,13 +16,13 @@ class Target:
     lower: bool = False  # whether less is better
 
     def met(self, measured: float) -> bool | None:
-        """Whether the must is reached; None where there is none."""
+        """Whether the must is reached; None if there is none."""
         if self.must is None:
             return None
         return measured <= self.must if self.lower else measured >= self.must
 
 
-# By id, and after the slash the case where an id has several.
+# By id, with the case after the slash if an id has several.
 TARGETS = {
     "G1": Target("attacks", "PGD-10, batch 128, default, over Rice et al.'s in TF32: times as fast", 7, 11),
     "G2": Target("attacks", "the same over torchattacks' in bf16 and channels_last", 4.5, 6.5),

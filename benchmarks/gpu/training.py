@@ -1,4 +1,4 @@
-"""A training step of PreActResNet-18 against the published one: G4, G9 and S1; and what an epoch of the trainer waits for: G6."""
+"""A training step of PreActResNet-18 compared with the published one: G4, G9 and S1; synchronisations per epoch: G6."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def rice(bench: Bench) -> Run:
 
 
 def update(bench: Bench) -> Run:
-    """What is left of a step beside the attack, in bf16: forward, backward, optimiser."""
+    """The rest of a step without the attack, in bf16: forward, backward, optimiser."""
     model = copy.deepcopy(bench.last).train()
     optimizer = torch.optim.SGD(model.parameters(), **SGD, fused=True)
 
@@ -57,7 +57,7 @@ def steps(session: Session) -> None:
         runs[f"{engine}, bf16"] = training_step(bench, "lean", "bf16", engine)
     alone, attack = update(bench), strongest(session, bench.last, bench.x_last, bench.y)
 
-    def compiled() -> None:  # the weights that it attacks stay as they are, which changes no time
+    def compiled() -> None:  # the weights it attacks stay fixed, which does not affect the time
         attack()
         alone()
 
@@ -88,7 +88,7 @@ def three_arms(session: Session) -> None:
 
 
 def trades(session: Session) -> None:
-    """An attack on the divergence from each batch's own answer, and the memory that eight of them hold on to."""
+    """An attack on the divergence from each batch's own output, and the memory held by eight of them."""
     session.precision(tf32=True)
     bench = network(session, 128)
     objective = Objective("trades", forwards=2, attack_forwards=1)
@@ -102,7 +102,7 @@ def trades(session: Session) -> None:
 
 
 def waits(session: Session) -> None:
-    """G6: how often an epoch of training waits for the device, and where."""
+    """G6: how often an epoch of training synchronises with the device, and where."""
     session.precision(tf32=True)
     with tempfile.TemporaryDirectory() as folder:
         config = plan(study(session, Path(folder)))[0].config

@@ -1,9 +1,9 @@
-// y = max(0, scale_c·x + shift_c) with its mask in bits, and the input gradient from those bits alone.
+// y = max(0, scale_c·x + shift_c) with its mask as bits, and the input gradient from those bits alone.
 //
 //   bit k of byte j: value 8j + k of the memory order is not ≤ 0 (NaN passes, as in torch.relu)
 //   grad_x = (bit ? scale_c·grad : 0) + add
 //
-// A value's channel is (i / inner) mod C: inner is 1 where channels lie last, H·W where they don't.
+// A value's channel is (i / inner) mod C: inner is 1 in channels-last order, otherwise H·W.
 // I/O: forward read x; write y and a bit. Backward read grad, a bit, add; write grad_x.
 #include <array>
 
@@ -13,8 +13,8 @@
 namespace ro_fast {
 namespace {
 
-constexpr int64_t kBlock = 2048;  // values between whose mask and bits nothing leaves L1
-using Flags = std::array<uint8_t, kBlock>;  // 0 or 1 a value
+constexpr int64_t kBlock = 2048;  // values per block: mask and bits stay in L1
+using Flags = std::array<uint8_t, kBlock>;  // 0 or 1 per value
 
 struct Channels {
   int64_t count, inner;
@@ -29,16 +29,16 @@ Channels channels_of(const Tensor& t) {
 uint8_t pack(const uint8_t* flags) {
   uint64_t eight;
   std::memcpy(&eight, flags, 8);
-  return uint8_t((eight * 0x0102040810204080u) >> 56);  // byte k's lowest bit comes to bit 56 + k
+  return uint8_t((eight * 0x0102040810204080u) >> 56);  // byte k's lowest bit moves to bit 56 + k
 }
 
 void unpack(uint8_t bits, uint8_t* flags) {
-  const uint64_t spread = (bits * 0x0101010101010101u) & 0x8040201008040201u;  // bit k alone in byte k
+  const uint64_t spread = (bits * 0x0101010101010101u) & 0x8040201008040201u;  // only bit k in byte k
   const uint64_t eight = ((spread + 0x7f7f7f7f7f7f7f7fu) >> 7) & 0x0101010101010101u;
   std::memcpy(flags, &eight, 8);
 }
 
-// Calls f(at, size, channel) for the runs of values at `begin` … `end` − 1 with one channel each, or with rising ones.
+// Calls f(at, size, channel) for runs of values in `begin` … `end` − 1, each of a single channel or of rising channels.
 template <class F>
 void for_each_run(int64_t begin, int64_t end, Channels channels, const F& f) {
   const int64_t period = channels.inner == 1 ? channels.count : channels.inner;
@@ -49,7 +49,7 @@ void for_each_run(int64_t begin, int64_t end, Channels channels, const F& f) {
   }
 }
 
-// kRising: channels rise with the values; else they share one. Null scale and shift stand for 1 and 0.
+// kRising: channels rise with the values; otherwise all share one. Null scale and shift stand for 1 and 0.
 template <bool kRising, class T, class C>
 RO_FAST_CLONES void forward(T* out, uint8_t* flags, const T* x, int64_t size, const C* scale, const C* shift) {
 #pragma omp simd

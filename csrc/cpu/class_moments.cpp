@@ -2,10 +2,10 @@
 //
 //   n' = n + n_b,  mean' = mean + (n_b/n')·δ,  scatter' = scatter + Σ_k d_k·d_kᵀ + (n·n_b/n')·δ·δᵀ
 //
-// with n_b and m_b the count and mean of the class in these rows, d_k = f_k − m_b, δ = m_b − mean: the last term is one
+// with n_b and m_b the count and mean of the class in these rows, d_k = f_k − m_b, δ = m_b − mean. The last term is one
 // more row, √(n·n_b/n')·δ, of the same product. The scatter is symmetric: tiles on and above its diagonal are summed and
-// then mirrored. Each value is summed by one thread in the order of the rows, so that the result does not depend on the
-// number of threads.
+// then mirrored. Each value is summed by one thread in row order, so the result does not depend on the number of
+// threads.
 // I/O: mean: read features, labels, mean; write mean. Scatter: read features again; read half, write all of it for each
 // class that has rows; N·D²/2 multiply-adds.
 #include <vector>
@@ -16,11 +16,11 @@
 namespace ro_fast {
 namespace {
 
-constexpr int64_t kPanel = 8;    // columns of a panel
-constexpr int64_t kDepth = 128;  // rows packed at once: three panels of them lie in L1
+constexpr int64_t kPanel = 8;    // columns per panel
+constexpr int64_t kDepth = 128;  // rows packed at once: three such panels fit in L1
 typedef double Lane __attribute__((vector_size(kPanel * sizeof(double))));
 
-// Sums the columns [from, to) by class.
+// Sums the columns [from, to) per class.
 template <class T>
 RO_FAST_CLONES void add_columns(
     const T* features, const int64_t* labels, int64_t rows, int64_t width, int64_t from, int64_t to, double* total) {
@@ -55,7 +55,7 @@ RO_FAST_CLONES void pack(
   }
 }
 
-// tile[l][i][j] = Σ_k a[k][i]·b_l[k][j] for kPanels panels b that lie one after another, kRows rows of the tile at a time:
+// tile[l][i][j] = Σ_k a[k][i]·b_l[k][j] for kPanels consecutive panels b, kRows rows of the tile at a time:
 // as many sums as there are registers.
 template <int64_t kRows, int64_t kPanels>
 RO_FAST_CLONES void multiply(const double* a, const double* b, int64_t depth, double* tile) {
@@ -74,7 +74,7 @@ RO_FAST_CLONES void multiply(const double* a, const double* b, int64_t depth, do
   }
 }
 
-// Adds a tile to its place in the scatter and, where that is given, writes the sum to the place across the diagonal.
+// Adds a tile to its place in the scatter and, if given, writes the sum to the place across the diagonal.
 RO_FAST_CLONES void add_tile(const double* tile, int64_t rows, int64_t columns, int64_t width, double* to, double* across) {
   for (int64_t i = 0; i < rows; ++i) {
 #pragma omp simd
@@ -86,7 +86,7 @@ RO_FAST_CLONES void add_tile(const double* tile, int64_t rows, int64_t columns, 
   }
 }
 
-// Adds the products of one block of packed rows, panel `i` against panels i … P−1; `last` of its class, it is mirrored.
+// Adds the products of one block of packed rows, panel `i` with panels i … P−1; the `last` block of a class also mirrors.
 void add_panel(const double* packed, int64_t i, int64_t depth, int64_t width, bool last, double* scatter) {
   static const bool wide = has_avx512();
   const int64_t panels = (width + kPanel - 1) / kPanel, size = depth * kPanel, top = i * kPanel;
@@ -104,7 +104,7 @@ void add_panel(const double* packed, int64_t i, int64_t depth, int64_t width, bo
   }
 }
 
-// Adds the scatter of one class: its listed rows, centred on their mean, and then the row `shift` as it is.
+// Adds the scatter of one class: its listed rows, centred on their mean, and then the row `shift` unchanged.
 template <class T>
 void add_scatter(
     const T* features, const double* mean, const std::vector<int64_t>& members, const double* shift, int64_t width,
@@ -122,7 +122,7 @@ void add_scatter(
         for (int64_t j = 0; j < kPanel; ++j) panel[rows * kPanel + j] = p * kPanel + j < width ? shift[p * kPanel + j] : 0;
       }
     });
-    // Panel i meets panels i … P−1; with its mirror P−1−i each piece of work is alike.
+    // Panel i is paired with panels i … P−1; together with its mirror P−1−i, all pieces of work are equal.
     parallel_rows((panels + 1) / 2, depth * kPanel * panels, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         add_panel(packed, i, depth, width, last, scatter);

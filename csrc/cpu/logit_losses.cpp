@@ -1,12 +1,12 @@
-// Losses told by a few classes of each row of logits z, and their gradients; m is the rival argmax_{k≠y} z_k, the first of equals.
+// Losses that depend on a few classes per row of logits z, and their gradients; m is the rival argmax_{k≠y} z_k, first if tied.
 //
 //   boosted cross-entropy  −log p_y − log(1 − p_m)                      2·p − 1_y − softmax(z without m)
 //   margin                 z_m − z_y                                    1_m − 1_y
 //   difference of logits   (z_m − z_y) / (z_π1 − z_π3 + 1e-12)          (above − loss·below) / denominator
 //   ratio, with a target t (z_t − z_y) / (z_π1 − (z_π3 + z_π4)/2 + 1e-12)
 //
-// where above and below are the numerator's and the denominator's gradients. loss_n = w_n·ℓ_n and grad_z = grad_n·w_n·∇ℓ_n,
-// both 0 where that factor is. A row that holds NaN gives NaN.
+// where above and below are the gradients of numerator and denominator. loss_n = w_n·ℓ_n and grad_z = grad_n·w_n·∇ℓ_n,
+// both 0 where that factor is 0. A row with NaN gives NaN.
 // I/O: forward read logits, target, weight; write loss. Backward read grad too; write grad_logits.
 #include <array>
 #include <limits>
@@ -21,21 +21,21 @@ namespace {
 
 enum class Kind { kBoosted, kMargin, kRatio };
 
-// One row in the dtype computed in, and what its losses are told by.
+// One row in the compute dtype, and what its losses depend on.
 template <class C>
 struct Row {
   const C* z;
   int64_t classes, y;
   bool broken = false;
   int64_t rival = -1;
-  std::array<int64_t, 4> top{-1, -1, -1, -1};  // by falling logit, the first of equals first
+  std::array<int64_t, 4> top{-1, -1, -1, -1};  // by decreasing logit, ties in class order
 
   Row(const C* z, int64_t classes, int64_t y) : z(z), classes(classes), y(y) {
     for (int64_t c = 0; c < classes; ++c) {
       broken |= z[c] != z[c];
       if (c != y && (rival < 0 || z[c] > z[rival])) rival = c;
       int64_t here = c;
-      bool moved = false;  // what was moved down stays before its equals
+      bool moved = false;  // a value moved down stays before its equals
       for (int64_t& place : top) {
         moved = moved || place < 0 || z[here] > z[place];
         if (moved) std::swap(here, place);
@@ -44,7 +44,7 @@ struct Row {
     }
   }
 
-  // log Σ exp(z) over all classes but `without`; e, if given, becomes their softmax.
+  // log Σ exp(z) over all classes except `without`; e, if given, receives their softmax.
   double log_sum(int64_t without, C* e) const {
     C most = -std::numeric_limits<C>::infinity();
     for (int64_t c = 0; c < classes; ++c) most = c != without && z[c] > most ? z[c] : most;

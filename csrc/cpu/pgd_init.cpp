@@ -1,6 +1,6 @@
 // The random start of PGD on N samples of D values.
 //
-//   out = clamp(x + ε·u, lo, hi),  L∞: u = noise,  L2: u = noise/‖noise‖₂ (0 where the noise is 0)
+//   out = clamp(x + ε·u, lo, hi),  L∞: u = noise,  L2: u = noise/‖noise‖₂ (0 if the noise is 0)
 //
 // I/O: read x, noise; write out.
 #include <string>

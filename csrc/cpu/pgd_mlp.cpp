@@ -3,9 +3,9 @@
 //   x₀ = clamp(x + ε·u, lo, hi), or x;  h₀ = x_k, h_l = relu(W_l·h_{l−1} + b_l), z = W_L·h_{L−1} + b_L
 //   g_L = softmax(z) − onehot(y), g_{l−1} = W_lᵀ·g_l where h_{l−1} > 0;  x_{k+1} = step(x_k, x, g_0), see simd.h
 //
-// A block of samples goes through all steps before the next one starts, and its activations stay in the cache. Within a
-// block samples lie side by side: every product is a tile of rows × samples held in registers, whatever the widths, and
-// softmax, mask and step go along the samples. A sample's sums run in one order, wherever it lies: the result depends
+// A block of samples goes through all steps before the next one starts, so its activations stay in the cache. Within a
+// block samples are adjacent: every product is a tile of rows × samples held in registers, whatever the widths, and
+// softmax, mask and step run along the samples. A sample's sums have a fixed order, wherever it is: the result depends
 // neither on the batch nor on the number of threads.
 // I/O: read x, y, noise, parameters once; write out. 4·N·K·Σ in·out flops; per step and block all parameters from the cache.
 #include <array>
@@ -18,17 +18,17 @@
 namespace ro_fast {
 namespace {
 
-constexpr int64_t kRows = 12;  // of a tile: with two AVX-512 registers of samples, 24 sums
+constexpr int64_t kRows = 12;  // per tile: with two AVX-512 registers of samples, 24 sums
 template <class C>
-constexpr int64_t kSamples = 128 / sizeof(C);  // of a block
+constexpr int64_t kSamples = 128 / sizeof(C);  // per block
 
-// One value of each sample of a block.
+// One value for each sample of a block.
 template <class C>
 struct alignas(64) Lane {
   C at[kSamples<C>];
 };
 
-// A layer's weight as panels of at most kRows rows, each read from begin to end: panel[k][r] = W[top + r][k] or, backward,
+// A layer's weight as panels of at most kRows rows, each read sequentially: panel[k][r] = W[top + r][k] or, backward,
 // W[k][top + r].
 template <class C>
 struct Layer {
@@ -38,7 +38,7 @@ struct Layer {
   std::vector<C> bias;      // [out]
 };
 
-// Packs weight[row·row_stride + k·depth_stride] into the panels of rows [begin, end); a panel's top is at `begin`.
+// Packs weight[row·row_stride + k·depth_stride] into the panels of rows [begin, end); a panel's top row is `begin`.
 template <class T, class C>
 RO_FAST_CLONES void pack(
     const T* weight, int64_t begin, int64_t end, int64_t depth, int64_t row_stride, int64_t depth_stride, C* packed) {
@@ -81,14 +81,14 @@ RO_FAST_CLONES void tile(const C* panel, const C* bias, const Lane<C>* in, int64
   }
 }
 
-// The tile of `rows` rows, 1 to kRows.
+// The tile function for `rows` rows, 1 to kRows.
 template <class C, size_t... R>
 auto tile_of(int64_t rows, std::index_sequence<R...>) {
   static constexpr std::array tiles{tile<C, int64_t(R) + 1>...};
   return tiles[rows - 1];
 }
 
-// Calls finish(top, rows) after rows [top, top + rows) of panels·in + bias were written to place(top).
+// Calls finish(top, rows) after rows [top, top + rows) of panels·in + bias have been written to place(top).
 template <class C, class Place, class Finish>
 void multiply(
     const std::vector<C>& panels, const C* bias, int64_t rows, int64_t depth, const Lane<C>* in, const Place& place,
@@ -147,7 +147,7 @@ struct Budget {
   C lo, hi;
 };
 
-// x_adv holds the noise and takes the start.
+// x_adv holds the noise and receives the start.
 template <class C>
 RO_FAST_CLONES void start(Lane<C>* x_adv, const Lane<C>* x, int64_t rows, const Budget<C>& b) {
   for (int64_t r = 0; r < rows; ++r) {
@@ -169,9 +169,9 @@ RO_FAST_CLONES void step(Lane<C>* x_adv, const Lane<C>* x, const Lane<C>* grad, 
   }
 }
 
-constexpr int64_t kStrip = 16;  // values of each sample that are transposed together, so that their lines stay in L1
+constexpr int64_t kStrip = 16;  // values of each sample transposed together, so that their cache lines stay in L1
 
-// Lays `count` samples of D values side by side; beyond the last there are zeros.
+// Interleaves `count` samples of D values; lanes beyond the last are zero.
 template <class T, class C>
 RO_FAST_CLONES void gather(const T* samples, int64_t count, int64_t width, Lane<C>* to) {
   for (int64_t first = 0; first < width; first += kStrip) {
@@ -192,13 +192,13 @@ RO_FAST_CLONES void scatter(const Lane<C>* from, int64_t count, int64_t width, T
   }
 }
 
-// One block of samples on its way through the steps.
+// The state of one block of samples during the steps.
 template <class C>
 struct Block {
   const std::vector<Layer<C>>& layers;
   std::vector<Lane<C>> x, x_adv;                  // [D]
   std::vector<std::vector<Lane<C>>> outputs;      // of each layer
-  std::vector<std::vector<Lane<C>>> hidden_grads;  // of each layer's input but the first's
+  std::vector<std::vector<Lane<C>>> hidden_grads;  // of each layer's input except the first's
   std::array<int64_t, kSamples<C>> labels{};
   Budget<C> budget{};
 
@@ -244,7 +244,7 @@ struct Block {
           [=](int64_t top, int64_t rows) { relu_backward(to + top, h + top, rows); });
       grad = to;
     }
-    Lane<C> tile[kRows];  // the gradient of x_adv is used where it is made
+    Lane<C> tile[kRows];  // the gradient of x_adv is used where it is computed
     multiply(
         layers[0].backward, no_bias, layers[0].in, layers[0].out, grad, [&](int64_t) { return tile; },
         [&](int64_t top, int64_t rows) { step(x_adv.data() + top, x.data() + top, tile, rows, budget); });

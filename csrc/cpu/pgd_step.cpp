@@ -3,10 +3,10 @@
 //   L∞:  out = clamp(clamp(x_adv + α·sign(g), x − ε, x + ε), lo, hi),  sign(0) = sign(NaN) = 0
 //   L2:  out = clamp(x + δ·min(1, ε/‖δ‖₂), lo, hi),  δ = x_adv + α·g/‖g‖₂ − x,
 //        where a sample whose ‖g‖₂ is zero or not finite moves by 0
-//   pgd_step_input also writes what the next forward reads, input = (out − mean_c)/std_c, in a dtype and memory order of its own
+//   pgd_step_input also writes the next forward's input, (out − mean_c)/std_c, in its own dtype and memory order
 //
-// I/O: read x, x_adv, grad; write out (and input). The three passes of L2 over a sample find it in the cache, and so does the
-// pass that makes the input of what a block of positions has just become.
+// I/O: read x, x_adv, grad; write out (and input). The three passes of L2 over a sample hit the cache, and so does the
+// pass that computes the input from a block of positions just written.
 #include "../ops.h"
 #include "../pgd.h"
 #include "simd.h"
@@ -14,7 +14,7 @@
 namespace ro_fast {
 namespace {
 
-// out may be x_adv: each value is read before it is written, and no other is touched.
+// out may be x_adv: each value is read before it is written, and no other value is touched.
 template <class T, class C>
 RO_FAST_CLONES void step_linf(T* out, const T* x_adv, const T* x, const T* grad, int64_t n, Budget<C> b) {
 #pragma omp simd
@@ -45,7 +45,7 @@ RO_FAST_CLONES void step_l2(T* out, const T* x_adv, const T* x, const T* grad, i
   }
 }
 
-// Moves `count` values of sample n from its value `first` on; in L2 that has to be all of them.
+// Moves `count` values of sample n from its value `first` on; in L2 that must be all of them.
 template <class T>
 void move(const Step<T>& step, int64_t n, int64_t first, int64_t count) {
   const int64_t at = n * step.width + first;
@@ -60,8 +60,8 @@ void move(const Step<T>& step, int64_t n, int64_t first, int64_t count) {
   run(step.out + at, step.x_adv + at, step.x + at, step.grad + at, count, own);
 }
 
-// Positions [begin, end) of a sample normalised. Values of one position lie side by side in the order "last", those of one
-// channel in the other; kC is the number of channels where it is known, so that they are gathered and scattered by shuffles.
+// Normalises positions [begin, end) of a sample. In the order "last" the values of one position are adjacent, in the other
+// those of one channel; kC is the number of channels if it is known, so that they are gathered and scattered by shuffles.
 template <int64_t kC, bool kFromLast, bool kToLast, class T, class U, class C>
 RO_FAST_CLONES void normalise(
     U* to, const T* from, const C* mean, const C* std, int64_t channels, int64_t positions, int64_t begin, int64_t end) {
@@ -98,7 +98,7 @@ auto normalise_between(bool from_last, bool to_last) {
   return to_last ? normalise<kC, false, true, T, U, C> : normalise<kC, false, false, T, U, C>;
 }
 
-constexpr int64_t kBlock = 2048;  // values that are moved and then normalised at once: they stay in L1
+constexpr int64_t kBlock = 2048;  // values moved and then normalised at once: they stay in L1
 
 template <class T, class U>
 void step_and_normalise(const char* op, const Step<T>& step, const Tensor& images, const Tensor& input, const Tensor& mean, const Tensor& std) {
@@ -107,7 +107,7 @@ void step_and_normalise(const char* op, const Step<T>& step, const Tensor& image
   const int64_t channels = next.channels, positions = next.positions;
   const auto between = channels == 3 ? normalise_between<3, T, U, C> : normalise_between<0, T, U, C>;
   const auto run = between(next.from_last, next.to_last);
-  // In L2 a sample moves as a whole, and then a block is all of it.
+  // In L2 a sample moves as a whole, so a block is the whole sample.
   const int64_t block = step.l2 ? positions : std::max<int64_t>(1, kBlock / std::max<int64_t>(1, channels));
   parallel_rows(step.rows, step.width, [&](int64_t begin, int64_t end) {
     for (int64_t n = begin; n < end; ++n) {

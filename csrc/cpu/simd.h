@@ -1,4 +1,4 @@
-// What the CPU kernels share: bfloat16, loops over rows, and one binary for every x86-64.
+// Shared by the CPU kernels: bfloat16, loops over rows, and one binary for every x86-64.
 #pragma once
 
 #include <algorithm>
@@ -10,7 +10,7 @@
 
 #include "../common.h"
 
-// A function so marked is compiled for AVX-512, for AVX2 with FMA, and for any x86-64; the loader picks.
+// A function with this mark is compiled for AVX-512, for AVX2 with FMA, and for any x86-64; the loader picks one.
 #if defined(__x86_64__) && defined(__gnu_linux__) && !defined(__clang__) && __GNUC__ >= 12
 #define RO_FAST_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
@@ -19,7 +19,7 @@
 
 namespace ro_fast {
 
-// Whether the loader picks the AVX-512 clone, which has twice the registers of the others.
+// Whether the loader picks the AVX-512 clone, which has twice as many registers as the others.
 inline bool has_avx512() {
 #if defined(__x86_64__) && defined(__GNUC__)
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl");
@@ -28,7 +28,7 @@ inline bool has_avx512() {
 #endif
 }
 
-// Values a thread should have at the least, so that small inputs stay on one (as in torch's own kernels).
+// Minimum number of values per thread, so that small inputs stay on one (as in torch's own kernels).
 constexpr int64_t kGrain = 32768;
 
 struct BFloat16 {
@@ -42,7 +42,7 @@ inline float load(BFloat16 v) {
   return value;
 }
 
-// To the nearest, ties to even; NaN stays NaN. Without a branch, so that it vectorises.
+// To nearest, ties to even; NaN stays NaN. Branch-free, so that it vectorises.
 inline void store(BFloat16& to, float v) {
   uint32_t bits;
   std::memcpy(&bits, &v, sizeof bits);
@@ -50,9 +50,9 @@ inline void store(BFloat16& to, float v) {
   to.bits = uint16_t(v == v ? rounded : 0x7fc0);
 }
 
-// e^x for x ≤ 0 to 1 ulp; results below the normal range are 0. The range reduction and polynomial of Cephes' expf.
+// e^x for x ≤ 0 to 1 ulp; results below the normal range are 0. Range reduction and polynomial of Cephes' expf.
 inline float exp_nonpositive(float x) {
-  const float k = std::nearbyint((x > -88.f ? x : -88.f) * 1.44269504f);  // of NaN too a number that fits an int
+  const float k = std::nearbyint((x > -88.f ? x : -88.f) * 1.44269504f);  // a number that fits an int, even for NaN
   const float r = x - k * 0.693359375f + k * 2.12194440e-4f;
   float p = 1.9875691500e-4f;
   p = p * r + 1.3981999507e-3f;
@@ -68,7 +68,7 @@ inline float exp_nonpositive(float x) {
 }
 inline double exp_nonpositive(double x) { return std::exp(x); }
 
-// Calls f(begin, end) for ranges of rows of `width` values each; what a row gives must not depend on its range.
+// Calls f(begin, end) for ranges of rows of `width` values each; a row's result must not depend on its range.
 template <class F>
 void parallel_rows(int64_t rows, int64_t width, const F& f) {
   torch::stable::parallel_for(0, rows, std::max<int64_t>(1, kGrain / std::max<int64_t>(1, width)), f);

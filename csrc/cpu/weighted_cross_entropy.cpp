@@ -1,10 +1,10 @@
-// Cross-entropy with a weight a sample, over N rows of C logits z.
+// Cross-entropy with one weight per sample, over N rows of C logits z.
 //
 //   p = softmax(z),  q = (1 − s)·t + s·Σt/C,  ce = −Σ_c q_c·log p_c  (0·log 0 = 0)
 //   loss = Σ_n scale_n·ce_n,  scale = w | w/N | w/Σw;  a row of weight 0 gives 0 whatever its ce
 //   ∂loss/∂z_c = g·scale·(p_c·Σq − q_c)
 //
-// The backward recomputes p, so that nothing but the inputs is kept.
+// The backward recomputes p, so that only the inputs are kept.
 // I/O: forward read logits, target, weight; write loss. Backward read grad, logits, target, weight; write grad_logits.
 #include <limits>
 #include <string>
@@ -16,9 +16,9 @@
 namespace ro_fast {
 namespace {
 
-constexpr int64_t kBlock = 1024;  // logits exponentiated at once: fills vectors also where C is 10, stays in L1
+constexpr int64_t kBlock = 1024;  // logits exponentiated at once: fills vectors even if C is 10, stays in L1
 
-// For each row z − max z, its exponential e and Σ_c e_c. A NaN makes its whole row NaN by way of the sum.
+// For each row z − max z, its exponential e and Σ_c e_c. A NaN makes its whole row NaN through the sum.
 template <class T, class C>
 RO_FAST_CLONES void exponentiate(const T* logits, int64_t rows, int64_t classes, C* shifted, C* e, double* sums) {
   for (int64_t n = 0; n < rows; ++n) {
@@ -42,15 +42,15 @@ RO_FAST_CLONES void exponentiate(const T* logits, int64_t rows, int64_t classes,
 // The smoothed target of a row: q_c = keep·t_c + floor, keep = 1 − s, floor = s·Σt/C.
 template <class C>
 struct Target {
-  const C* soft;  // t [C], or null where t is one at `hard` and zero elsewhere
+  const C* soft;  // t [C], or null if t is one at `hard` and zero elsewhere
   int64_t hard;
   C mass;  // Σt
   C keep, floor;
 
-  C at(int64_t c) const { return soft ? keep * soft[c] + floor : floor; }  // a hard label's own mass left out
+  C at(int64_t c) const { return soft ? keep * soft[c] + floor : floor; }  // without a hard label's own mass
 };
 
-// ce = −Σ_c q_c·log p_c with −log p_c = log Σe − (z_c − max z), in float64: log Σe is all that a confident row has.
+// ce = −Σ_c q_c·log p_c with −log p_c = log Σe − (z_c − max z), in float64: for a confident row, log Σe is all there is.
 template <class C>
 RO_FAST_CLONES double cross_entropy(const C* shifted, int64_t classes, double log_sum, Target<C> t) {
   double ce = 0;
@@ -74,7 +74,7 @@ RO_FAST_CLONES void gradient(T* out, const C* e, int64_t classes, double sum, C 
   if (!t.soft) store(out[t.hard], scale * (e[t.hard] * to_p - (t.keep + t.floor)));
 }
 
-// Arguments as the kernels take them: the compute dtype throughout, one scale a row.
+// Arguments in the form the kernels take: the compute dtype throughout, one scale per row.
 template <class T>
 struct Batch {
   using C = Compute<T>;
@@ -120,7 +120,7 @@ struct Batch {
     return {t, 0, C(mass), keep, C(smoothing * mass / double(classes))};
   }
 
-  // Calls f(n, shifted, e, sum) for each row: z − max z [C], its exponential [C] and Σ_c of that.
+  // Calls f(n, shifted, e, sum) for each row: z − max z [C], its exponential [C] and the sum Σ_c of that.
   template <class F>
   void for_each_row(const F& f) const {
     parallel_rows(rows, 8 * classes, [&](int64_t begin, int64_t end) {
@@ -153,7 +153,7 @@ Tensor weighted_cross_entropy(
       loss[n] = w == 0 ? 0 : C(w * cross_entropy(shifted, batch.classes, std::log(sum), batch.target_of(n)));
     });
     if (reduction == "none") return losses;
-    // One after another, so that the sum does not depend on the number of threads.
+    // Sequentially, so that the sum does not depend on the number of threads.
     double total = 0;
     for (int64_t n = 0; n < batch.rows; ++n) total += loss[n];
     const bool weightless = reduction == "weighted_mean" && batch.denominator == 0;

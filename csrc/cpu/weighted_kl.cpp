@@ -1,7 +1,7 @@
-// KL divergence of p = softmax(z) from t = softmax(z') over N rows of C logits, with a weight a sample.
+// KL divergence of p = softmax(z) from t = softmax(z') over N rows of C logits, with one weight per sample.
 //
-//   kl = Σ_c t_c·(log t_c − log p_c)  (0 where t_c is),  loss_n = w_n·kl_n
-//   ∂kl/∂z_c = p_c − t_c,   ∂kl/∂z'_c = t_c·(log t_c − log p_c − kl),   times grad_n·w_n; 0 where that factor is
+//   kl = Σ_c t_c·(log t_c − log p_c)  (0 where t_c is 0),  loss_n = w_n·kl_n
+//   ∂kl/∂z_c = p_c − t_c,   ∂kl/∂z'_c = t_c·(log t_c − log p_c − kl),   times grad_n·w_n; 0 where that factor is 0
 //
 // I/O: forward read both logits, weight; write loss. Backward read grad too; write both gradients.
 #include <vector>
@@ -12,7 +12,7 @@
 namespace ro_fast {
 namespace {
 
-// log softmax of a row, in float64: where t and p agree, kl is what the roundings of both leave.
+// log softmax of a row, in float64: if t and p agree, only the roundings of both remain in kl.
 template <class T>
 void log_softmax(const T* z, int64_t classes, double* log_p) {
   double top = load(z[0]), sum = 0;

@@ -1,14 +1,14 @@
-// 3×3 convolution of stride 1 with one pixel of zeros around, by Winograd's F(2×2, 3×3), channels last.
+// 3×3 convolution of stride 1 with one pixel of zero padding, by Winograd's F(2×2, 3×3), channels last.
 //
-//   Y = Aᵀ [Σ_c U_c ⊙ (Bᵀ d_c B)] A  for each 2×2 of outputs, d the 4×4 of inputs it depends on, U = G g Gᵀ
+//   Y = Aᵀ [Σ_c U_c ⊙ (Bᵀ d_c B)] A  for each 2×2 block of outputs, d its 4×4 block of inputs, U = G g Gᵀ
 //
 //   Bᵀ = | 1  0 -1  0 |    Aᵀ = | 1  1  1  0 |
 //        | 0  1  1  0 |         | 0  1 -1 -1 |
 //        | 0 -1  1  0 |
 //        | 0  1  0 -1 |
 //
-// 16 products where the definition has 36. Summed over channels they are 16 matrix products [tiles, C]·[C, O], which are
-// torch's; tiles are taken in blocks, so that what lies between the transforms stays in the cache.
+// 16 products instead of the definition's 36. Summed over channels they are 16 matrix products [tiles, C]·[C, O], computed by
+// torch; tiles are processed in blocks, so that intermediate values between the transforms stay in the cache.
 //
 // The transposed convolution, which is the input gradient, is that of mirrored kernels with C and O exchanged: the same tiles,
 // read and written from their last pixel to their first.
@@ -25,8 +25,8 @@ namespace ro_fast {
 namespace {
 
 constexpr int64_t kSide = 4, kPlanes = kSide * kSide;
-constexpr int64_t kCached = 1 << 18;  // values of a block between the transforms
-constexpr int64_t kLeast = 64;        // tiles of a block, so that matrix products are no thinner
+constexpr int64_t kCached = 1 << 18;  // values per block between the transforms
+constexpr int64_t kLeast = 64;        // tiles per block, so that matrix products are not too thin
 
 // Bᵀ times four values, in place.
 template <class C>
@@ -35,8 +35,8 @@ void mix_in(C& v0, C& v1, C& v2, C& v3) {
   v0 = first, v1 = second, v2 = third, v3 = fourth;
 }
 
-// The 16 planes of Bᵀ d B for one tile; d holds a pointer to the channels of each of its 16 pixels. Written out, since GCC
-// unrolls inner loops only after it has given up on vectors.
+// The 16 planes of Bᵀ d B for one tile; d holds a pointer to the channels of each of its 16 pixels. Unrolled by hand, since GCC
+// unrolls inner loops only after it has given up vectorising.
 template <class T, class C>
 RO_FAST_CLONES void transform_in(C* v, int64_t plane, const std::array<const T*, kPlanes>& d, int64_t channels) {
 #pragma omp simd
@@ -55,7 +55,7 @@ RO_FAST_CLONES void transform_in(C* v, int64_t plane, const std::array<const T*,
   }
 }
 
-// The 2×2 of outputs Aᵀ m A + bias of one tile; y holds a pointer to the channels of each of its 4 pixels.
+// The 2×2 outputs Aᵀ m A + bias of one tile; y holds a pointer to the channels of each of its 4 pixels.
 template <bool kReLU, class T, class C>
 RO_FAST_CLONES void transform_out(
     const std::array<T*, 4>& y, const C* m, int64_t plane, int64_t channels, const C* bias) {
@@ -79,15 +79,15 @@ RO_FAST_CLONES void transform_out(
   }
 }
 
-// out = a·b, [B, M, K]·[B, K, N], by torch.
+// out = a·b, [B, M, K]·[B, K, N], computed by torch.
 void multiply(const char* op, const Tensor& out, const Tensor& a, const Tensor& b) {
   using torch::stable::detail::from;
   std::array<StableIValue, 3> stack{from(a), from(b), from(out)};
   check(torch_call_dispatcher("aten::bmm", "out", stack.data(), TORCH_ABI_VERSION) == 0, op, "torch's matrix product failed");
-  torch::stable::detail::to<Tensor>(stack[0]);  // takes over the handle
+  torch::stable::detail::to<Tensor>(stack[0]);  // takes ownership of the handle
 }
 
-// An image as tiles that lie two pixels apart.
+// An image as tiles two pixels apart.
 struct Tiles {
   int64_t height, width;  // of the image
 
@@ -95,8 +95,8 @@ struct Tiles {
   int64_t across() const { return (width + 1) / 2; }
   int64_t of_image() const { return down() * across(); }
 
-  // Calls f(k, pixel) for each of `side`² pixels of tile t from (2i − before, 2j − before) on; pixel is its place among those
-  // of all images, −1 where it lies outside.
+  // Calls f(k, pixel) for each of `side`² pixels of tile t from (2i − before, 2j − before) on; pixel is its index among those
+  // of all images, −1 if it lies outside.
   template <class F>
   void for_each_pixel(int64_t t, int64_t side, int64_t before, const F& f) const {
     const int64_t n = t / of_image(), i = t % of_image() / across(), j = t % across();
@@ -130,7 +130,7 @@ void winograd_conv(Tensor out, Tensor x, Tensor weights, std::optional<Tensor> b
     const int64_t block = std::max<int64_t>(kLeast, kCached / (kPlanes * (channels + outputs)));
     torch::stable::parallel_for(0, (total + block - 1) / block, 1, [&](int64_t from, int64_t to) {
       const std::vector<T> zeros(channels);
-      std::vector<T> beyond(outputs);  // where pixels outside the image are written
+      std::vector<T> beyond(outputs);  // pixels outside the image are written here
       for (int64_t at = from * block; at < std::min(to * block, total); at += block) {
         const int64_t count = std::min(block, total - at);
         const Tensor v = torch::stable::new_empty(x, {kPlanes, count, channels}, kDtype<C>);

@@ -1,4 +1,4 @@
-// ReLU of an affine map by channel with its mask in bits, and the input gradient; csrc/cpu/affine_relu.cpp has the formulas.
+// ReLU of a per-channel affine map with its mask as bits, and the input gradient; csrc/cpu/affine_relu.cpp has the formulas.
 //
 // A thread owns one byte of the mask, thus 8 values. A value's channel is (i / inner) mod C.
 // I/O: forward read x; write y and a bit. Backward read grad, a bit, add; write grad_x.

@@ -1,9 +1,9 @@
 // Adds samples to count, mean and scatter by class in float64; csrc/cpu/class_moments.cpp has the formulas.
 //
-// A block a class counts its rows, then lists them in order, so that each class is one run of `order`. Means: a block a class
-// and 32 columns, its 32 lines of threads each taking every 32nd row. Scatter: a block a class and a tile of 32×32, on or above
-// the diagonal, mirrored. No atomics: the order of every sum is fixed. A label outside [0, C) is left out: an error would wait
-// for the device.
+// One block per class counts its rows, then lists them in order, so that each class is contiguous in `order`. Means: one block
+// per class and 32 columns, with 32 lines of threads that each take every 32nd row. Scatter: one block per class and 32×32 tile
+// on or above the diagonal, mirrored. No atomics: the order of every sum is fixed. A label outside [0, C) is left out: an error
+// would have to synchronise.
 // I/O: read features, labels; write count, mean, scatter; the scatter reads features D/32 times, mostly from the L2 cache.
 #include "common.cuh"
 #include "ops.cuh"
@@ -12,10 +12,10 @@ namespace ro_fast::cuda {
 namespace {
 
 constexpr int kTile = 32;
-constexpr int kSide = 16;  // threads along a side of a tile, 2×2 values each
+constexpr int kSide = 16;  // threads along a side of a tile, each with 2×2 values
 
 __global__ void count_rows(int64_t* count, const int64_t* labels, int64_t rows) {
-  double own = 0;  // whole numbers, exact up to 2^53
+  double own = 0;  // integers, exact up to 2^53
   for (int64_t n = threadIdx.x; n < rows; n += kThreads) own += labels[n] == int64_t(blockIdx.x);
   const double total = block_sum(own);
   if (threadIdx.x == 0) count[blockIdx.x] = int64_t(total);
@@ -97,14 +97,14 @@ __global__ void class_scatter(
     }
     __syncthreads();
   }
-  // scatter += that of the batch + (n_a·n_b/n)·d·dᵀ, d the batch's mean less that before
+  // scatter += that of the batch + (n_a·n_b/n)·d·dᵀ, where d is the batch's mean minus the previous mean
   double* out = scatter + c * width * width;
   const double n_a = double(count_before[c]), n_b = double(last - first), factor = n_b > 0 ? n_a * n_b / (n_a + n_b) : 0;
   const auto apart = [&](int64_t d) { return mean[c * width + d] - mean_before[c * width + d]; };
   for (int a = 0; a < 2; ++a) {
     for (int b = 0; b < 2; ++b) {
       const int64_t i = i0 + ty + a * kSide, j = j0 + tx + b * kSide;
-      if (i >= width || j >= width || j < i) continue;  // on the diagonal's tile the upper half is mirrored as well
+      if (i >= width || j >= width || j < i) continue;  // in the diagonal tile, too, the upper half is mirrored
       out[i * width + j] = out[j * width + i] = out[i * width + j] + sum[a][b] + factor * apart(i) * apart(j);
     }
   }

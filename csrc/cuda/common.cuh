@@ -1,4 +1,4 @@
-// What the CUDA kernels share: bfloat16, 16-byte accesses, launches, sums over a block in a fixed order.
+// Shared by the CUDA kernels: bfloat16, 16-byte accesses, launches, sums over a block in a fixed order.
 #pragma once
 
 #include <cstdint>
@@ -18,17 +18,17 @@ namespace ro_fast::cuda {
 
 constexpr int kThreads = 256;
 constexpr int kWarp = 32;
-constexpr int64_t kMostBlocks = 0x7fffffff;  // of a launch
+constexpr int64_t kMostBlocks = 0x7fffffff;  // per launch
 
 using BFloat16 = __nv_bfloat16;
 
-// Beside those of every device, which they would hide.
+// In addition to those for every device, which they would hide.
 using ro_fast::load;
 using ro_fast::store;
 __device__ inline float load(BFloat16 v) { return __bfloat162float(v); }
 __device__ inline void store(BFloat16& to, float v) { to = __float2bfloat16_rn(v); }
 
-// V values that are read or written at once.
+// V values read or written at once.
 template <class T, int V>
 struct alignas(sizeof(T) * V) Pack {
   T at[V];
@@ -38,7 +38,7 @@ constexpr int kWidest = 16 / int(sizeof(T));
 
 inline bool aligned(const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; }
 
-// Channels of consecutive values, counted on rather than divided for each.
+// Channels of consecutive values, incremented rather than divided for each.
 struct Channel {
   int64_t c, rest, inner, count;
 
@@ -54,7 +54,7 @@ struct Channel {
   }
 };
 
-// A new tensor beside `like`. (nvcc does not take the braces of a shape within a generic lambda.)
+// A new tensor on the device of `like`. (nvcc does not accept the braces of a shape within a generic lambda.)
 template <class... Sizes>
 Tensor new_tensor(const Tensor& like, ScalarType dtype, Sizes... sizes) {
   const std::vector<int64_t> shape{int64_t(sizes)...};
@@ -87,13 +87,13 @@ class Launch {
   cudaStream_t stream_;
 };
 
-// As many as are needed, or one more than a launch takes, which it refuses.
+// As many as are needed, or one more than a launch allows, which is then rejected.
 inline unsigned blocks_for(int64_t work, int64_t per_block) {
   const int64_t blocks = (work + per_block - 1) / per_block;
   return blocks <= kMostBlocks ? unsigned(blocks) : unsigned(kMostBlocks) + 1;
 }
 
-// Σ over a warp, in every lane; a fixed order, so the same each time.
+// Σ over a warp, in every lane; in a fixed order, hence reproducible.
 template <class C>
 __device__ inline C warp_sum(C v) {
   for (int offset = kWarp / 2; offset > 0; offset /= 2) v += __shfl_xor_sync(0xffffffffu, v, offset);

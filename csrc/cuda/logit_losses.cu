@@ -1,8 +1,8 @@
-// Losses told by a few classes of each row, and their gradients; csrc/cpu/logit_losses.cpp has the formulas.
+// Losses that depend on a few classes per row, and their gradients; csrc/cpu/logit_losses.cpp has the formulas.
 //
-// A warp a row. It finds the classes that count one after another, each by a pass over the row, the first from memory and the
-// others from the cache. A label outside [0, C) makes its loss and gradient NaN, as NaN in the row does: an error would wait
-// for the device.
+// One warp per row. It finds the relevant classes one after another, each by a pass over the row, the first from memory and the
+// others from the cache. A label outside [0, C) makes its loss and gradient NaN, as does NaN in the row: an error would have to
+// synchronise.
 // I/O: forward read logits, target, weight; write loss. Backward read grad too; write grad_logits.
 #include "ops.cuh"
 #include "rows.cuh"
@@ -18,24 +18,24 @@ struct Rows {
   int64_t count, classes;
 };
 
-// A class and its logit; the class is −1 where there is none.
+// A class and its logit; the class is −1 if there is none.
 template <class C>
 struct Place {
   int64_t c = -1;
   C z = 0;
 
-  // Whether this comes before another by falling logit, the first of equals first.
+  // Whether this precedes another by decreasing logit; the first in case of ties.
   __device__ bool precedes(const Place& other) const {
     return c >= 0 && (other.c < 0 || z > other.z || (z == other.z && c < other.c));
   }
 };
 
-// One row, the same in every lane.
+// One row, identical in every lane.
 template <class T>
 struct Row {
   using C = Compute<T>;
   const T* z;
-  int64_t classes, y, t;  // t is −1 where no target class was given
+  int64_t classes, y, t;  // t is −1 if no target class was given
   int lane;
   bool valid;
 
@@ -52,7 +52,7 @@ struct Row {
 
   __device__ C at(int64_t c) const { return load(z[c]); }
 
-  // The class that comes next after `last` by falling logit, or first where there is no last; one is left out.
+  // The class after `last` by decreasing logit, or the first if there is no last; one class is left out.
   __device__ Place<C> next(Place<C> last, int64_t without = -1) const {
     Place<C> best;
     for (int64_t c = lane; c < classes; c += kWarp) {
@@ -68,7 +68,7 @@ struct Row {
   __device__ Place<C> rival() const { return next({}, y); }
 };
 
-// Each loss has the value ℓ of its row, and ∂ℓ/∂z_c.
+// Each loss gives the value ℓ of its row, and ∂ℓ/∂z_c.
 
 template <class T>
 struct Boosted {
@@ -96,7 +96,7 @@ struct Margin {
   __device__ C gradient(int64_t c) const { return (c == rival.c ? C(1) : C(0)) - (c == y ? C(1) : C(0)); }
 };
 
-// In float64, of which there are a few a row: the difference of equals is not lost beside 1e-12.
+// In float64, for a few values per row: a difference of equal values is then not lost beside 1e-12.
 template <class T>
 struct Ratio {
   using C = Compute<T>;
@@ -151,7 +151,7 @@ __global__ void backward(T* out, const Compute<T>* grad, Rows<T> rows) {
   for (int64_t c = here.lane; c < rows.classes; c += kWarp) store(of_row[c], scale * loss.gradient(c));
 }
 
-// Arguments as the kernels take them.
+// Arguments in the form the kernels take.
 template <class T>
 struct Batch {
   Weights<Compute<T>> weights;

@@ -1,4 +1,4 @@
-// The operators' slots on a GPU; csrc/ops.h says what the arguments are, which here lie on one CUDA device.
+// The operators' slots on a GPU; csrc/ops.h describes the arguments, which here are on one CUDA device.
 #pragma once
 
 #include <cstdint>

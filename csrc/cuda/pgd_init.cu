@@ -1,6 +1,6 @@
 // The random start of PGD; csrc/cpu/pgd_init.cpp has the formulas.
 //
-// L∞: a thread takes V values, 16 bytes a tensor. L2: a block a sample, whose noise is read twice.
+// L∞: a thread handles V values, 16 bytes per tensor. L2: one block per sample, whose noise is read twice.
 // I/O: read x, noise; write out.
 #include "../pgd.h"
 #include "common.cuh"

@@ -1,8 +1,8 @@
 // One step of projected gradient ascent; csrc/cpu/pgd_step.cpp has the formulas.
 //
-// L∞ acts on each value alone: a thread takes V of them, 16 bytes a tensor. L2 takes a block a sample and reads its row three
-// times, once from memory and then from the caches. What the next forward reads is written by the thread that moved the value;
-// where it lies in another memory order a thread takes one value, so that neighbours write near each other.
+// L∞ acts on each value alone: a thread handles V of them, 16 bytes per tensor. L2 has one block per sample, which reads its row
+// three times, first from memory and then from the caches. The next forward's input is written by the thread that moved the
+// value; if it is in another memory order, a thread handles one value, so that neighbours write close to each other.
 // I/O: read x, x_adv, grad; write out (and input).
 #include "../pgd.h"
 #include "common.cuh"
@@ -11,7 +11,7 @@
 namespace ro_fast::cuda {
 namespace {
 
-// What becomes of the V values of memory order from i on, once they were moved: nothing more, or the next forward's input.
+// What to do with V values from i on in memory order after they have moved: nothing, or write the next forward's input.
 struct Nothing {
   template <class T, int V>
   __device__ void operator()(int64_t, const Pack<T, V>&) const {}
@@ -22,7 +22,7 @@ struct Normalised : NextInput<U, C> {
   __device__ void operator()(int64_t i, const Pack<T, V>& v) const {
     const int64_t channels = this->channels, positions = this->positions;
     Channel channel(i, this->from_last ? 1 : positions, channels);
-    if (this->from_last != this->to_last) {  // V is 1 then
+    if (this->from_last != this->to_last) {  // V is then 1
       const int64_t p = this->from_last ? i / channels % positions : channel.rest, first = i / (channels * positions) * channels * positions;
       i = first + (this->to_last ? p * channels + channel.c : channel.c * positions + p);
     }
@@ -36,7 +36,7 @@ struct Normalised : NextInput<U, C> {
   }
 };
 
-// V values of one sample, or where nothing is given by sample of any.
+// V values of one sample, or of any samples if nothing is given per sample.
 template <class T, int V, class Then>
 __global__ void step_linf(
     T* out, const T* x_adv, const T* x, const T* grad, int64_t packs, int64_t width, Budget<Compute<T>> b, Then then) {
@@ -103,7 +103,7 @@ __global__ void step_l2(T* out, const T* x_adv, const T* x, const T* grad, int64
   }
 }
 
-// Makes the step; `packs` says whether `then` takes several values at once.
+// Takes the step; `packs` says whether `then` handles several values at once.
 template <class T, class Then>
 void run(const Launch& launch, const Step<T>& s, const Then& then, bool packs) {
   if (s.size == 0) return;
@@ -112,7 +112,7 @@ void run(const Launch& launch, const Step<T>& s, const Then& then, bool packs) {
     return;
   }
   constexpr int V = kWidest<T>;
-  const bool one_sample = !s.budget.by_sample() || s.width % V == 0;  // whose values are read at once
+  const bool one_sample = !s.budget.by_sample() || s.width % V == 0;  // whose values are read together
   const bool wide =
       packs && s.size % V == 0 && one_sample && aligned(s.out) && aligned(s.x_adv) && aligned(s.x) && aligned(s.grad);
   const int64_t count = wide ? s.size / V : s.size;

@@ -1,11 +1,11 @@
-// Rows of logits on a GPU: a warp a row, its lanes going over the classes side by side. What the losses share.
+// Rows of logits on a GPU: one warp per row, whose lanes process the classes side by side. Shared by the losses.
 #pragma once
 
 #include "common.cuh"
 
 namespace ro_fast::cuda {
 
-constexpr int kRows = kThreads / kWarp;  // of a block
+constexpr int kRows = kThreads / kWarp;  // per block
 
 __device__ inline float exponential(float v) { return expf(v); }
 __device__ inline double exponential(double v) { return exp(v); }
@@ -20,8 +20,8 @@ struct Here {
   __device__ Here() : n(int64_t(blockIdx.x) * kRows + threadIdx.x / kWarp), lane(int(threadIdx.x % kWarp)) {}
 };
 
-// softmax of a row of logits, over all its classes but one where that is given; the same in every lane. A NaN among the
-// logits shows in the sum.
+// softmax of a row of logits, over all its classes, or all but one if that is given; identical in every lane. A NaN among the
+// logits propagates to the sum.
 template <class T>
 struct Softmax {
   using C = Compute<T>;

@@ -1,7 +1,7 @@
 // Weighted cross-entropy and its gradient; csrc/cpu/weighted_cross_entropy.cpp has the formulas.
 //
-// A warp a row. Sums over rows are made by one block in a fixed order. A hard label outside [0, C) makes its loss and gradient
-// NaN: an error would wait for the device.
+// One warp per row. Sums over rows are computed by one block in a fixed order. A hard label outside [0, C) makes its loss and
+// gradient NaN: an error would have to synchronise.
 // I/O: forward read logits, target, weight; write loss. Backward read grad, logits, target, weight; write grad_logits.
 #include "ops.cuh"
 #include "rows.cuh"
@@ -61,7 +61,7 @@ __global__ void forward(Compute<T>* loss, Rows<T> rows) {
   loss[here.n] = w == 0 ? C(0) : w * ce;
 }
 
-// scale = grad·w / denominator; 0 where the weight is, or where all are.
+// scale = grad·w / denominator; 0 where the weight is 0, or all weights are.
 template <class T>
 __global__ void backward(
     T* out, const Compute<T>* grad, bool per_row, double denominator, const double* total, Rows<T> rows) {
@@ -82,7 +82,7 @@ __global__ void backward(
   }
 }
 
-// Σ values by one block, in a fixed order.
+// Σ values, by one block in a fixed order.
 template <class C>
 __device__ inline double total_of(const C* values, int64_t count) {
   double sum = 0;
@@ -96,7 +96,7 @@ __global__ void add_up(double* total, const C* values, int64_t count) {
   if (threadIdx.x == 0) *total = sum;
 }
 
-// Σ loss / denominator, which with weights is their sum; 0 where that is 0.
+// Σ loss / denominator; with weights, the denominator is their sum. 0 where that is 0.
 template <class C>
 __global__ void reduce(C* result, const C* loss, int64_t count, double denominator, const C* weights) {
   const double sum = total_of(loss, count);
@@ -104,7 +104,7 @@ __global__ void reduce(C* result, const C* loss, int64_t count, double denominat
   if (threadIdx.x == 0) *result = C(weights && whole == 0 ? 0 : sum / whole);
 }
 
-// Arguments as the kernels take them: the compute dtype throughout.
+// Arguments in the form the kernels take: the compute dtype throughout.
 template <class T>
 struct Batch {
   using C = Compute<T>;
@@ -146,7 +146,7 @@ Tensor weighted_cross_entropy(Tensor logits, Tensor target, Optional weight, dou
     if (reduction == "none") return losses;
     const Tensor result = new_tensor(logits, kDtype<C>);
     const C* by = batch.by_weight ? rows.weights : nullptr;
-    // Without rows: the mean is 0/0, NaN as torch's, and the others 0.
+    // Without rows, the mean is 0/0, NaN as in torch, and the others are 0.
     const double denominator = rows.count == 0 && reduction == "weighted_mean" ? 1 : batch.denominator;
     launch(reduce<C>, 1, kThreads, mutable_data<C>(result), static_cast<const C*>(loss), rows.count, denominator, by);
     return result;

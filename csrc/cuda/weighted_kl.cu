@@ -1,6 +1,6 @@
 // KL divergence between two rows of logits and its gradients; csrc/cpu/weighted_kl.cpp has the formulas.
 //
-// A warp a row of both. A row is read once from memory, and again from the cache for each sum and for what is written.
+// One warp per pair of rows. A row is read once from memory, and again from the cache for each sum and for the output.
 // I/O: forward read both logits, weight; write loss. Backward read grad too; write both gradients.
 #include "ops.cuh"
 #include "rows.cuh"
@@ -15,7 +15,7 @@ struct Rows {
   int64_t count, classes;
 };
 
-// Both answers to one sample.
+// Both outputs for one sample.
 template <class T>
 struct Answers {
   using C = Compute<T>;
@@ -27,7 +27,7 @@ struct Answers {
       : classes(rows.classes), lane(here.lane), p(rows.logits + here.n * classes, classes, lane),
         t(rows.target + here.n * classes, classes, lane) {}
 
-  // t·(log t − log p), 0 where t is.
+  // t·(log t − log p), 0 where t is 0.
   __device__ C term(int64_t c) const {
     const C log_t = t.log_p(c), share = exponential(log_t);
     return share == 0 ? C(0) : share * (log_t - p.log_p(c));
@@ -64,7 +64,7 @@ __global__ void backward(T* d_logits, T* d_target, const Compute<T>* grad, Rows<
   }
 }
 
-// Arguments as the kernels take them.
+// Arguments in the form the kernels take.
 template <class T>
 struct Batch {
   Weights<Compute<T>> weights;

@@ -1,7 +1,7 @@
-"""Attacks on samples that come and go: who is broken leaves the batch, and the next sample takes the slot.
+"""Attacks on a changing set of samples: a broken sample leaves the batch, and the next one takes its slot.
 
-An attack is a :class:`Stepper` whose state is one row a sample, so that samples at different steps share a batch, which keeps
-its shape and its use until no sample is left to begin.
+An attack is a :class:`Stepper` whose state has one row per sample, so samples at different steps can share a batch. The batch
+keeps its shape and stays full until no sample is left to start.
 """
 
 from __future__ import annotations
@@ -12,53 +12,53 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-State = dict[str, Tensor]  # of the samples under attack, one a row: "index", "step", "x_adv", and what the attack keeps
+State = dict[str, Tensor]  # of the samples under attack, one row each: "index", "step", "x_adv", and whatever the attack keeps
 Inputs = Callable[[Tensor], Tensor]  # indices [B] -> natural inputs [B, ...] in [0, 1]
 
 _CHUNK = 1024  # samples whose noise is drawn at once; a constant, so that noise depends on the sample and not on the batch
 
 
 class Stepper(Protocol):
-    """One attack, made ready for one model."""
+    """One attack, prepared for one model."""
 
-    length: int  # iterates that are judged in each pass
-    passes: int  # how often a sample is begun anew: restarts, or targets
+    length: int  # iterates judged in each pass
+    passes: int  # how often a sample is restarted: restarts, or targets
 
     def noise(self, x: Tensor) -> Tensor | None:
-        """Draws what the starts of these samples need, [B, ...]; called for all samples in the order of indices."""
+        """Draws the noise for the starts of these samples, [B, ...]; called for all samples in index order."""
 
     def start(self, index: Tensor, x: Tensor, y: Tensor, noise: Tensor | None, turn: int) -> State:
         """The state of samples before the first iterate of pass ``turn`` is judged."""
 
     def step(self, state: State) -> Tensor:
-        """Judges the iterates, bool [B]: misclassified; and moves on to the next."""
+        """Judges the current iterates (bool [B], misclassified) and moves on to the next ones."""
 
 
 def survive(
     stepper: Stepper,
     inputs: Inputs,
     y: Tensor,  # int64 [N]
-    robust: Tensor,  # bool [N]: who is attacked; cleared, in place, where a sample is broken
+    robust: Tensor,  # bool [N]: which samples to attack; cleared in place once a sample is broken
     *,
     batch_size: int,
     check_every: int = 1,
     drop: bool = True,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> int:
-    """Attacks the samples whose flag is set, pass after pass, and clears the flags of those that are broken by any iterate.
+    """Attacks the samples whose flag is set, pass after pass, and clears the flags of those broken by any iterate.
 
     Args:
         stepper: the attack.
         inputs: gives natural inputs by index.
         y: classes.
-        robust: flags; later passes attack only those that are still set.
-        batch_size: slots that are worked on together.
-        check_every: steps between the looks at which slots are free, each of which waits for the device.
-        drop: False attacks every sample, broken or not, to the end.
-        on_progress: called after each look with the pass and the number of samples that it has settled.
+        robust: flags; later passes attack only samples whose flag is still set.
+        batch_size: slots processed together.
+        check_every: steps between checks for free slots; each check synchronises with the device.
+        drop: False attacks every sample to the end, broken or not.
+        on_progress: called after each check with the pass and the number of samples it has settled.
 
     Returns:
-        How many iterates were judged, a measure of the work.
+        The number of iterates judged, a measure of the work.
     """
     work = 0
     for turn in range(stepper.passes):
@@ -75,7 +75,7 @@ def survive(
             done = state["step"] >= stepper.length
             if drop:
                 done |= ~robust[state["index"]]
-            free = done.nonzero().squeeze(1)  # waits for the device
+            free = done.nonzero().squeeze(1)  # synchronises with the device
             settled += len(free)
             if on_progress is not None:
                 on_progress(turn, settled)
@@ -89,9 +89,9 @@ def in_one_batch(
     y: Tensor,  # int64 [N]
     drawn: Tensor | None = None,  # noise [passes, N, ...]; None draws it
 ) -> Tensor:
-    """Runs every pass on one batch and returns of each sample its first misclassified iterate, else that of greatest loss.
+    """Runs every pass on one batch and returns, for each sample, its first misclassified iterate, or else that of greatest loss.
 
-    Needs a stepper that keeps "x_best" and "best_loss"; nothing waits for the device.
+    Needs a stepper that keeps "x_best" and "best_loss". Never synchronises with the device.
     """
     index = torch.arange(len(y), device=y.device)
     x_adv, best_loss = x, x.new_full((len(y),), -torch.inf, dtype=torch.float64)
@@ -110,12 +110,12 @@ def in_one_batch(
 
 
 def like_rows(values: Tensor, x: Tensor) -> Tensor:
-    """[N] as [N, 1, ...], to go with inputs [N, ...]."""
+    """[N] as [N, 1, ...], to broadcast against inputs [N, ...]."""
     return values.view(-1, *[1] * (x.dim() - 1))
 
 
 def _starts(stepper: Stepper, inputs: Inputs, y: Tensor, wanted: Tensor, turn: int) -> Iterator[State]:
-    """The starts of one pass by chunks, in the order of indices; noise is drawn for those too that are not wanted."""
+    """The starts of one pass in chunks, in index order; noise is also drawn for samples that are not attacked."""
     for index in torch.arange(len(y), device=y.device).split(_CHUNK):
         x = inputs(index)
         noise, rows = stepper.noise(x), wanted[index].nonzero().squeeze(1)
@@ -124,7 +124,7 @@ def _starts(stepper: Stepper, inputs: Inputs, y: Tensor, wanted: Tensor, turn: i
 
 
 def _refill(state: State, free: Tensor, queue: _Queue) -> State | None:
-    """Puts new samples into free slots; slots for which there are none are closed. None where none is left."""
+    """Puts new samples into free slots and closes slots for which there are none. None when no slot is left."""
     fresh = queue.next(len(free)) if len(free) else None
     if fresh is not None:
         taken = free[: len(fresh["index"])]
@@ -140,7 +140,7 @@ def _refill(state: State, free: Tensor, queue: _Queue) -> State | None:
 
 
 class _Queue:
-    """Hands out as many starts as are asked for, from chunks."""
+    """Hands out as many starts as requested, from chunks."""
 
     def __init__(self, chunks: Iterator[State]) -> None:
         self._chunks = chunks

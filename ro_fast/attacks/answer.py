@@ -1,4 +1,4 @@
-"""What a model answers: logits, or something that holds them."""
+"""What a model returns: logits, or something that holds them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-Output = str | int | Callable[[Any], Tensor] | None  # a key or attribute, an index, a function; None: the usual ones
+Output = str | int | Callable[[Any], Tensor] | None  # a key or attribute, an index, a function; None: the usual places
 
 
 def logits_of(answer: Any, output: Output = None) -> Tensor:
@@ -15,11 +15,11 @@ def logits_of(answer: Any, output: Output = None) -> Tensor:
 
     Args:
         answer: what the model returned.
-        output: where they are in it: a key or an attribute's name, an index, or a function of it. None takes a tensor as it is,
-            what is called "logits", or the one item that there is.
+        output: where they are in it: a key or an attribute's name, an index, or a function of it. None accepts a tensor itself,
+            an entry called "logits", or the only item.
 
     Raises:
-        TypeError: where they are not there, with what is.
+        TypeError: if they are not there; names what is there instead.
 
     >>> import torch
     >>> logits = torch.zeros(1, 2)
@@ -62,7 +62,7 @@ def _told(answer: Any) -> str:
 
 
 class Answering(nn.Module):
-    """A model as one whose answer is its logits: see :func:`logits_of`."""
+    """Wraps a model so that it returns its logits: see :func:`logits_of`."""
 
     def __init__(self, model: nn.Module, output: Output) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class Answering(nn.Module):
 
 
 def answering(model: Callable[[Tensor], Any], output: Output = None) -> Callable[[Tensor], Tensor]:
-    """The model, or function, as one whose answer is its logits."""
+    """The model, or function, wrapped to return its logits."""
     if isinstance(model, nn.Module):
         return Answering(model, output)
     return lambda x: logits_of(model(x), output)

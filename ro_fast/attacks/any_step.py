@@ -1,7 +1,7 @@
-"""Robustness to every iterate of an attack, at the price of the samples that survive it.
+"""Robustness to every iterate of an attack, at the cost of the surviving samples only.
 
-A sample is broken by the first iterate that is misclassified: the natural input, a random start, or any step of any restart. It
-leaves the batch there and then: :mod:`ro_fast.attacks.active_set`.
+A sample is broken by the first misclassified iterate: the natural input, a random start, or any step of any restart. It then
+leaves the batch immediately: :mod:`ro_fast.attacks.active_set`.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from ro_fast.attacks.pgd import PGD
 
 @dataclass(frozen=True)
 class AnyStep:
-    """What :func:`any_step` found, and what it took."""
+    """What :func:`any_step` found, and what it cost."""
 
-    natural: Tensor  # bool [N]: right at the natural input
-    robust: Tensor  # bool [N]: right at every iterate
-    forward: int  # samples that went through a forward
-    input_grad: int  # samples that went through a forward and an input gradient
+    natural: Tensor  # bool [N]: correct at the natural input
+    robust: Tensor  # bool [N]: correct at every iterate
+    forward: int  # forward passes, counted in samples
+    input_grad: int  # forward passes with an input gradient, counted in samples
 
     @property
     def forwards(self) -> int:
-        """The work in units of one sample's forward."""
+        """The work in units of one sample's forward pass."""
         return self.forward + 2 * self.input_grad
 
 
@@ -47,27 +47,27 @@ def any_step(
     check_every: int = 1,
     on_progress: Callable[[int], None] | None = None,
 ) -> AnyStep:
-    """Tells which samples withstand every iterate of ``attack``: ``∀ restarts r, steps k: argmax f(x_k^r) = y``.
+    """Determines which samples withstand every iterate of ``attack``: ``∀ restarts r, steps k: argmax f(x_k^r) = y``.
 
-    Noise belongs to the sample: it is drawn in the order of indices from ``seed``, whatever the batches. The flags are those of
-    a run that attacks every sample to the end (``drop=False``), up to what a batch's composition does to rounding.
+    Noise belongs to the sample: it is drawn in index order from ``seed``, regardless of batches. The flags equal those of
+    a run that attacks every sample to the end (``drop=False``), up to rounding that depends on the composition of batches.
 
     Args:
         model: [B, ...] -> logits [B, C]; left as it was found.
-        inputs: gives natural inputs by index, so that stored bytes need not all be turned to numbers at once.
+        inputs: gives natural inputs by index, so that stored bytes need not all be converted to floats at once.
         y: classes.
         attack: a PGD with ``bn="eval"``; its generator and engine are not used.
-        batch_size: slots that are worked on together.
-        eps: radii by sample.
+        batch_size: slots processed together.
+        eps: radii per sample.
         seed: draws the noise.
         drop: False attacks every sample to the end.
-        check_every: steps between the looks at which slots are free, each of which waits for the device.
-        on_progress: called with the number of samples that are settled, after each look.
+        check_every: steps between checks for free slots; each check synchronises with the device.
+        on_progress: called after each check with the number of settled samples.
 
     Raises:
-        ValueError: on a batch size or interval below 1, or ``bn`` other than "eval".
+        ValueError: if the batch size or interval is below 1, or ``bn`` is not "eval".
 
-    Source: dropping broken samples between attacks is Croce & Hein 2020 (arXiv 2003.01690); here within one.
+    Source: dropping broken samples between attacks is from Croce & Hein 2020 (arXiv 2003.01690); here it happens within one.
 
     >>> found = any_step(torch.nn.Linear(2, 2), lambda i: torch.rand(len(i), 2), torch.tensor([0, 1, 0]), PGD(0.0, 0.0, 2))
     >>> bool((found.robust <= found.natural).all())
@@ -95,7 +95,7 @@ def any_step(
 
 
 class Climb:
-    """PGD as steps of samples that come and go; the model is in the mode in which it is attacked."""
+    """PGD as steps on a changing set of samples; the model is in the mode in which it is attacked."""
 
     def __init__(
         self,
@@ -109,7 +109,7 @@ class Climb:
         self.box, self._own, length = attack.ball()
         if eps is not None and (self.box.eps or self.box.alpha):
             raise ValueError("any_step: eps= can't replace radii or step lengths by channel")
-        self._share = length / self._own if self._own > 0 else 0.0  # of the radius, a step
+        self._share = length / self._own if self._own > 0 else 0.0  # fraction of the radius per step
         self.length, self.passes = attack.steps + 1, attack.restarts
         self._logits = x.new_empty(0)
         plan = attack.plan(model)
@@ -117,7 +117,7 @@ class Climb:
         self.logits, self._gradient = engine.functions(model, x, plan, self._noting(plan.loss))
 
     def _noting(self, loss: engines.Loss) -> engines.Loss:
-        """The loss, which leaves its logits behind: an iterate is judged by the forward that its gradient needs anyway."""
+        """The loss; also stores its logits, since an iterate is judged by the forward pass that its gradient needs anyway."""
 
         def noting(logits: Tensor, y: Tensor) -> Tensor:
             self._logits = logits.detach()
@@ -126,7 +126,7 @@ class Climb:
         return noting
 
     def noise(self, x: Tensor) -> Tensor | None:
-        """Uniform for L∞, normal for L2; None where the attack starts at the natural input."""
+        """Uniform for L∞, normal for L2; None if the attack starts at the natural input."""
         if not self.attack.random_start:
             return None
         return draw_noise(x, "l2" if self.attack.spread else self.attack.norm, self.generator)
@@ -142,7 +142,7 @@ class Climb:
         return {"index": index, "step": torch.zeros_like(index), "x": x, "x_adv": x_adv, "y": y, "eps": eps}
 
     def step(self, state: State) -> Tensor:
-        """One step of PGD from where the samples are."""
+        """One step of PGD from the current iterates."""
         x_adv, eps = state["x_adv"], state["eps"]
         grad = self._gradient(x_adv, state["y"])
         self.box.step(x_adv, state["x"], grad, eps, eps * self._share, out=x_adv)
@@ -150,12 +150,12 @@ class Climb:
 
 
 def draw_noise(x: Tensor, norm: str, generator: torch.Generator | None) -> Tensor:
-    """What a random start of inputs like ``x`` needs: uniform(−1, 1) for L∞, normal for L2."""
+    """The noise for a random start of inputs like ``x``: uniform(−1, 1) for L∞, normal for L2."""
     noise = torch.empty_like(x, memory_format=torch.contiguous_format)
     return noise.uniform_(-1, 1, generator=generator) if norm == "linf" else noise.normal_(generator=generator)
 
 
 def radii(eps: float | Tensor, x: Tensor) -> Tensor:
-    """A radius a sample, [N], in the dtype that steps are computed in."""
+    """One radius per sample, [N], in the dtype in which steps are computed."""
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     return eps.to(dtype) if isinstance(eps, Tensor) else torch.full((len(x),), eps, device=x.device, dtype=dtype)

@@ -1,4 +1,4 @@
-"""Auto-PGD: PGD whose step length follows from how the loss went, so that none has to be chosen."""
+"""Auto-PGD: PGD that adapts its step length to the course of the loss, so there is none to choose."""
 
 from __future__ import annotations
 
@@ -27,31 +27,31 @@ RowLoss = Callable[[Tensor, Tensor, Any], Tensor]  # logits, y, target classes o
 
 @dataclass
 class APGD:
-    """Auto-PGD, which climbs with momentum from step length 2ε and halves it, sample by sample, where the loss stalls.
+    """Auto-PGD: starts with momentum and step length 2ε, and halves the step length of each sample whose loss stalls.
 
-    ``z = Π(x_k + η·d(∇ℓ))``, ``x_{k+1} = Π(x_k + ¾·(z − x_k) + ¼·(x_k − x_{k−1}))``. At checkpoints η is halved and the climb
-    goes on from the best point so far, where the loss rose in at most ``rho`` of the steps since the last one, or where neither
-    η nor the best loss has changed since.
+    ``z = Π(x_k + η·d(∇ℓ))``, ``x_{k+1} = Π(x_k + ¾·(z − x_k) + ¼·(x_k − x_{k−1}))``. At checkpoints, η is halved and the climb
+    continues from the best point so far if the loss rose in at most ``rho`` of the steps since the last checkpoint, or if neither
+    η nor the best loss has changed since then.
 
     Args:
-        eps: radius in input units (8/255, not 8); in L∞ also one for every channel.
+        eps: radius in input units (8/255, not 8); in L∞ also one per channel.
         steps: gradient steps of each restart.
         norm: "linf" or "l2".
-        restarts: random starts (for each target class).
-        loss: "ce", "margin", "dlr", or "dlr_targeted" (APGD-T), which goes for the ``targets`` most likely wrong classes, one
-            after another. With fewer than 3 classes "dlr" is not defined and the margin is climbed, with fewer than 4
-            "dlr_targeted" is not and the margin to the target class is; a notice is logged.
-        targets: classes that "dlr_targeted" goes for; with fewer wrong classes all of them.
+        restarts: random starts (per target class).
+        loss: "ce", "margin", "dlr", or "dlr_targeted" (APGD-T), which targets the ``targets`` most likely wrong classes one
+            after another. "dlr" is undefined below 3 classes and is replaced by the margin; "dlr_targeted" is undefined below 4
+            and is replaced by the margin to the target class. Either replacement is logged.
+        targets: number of classes that "dlr_targeted" targets; with fewer wrong classes, all of them.
         rho: see above.
         generator: draws the noise, on the device of the inputs; None uses torch's global one.
-        lo, hi, output: as those of :class:`~ro_fast.attacks.PGD`.
+        lo, hi, output: as for :class:`~ro_fast.attacks.PGD`.
 
     Raises:
-        ValueError: on a budget or an option that doesn't fit.
+        ValueError: on an invalid budget or option.
 
-    Called on a batch it returns of each sample the first misclassified point, else that of greatest loss, and nothing waits for
-    the device. :func:`ro_fast.attacks.cascade` runs it on surviving samples only. Source: Croce & Hein 2020 (arXiv 2003.01690);
-    the checkpoints, and "at most" where the text has "fewer than", as in their code.
+    Called on a batch, it returns for each sample the first misclassified point, or else that of greatest loss, and never
+    synchronises with the device. :func:`ro_fast.attacks.cascade` runs it on surviving samples only. Source: Croce & Hein 2020
+    (arXiv 2003.01690); the checkpoints, and "at most" where the paper has "fewer than", follow their code.
 
     >>> x, y = torch.rand(5, 2), torch.zeros(5, dtype=torch.int64)
     >>> x_adv = APGD(eps=0.1, steps=10)(torch.nn.Linear(2, 2), x, y)
@@ -82,7 +82,7 @@ class APGD:
             raise ValueError(f"APGD: rho = {self.rho:g} should lie between 0 and 1")
 
     def ball(self) -> tuple[Box, float]:
-        """The ball and range that adversarial inputs stay in, and the radius in its units."""
+        """The ball and range to which adversarial inputs are confined, and the radius in its units."""
         box, eps, _ = box_of("APGD", self.norm, self.eps, self.eps, self.lo, self.hi)
         return box, eps
 
@@ -103,7 +103,7 @@ class APGD:
 
 
 class AutoClimb:
-    """Auto-PGD as steps of samples that come and go; the model is in eval mode."""
+    """Auto-PGD as steps on a changing set of samples; the model is in eval mode."""
 
     def __init__(self, model: Callable[[Tensor], Any], x: Tensor, attack: APGD, generator: torch.Generator | None) -> None:
         self.attack, self.generator = attack, generator
@@ -118,11 +118,11 @@ class AutoClimb:
         self.passes = attack.restarts * (min(attack.targets, classes - 1) if self._targeted else 1)
         self.length = attack.steps + 1
         due = dict(checkpoints(attack.steps))
-        # By step: how many there were since the last checkpoint, 0 where there is none.
+        # Per step: the number of steps since the last checkpoint, or 0 if the step is not a checkpoint.
         self._due = torch.tensor([due.get(step, 0) for step in range(self.length)], device=x.device)
 
     def _noting(self, logits: Tensor, y: Tensor) -> Tensor:
-        """The total loss; leaves logits and losses behind, which the gradient's forward has computed anyway."""
+        """The total loss; also stores logits and losses, which the gradient's forward pass has computed anyway."""
         losses = self._loss(logits, y, self._target)
         self._logits, self._losses = logits.detach(), losses.detach()
         return losses.sum()
@@ -132,7 +132,7 @@ class AutoClimb:
         return draw_noise(x, self.attack.norm, self.generator)
 
     def start(self, index: Tensor, x: Tensor, y: Tensor, noise: Tensor | None, turn: int) -> State:
-        """A random point of the ball; for a targeted attack with the class to go to."""
+        """A random point of the ball; for a targeted attack, also the target class."""
         assert noise is not None
         x = self.box.check("APGD", x)
         eps = radii(self._eps, x)
@@ -150,7 +150,7 @@ class AutoClimb:
         return state
 
     def step(self, state: State) -> Tensor:
-        """Judges where the samples are, checks how the loss went, and moves on."""
+        """Judges the current iterates, checks the course of the loss, and takes a step."""
         self._target = state.get("target")
         x, x_adv = state["x"], state["x_adv"]
         grad = self._gradient(x_adv, state["y"])
@@ -166,7 +166,7 @@ class AutoClimb:
         return self._logits.argmax(1) != state["y"]
 
     def _check(self, state: State) -> Tensor:
-        """Halves the step lengths that are due, and tells of whom, bool [B]."""
+        """Halves the step lengths that are due and returns for which samples, bool [B]."""
         since = self._due[state["step"].clamp(max=self.length - 1)]
         due = since > 0
         stuck = ~state["halved"] & (state["best_loss"] <= state["best_at_check"])
@@ -178,19 +178,19 @@ class AutoClimb:
         return halve
 
     def _move(self, state: State, x_adv: Tensor, grad: Tensor) -> Tensor:
-        """The step with momentum, from x_adv; the first has none."""
+        """The step with momentum, from x_adv; the first step has none."""
         x, eps = state["x"], state["eps"]
         z = self.box.step(x_adv, x, grad, eps, state["length"])
         share = like_rows(torch.where(state["step"] == 0, 1.0, _MOMENTUM).to(x.dtype), x)
         move = torch.lerp(x_adv - state["before"], z - x_adv, share)
         if self.box.norm == "linf":
             return self.box.clamp(x_adv + move, x, eps)
-        # A step along d of d's own length: the operator's projection of x_adv + d.
+        # A step along d of d's own length gives the operator's projection of x_adv + d.
         return self.box.step(x_adv, x, move, eps, move.flatten(1).norm(dim=1))
 
 
 def checkpoints(steps: int) -> list[tuple[int, int]]:
-    """The steps after which lengths are looked at, and how many there were since the last: 22 %, then ever fewer, at least 6 %.
+    """The steps at which step lengths are checked, each with the number of steps since the last: 22 %, then fewer, at least 6 %.
 
     >>> checkpoints(100)[:4]
     [(22, 22), (41, 19), (57, 16), (70, 13)]
@@ -228,7 +228,7 @@ LOSSES: dict[str, RowLoss] = {"ce": _cross_entropy, "margin": _margin, "dlr": _r
 
 
 def _defined(loss: str, classes: int) -> RowLoss:
-    """The loss, or where so few classes don't define it the margin."""
+    """The loss, or the margin if there are too few classes to define it."""
     instead = {"dlr": (3, _margin), "dlr_targeted": (4, _margin_to)}
     if loss in instead and classes < instead[loss][0]:
         least, margin = instead[loss]

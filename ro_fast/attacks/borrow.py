@@ -1,4 +1,4 @@
-"""Borrowing a model for an attack: its mode and its parameters' flags are given back whatever happens."""
+"""Borrowing a model for an attack: its mode and its parameters' flags are restored whatever happens."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ MODES = ("eval", "train", "keep")
 def borrowed(model: Callable[..., Any], mode: str) -> Iterator[None]:
     """Sets the model's mode and freezes its parameters for the block, then restores every module and parameter.
 
-    Frozen parameters spare more than their gradients: the inputs that only a weight gradient needs are not kept. Of a function
-    the networks that it calls are borrowed, as far as :func:`networks_behind` finds them.
+    Freezing parameters saves more than their gradients: inputs needed only for weight gradients are not kept. If the model is a
+    function, the networks it calls are borrowed, as far as :func:`networks_behind` finds them.
     """
     networks = networks_behind(model)
     modes = [(module, module.training) for network in networks for module in network.modules()]
@@ -38,8 +38,8 @@ def borrowed(model: Callable[..., Any], mode: str) -> Iterator[None]:
 
 
 def networks_behind(model: Callable[..., Any]) -> list[nn.Module]:
-    """The networks that calling ``model`` may run: itself, or those in a function's closure, defaults and globals, in a partial's
-    arguments, or whose method it is. What is hidden deeper, as in a list or an attribute, is not found.
+    """The networks that calling ``model`` may run: the model itself, those in a function's closure, defaults and globals or in a
+    partial's arguments, or the owner of a method. Networks hidden deeper, such as in a list or an attribute, are not found.
 
     >>> layer = nn.Linear(2, 2)
     >>> networks_behind(lambda x: layer(2 * x)) == networks_behind(layer.forward) == [layer]
@@ -70,5 +70,5 @@ def networks_behind(model: Callable[..., Any]) -> list[nn.Module]:
 def _is_filled(cell: Any) -> bool:
     try:
         return cell.cell_contents is not None
-    except ValueError:  # a name that is not bound yet
+    except ValueError:  # a name that is not yet bound
         return False

@@ -1,4 +1,4 @@
-"""Where adversarial inputs may lie: in the ball around the natural input, and in the input range."""
+"""Where adversarial inputs may lie: within the ball around the natural input and within the input range."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from torch import Tensor
 
 from ro_fast.ops import _check, pgd_init, pgd_step
 
-Budget = float | Sequence[float]  # for all channels, or one each
-ROUNDING = 1e-5  # of the input range: so far may inputs lie beyond it
+Budget = float | Sequence[float]  # for all channels, or one per channel
+ROUNDING = 1e-5  # as a fraction of the input range: tolerance for inputs beyond it
 
 
 @dataclass(frozen=True)
 class Box:
-    """The ball and the input range of an attack, each the same for all channels, or by channel (dimension 1 of the inputs).
+    """The ball and the input range of an attack, each the same for all channels or per channel (dimension 1 of the inputs).
 
-    A ball that differs by channel is given as the factors by which a radius, or a step length, is multiplied.
+    A ball that differs by channel is given as factors that multiply a radius or a step length.
 
     Args:
-        norm: "linf" or "l2", whose ball is the same for all channels.
+        norm: "linf" or "l2"; the L2 ball is the same for all channels.
         lo, hi: the input range.
-        eps, alpha: factors of radius and step length by channel; () where there are none.
+        eps, alpha: factors of radius and step length per channel; () if there are none.
     """
 
     norm: str = "linf"
@@ -39,7 +39,7 @@ class Box:
         return bool(self.eps or self.alpha or isinstance(self.lo, tuple) or isinstance(self.hi, tuple))
 
     def start(self, x: Tensor, eps: float | Tensor, noise: Tensor) -> Tensor:
-        """A random point of the ball, [N, ...], by noise: uniform(−1, 1) for L∞, normal for L2; eps is a number or [N]."""
+        """A random point of the ball, [N, ...], from noise: uniform(−1, 1) for L∞, normal for L2; eps is a number or [N]."""
         if not self.by_channel:
             assert isinstance(self.lo, float) and isinstance(self.hi, float)
             return pgd_init(x, eps, noise, norm=self.norm, lo=self.lo, hi=self.hi)
@@ -58,7 +58,7 @@ class Box:
         active: Tensor | None = None,
         out: Tensor | None = None,
     ) -> Tensor:
-        """A step of length alpha along the gradient, and back into ball and range; eps and alpha are numbers or [N]."""
+        """A step of length alpha along the gradient, projected to the ball and range; eps and alpha are numbers or [N]."""
         if not self.by_channel:
             assert isinstance(self.lo, float) and isinstance(self.hi, float)
             return pgd_step(x_adv, x, grad, eps, alpha, norm=self.norm, lo=self.lo, hi=self.hi, active=active, out=out)
@@ -73,19 +73,19 @@ class Box:
         return moved if out is None else out.copy_(moved)
 
     def clamp(self, x_adv: Tensor, x: Tensor, eps: float | Tensor) -> Tensor:
-        """Back into the L∞ ball and the range, value by value."""
+        """Projects to the L∞ ball and the range, elementwise."""
         radius = self.radius(eps, x)
         return self._in_range(torch.clamp(x_adv, x - radius, x + radius).to(x.dtype))
 
     def radius(self, eps: float | Tensor, x: Tensor) -> Tensor:
-        """The L∞ radius as it stands beside inputs, in the dtype that steps are computed in."""
+        """The L∞ radius, shaped to broadcast against inputs, in the dtype in which steps are computed."""
         return _rows(eps, x) * _by_channel(self.eps or (1.0,), x)
 
     def check(self, attack: str, x: Tensor) -> Tensor:
-        """The inputs without a graph, if they are floats of the range; on a GPU, which would have to wait, it is not looked at.
+        """The inputs, detached, if they are floats within the range; the range is not checked on a GPU, which would synchronise.
 
         Raises:
-            TypeError, ValueError: where they are not, with what came and what is needed.
+            TypeError, ValueError: if they are not; names what was given and what is needed.
         """
         if not isinstance(x, Tensor) or x.dtype not in _check.DTYPES:
             what = str(x.dtype) if isinstance(x, Tensor) else type(x).__name__
@@ -109,7 +109,7 @@ class Box:
         for i, (low, high) in enumerate(zip(*ends, strict=True)):
             lo, hi = lows[i % len(lows)], highs[i % len(highs)]
             slack = ROUNDING * (hi - lo)
-            if not (low >= lo - slack and high <= hi + slack):  # NaN too
+            if not (low >= lo - slack and high <= hi + slack):  # also catches NaN
                 where = f" in channel {i}" if count > 1 else ""
                 raise ValueError(
                     f"{attack}: x spans [{low:g}, {high:g}]{where} but the input range is [{lo:g}, {hi:g}]; give lo= and hi=, "
@@ -127,10 +127,10 @@ class Box:
 
 
 def box_of(attack: str, norm: str, eps: Budget, alpha: Budget, lo: Budget, hi: Budget) -> tuple[Box, float, float]:
-    """The box of an attack's arguments, and the radius and step length that it is called by: 1 where they differ by channel.
+    """The box for an attack's arguments, and the radius and step length to use with it: 1 if they differ by channel.
 
     Raises:
-        ValueError: where they don't fit one another, naming what came and what would be right.
+        ValueError: if they don't fit together; names what was given and what would be valid.
     """
     given = {"eps": eps, "alpha": alpha, "lo": lo, "hi": hi}
     return _made(attack, norm, *(_values(attack, name, value) for name, value in given.items()))
@@ -139,7 +139,7 @@ def box_of(attack: str, norm: str, eps: Budget, alpha: Budget, lo: Budget, hi: B
 Values = float | tuple[float, ...]
 
 
-@functools.lru_cache(maxsize=256)  # an attack asks at every call
+@functools.lru_cache(maxsize=256)  # every call of an attack asks for it
 def _made(attack: str, norm: str, eps: Values, alpha: Values, lo: Values, hi: Values) -> tuple[Box, float, float]:
     _check.check_norm(attack, norm)
     given = {"eps": eps, "alpha": alpha, "lo": lo, "hi": hi}
@@ -176,13 +176,13 @@ def _each(value: Values) -> tuple[float, ...]:
 
 
 def _by_channel(values: tuple[float, ...], x: Tensor) -> Tensor:
-    """[1, C, 1, ...], or one for all, in the dtype that steps are computed in."""
+    """[1, C, 1, ...], or one for all channels, in the dtype in which steps are computed."""
     given = torch.tensor(values, dtype=_check.compute_dtype(x), device=x.device)
     return given if len(values) == 1 else given.view(1, -1, *[1] * (x.dim() - 2))
 
 
 def _rows(value: float | Tensor, x: Tensor) -> Tensor | float:
-    """[N] as [N, 1, ...], to go with inputs [N, ...], in the dtype that steps are computed in."""
+    """[N] as [N, 1, ...], to broadcast against inputs [N, ...], in the dtype in which steps are computed."""
     if not isinstance(value, Tensor) or value.dim() == 0:
         return value
     return value.to(_check.compute_dtype(x)).view(-1, *[1] * (x.dim() - 1))

@@ -1,4 +1,4 @@
-"""One attack after another, each on the samples that withstood those before: what is left withstood them all."""
+"""A sequence of attacks, each run on the samples that withstood the previous ones: those left at the end withstood them all."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Stage:
     """What one attack of a cascade did."""
 
     name: str
-    tried: int  # samples that it was run on
-    robust: Tensor  # bool [N]: right at every iterate of this attack and of those before
-    work: int  # iterates judged: forwards, with an input gradient each except for "square"
+    tried: int  # samples it was run on
+    robust: Tensor  # bool [N]: correct at every iterate of this attack and the previous ones
+    work: int  # iterates judged: forward passes, each with an input gradient except for "square"
     seconds: float
 
     @property
@@ -41,7 +41,7 @@ class Stage:
 def standard_attacks(
     eps: float, norm: str = "linf", *, steps: int = 100, restarts: int = 1, targets: int = 9, queries: int = 5000, seed: int = 0
 ) -> dict[str, Attack]:
-    """APGD-CE, APGD-T and Square, as AutoAttack has them; without its FAB, so that this is *not* AutoAttack. No Square in L2.
+    """APGD-CE, APGD-T and Square, as in AutoAttack; without its FAB, so this is *not* AutoAttack. No Square in L2.
 
     >>> list(standard_attacks(0.1)), list(standard_attacks(0.1, "l2"))
     (['apgd_ce', 'apgd_t', 'square'], ['apgd_ce', 'apgd_t'])
@@ -67,27 +67,27 @@ def cascade(
     on_stage: Callable[[Stage], None] | None = None,
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> list[Stage]:
-    """Runs the attacks in order, each on samples that withstood every iterate of those before.
+    """Runs the attacks in order, each on the samples that withstood every iterate of the previous ones.
 
-    Within an attack, too, a sample that is broken leaves the batch at once and the next takes its slot. Noise is a function of
-    sample, attack and seed, so that flags don't depend on the batch size, up to rounding.
+    Within an attack, too, a broken sample leaves the batch at once and the next one takes its slot. Noise is a function of
+    sample, attack and seed, so flags don't depend on the batch size, up to rounding.
 
     Args:
         model: left as it was found.
         inputs: natural inputs by index.
         y: classes.
-        attacks: by name, the cheapest first; :func:`standard_attacks` gives the usual ones.
-        batch_size: slots that are worked on together.
+        attacks: by name, cheapest first; :func:`standard_attacks` gives the usual ones.
+        batch_size: slots processed together.
         seed: draws the noise of gradient attacks; Square has its own.
-        done: the first stages where they are known already.
+        done: the first stages, if they are already known.
         on_stage: called after each attack.
-        on_progress: called with name, pass and samples that this pass has settled.
+        on_progress: called with the name, the pass and the number of samples settled by this pass.
 
     Returns:
-        "natural", then a stage an attack.
+        "natural", then one stage per attack.
 
     Raises:
-        ValueError: on a batch size below 1, or a PGD with ``bn`` other than "eval".
+        ValueError: if the batch size is below 1, or a PGD has ``bn`` other than "eval".
 
     Source: Croce & Hein 2020 (arXiv 2003.01690), section 5.
 

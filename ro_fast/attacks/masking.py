@@ -1,7 +1,8 @@
-"""Signs that a model hides its gradients instead of being robust: then gradient attacks fail, and robust accuracy means nothing.
+"""Signs of gradient masking: a model that hides its gradients defeats gradient attacks, and robust accuracy means nothing.
 
-Each probe is a question whose answer is known for honest gradients. They are those of Athalye et al. 2018 (arXiv 1802.00420),
-section 3.1, and Carlini et al. 2019 (arXiv 1902.06705). A warning is a reason to doubt, its absence no proof.
+Each probe is a question whose answer is known for honest gradients. The questions are from Athalye et al. 2018
+(arXiv 1802.00420), section 3.1, and Carlini et al. 2019 (arXiv 1902.06705). A warning is a reason to doubt; its absence proves
+nothing.
 """
 
 from __future__ import annotations
@@ -24,16 +25,16 @@ from ro_fast.attacks.square import Square
 from ro_fast.attacks.steady import doubts
 from ro_fast.ops import weighted_cross_entropy
 
-VANISHED = 0.05  # share of inputs whose gradient is zero
-BLACK_BOX = 0.02  # share of samples that Square breaks and gradients didn't
-WEAKER = 0.02  # share of samples by which a stronger attack may break fewer, by chance
+VANISHED = 0.05  # fraction of inputs whose gradient is zero
+BLACK_BOX = 0.02  # fraction of samples that Square breaks and gradient attacks don't
+WEAKER = 0.02  # fraction of samples by which a stronger attack may fall behind by chance
 HUGE = 0.5  # radius at which every image can become the same grey
-STANDING = 0.1  # accuracy that may be left there
+STANDING = 0.1  # accuracy allowed to remain there
 
 
 @dataclass(frozen=True)
 class Probe:
-    """The model and the samples that the questions are asked on."""
+    """The model and the samples that the probes run on."""
 
     model: Callable[[Tensor], Tensor]
     x: Tensor  # [N, ...] in [0, 1], on the model's device
@@ -58,18 +59,18 @@ def gradient_masking(
     queries: int = 200,
     seed: int = 0,
 ) -> list[str]:
-    """Asks whether the model's gradients lead attacks astray, and returns a sentence for each sign of it, none if there is none.
+    """Checks whether the model's gradients mislead attacks; returns one sentence per sign of it, or nothing if there is none.
 
-    Answers that are random or depend on the batch; probabilities instead of logits; gradients that are zero; one step better than
-    twenty; a hundred short steps worse than twenty; a loss that doesn't rise with the radius; a huge radius that doesn't break
-    the model; a black-box attack that breaks what PGD doesn't. At a radius of 0 nothing is attacked.
+    The signs: outputs that are random or depend on the batch; probabilities instead of logits; zero gradients; one step better
+    than twenty; a hundred short steps worse than twenty; a loss that doesn't rise with the radius; a huge radius that doesn't
+    break the model; a black-box attack that breaks what PGD doesn't. At a radius of 0 nothing is attacked.
 
     Args:
         model: left as it was found.
-        x, y: some hundred samples are enough.
+        x, y: a few hundred samples are enough.
         eps: the radius of the claim.
-        norm: "linf" or "l2", where Square is not run.
-        queries: of Square.
+        norm: "linf" or "l2", for which Square is not run.
+        queries: number of queries of Square.
         seed: draws the noise.
 
     >>> masked = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Softmax(1))
@@ -87,7 +88,7 @@ def gradient_masking(
 
 
 def unsteady(probe: Probe) -> list[str]:
-    """Does it answer the same twice, and each sample by itself?"""
+    """Are outputs repeatable, and independent of the other samples in the batch?"""
     with borrowed(probe.model, "eval"):
         return doubts(probe.model, probe.x)
 
@@ -164,14 +165,14 @@ def huge_radius(probe: Probe) -> str | None:
 
 
 def black_box(probe: Probe, queries: int) -> str | None:
-    """Does Square break what PGD and its margin form did not?"""
+    """Does Square break what PGD and PGD on the margin did not?"""
     attacks: dict[str, Attack] = {loss: PGD(probe.eps, probe.eps / 4, 20, loss=loss) for loss in ("ce", "margin")}
     attacks["square"] = Square(probe.eps, queries, seed=probe.seed)
     return black_box_found(cascade(probe.model, lambda index: probe.x[index], probe.y, attacks, seed=probe.seed))
 
 
 def black_box_found(stages: list[Stage]) -> str | None:
-    """The same question to a cascade whose last stage is Square."""
+    """The same question for a cascade whose last stage is Square."""
     if len(stages) < 3 or stages[-1].name != "square" or stages[-1].broken <= BLACK_BOX * len(stages[-1].robust):
         return None
     broken = stages[-1].broken

@@ -1,4 +1,4 @@
-"""A network of normalised inputs as one of inputs in [0, 1], where budgets and ranges are those of the data."""
+"""Wraps a network of normalised inputs as one of inputs in [0, 1], so that budgets and ranges are those of the data."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class Affine(nn.Module):
-    """``scale·x + shift``, each a number or [C, 1, 1], in the dtype and on the device of the input."""
+    """``scale·x + shift``, each a number or [C, 1, 1], in the input's dtype and on its device."""
 
     scale: Tensor
     shift: Tensor
@@ -24,17 +24,17 @@ class Affine(nn.Module):
 
 
 def normalised(model: nn.Module, mean: float | Sequence[float], std: float | Sequence[float]) -> nn.Sequential:
-    """``x ↦ model((x − mean)/std)``: takes inputs before their normalisation, mostly in [0, 1], for a model of those after it.
+    """``x ↦ model((x − mean)/std)``: takes inputs before normalisation, usually in [0, 1], for a model of normalised inputs.
 
-    Attacks and :func:`ro_fast.evaluation.evaluate_model` then count eps and steps as papers do. Make it once and keep it: what is
-    known of a network is known of this one.
+    Attacks and :func:`ro_fast.evaluation.evaluate_model` then measure eps and steps as papers do. Create it once and keep it:
+    what is known about a network is cached per wrapper.
 
     Args:
         model: a network of normalised inputs.
-        mean, std: of the normalisation, a number or one for every channel [C] of images [N, C, H, W]; std above 0.
+        mean, std: of the normalisation, a number or one per channel [C] of images [N, C, H, W]; std above 0.
 
     Raises:
-        ValueError: on lengths that differ, or a std that is not above 0.
+        ValueError: if the lengths differ, or a std is not above 0.
 
     >>> model = normalised(nn.Flatten(), (0.5, 0.4), (0.25, 0.2))
     >>> model(torch.tensor([1.0, 0.0]).view(1, 2, 1, 1))

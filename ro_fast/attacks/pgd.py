@@ -22,36 +22,36 @@ ENGINES = ("auto", *engines.ENGINES)
 
 @dataclass
 class PGD:
-    """PGD: ``x ← Π(x + α·d(∇ₓ ℓ(f(x), y)))``, repeated, from a random start, the strongest of ``restarts`` kept.
+    """PGD: ``x ← Π(x + α·d(∇ₓ ℓ(f(x), y)))``, repeated from a random start; the strongest of ``restarts`` is kept.
 
-    ``d`` is the gradient's sign (L∞) or its unit vector (L2) and ``Π`` projects to the ε-ball around the natural input,
-    then to [lo, hi]. Only input gradients are computed. The model comes back as it was: mode of every module, requires_grad
-    and grad of every parameter, and its buffers, except that ``bn="train"`` leaves BatchNorm's as a forward does.
+    ``d`` is the gradient's sign (L∞) or unit vector (L2); ``Π`` projects to the ε-ball around the natural input,
+    then to [lo, hi]. Only input gradients are computed. The model is left as it was: the mode of every module, requires_grad
+    and grad of every parameter, and its buffers, except that ``bn="train"`` updates BatchNorm's as a forward pass does.
 
     Args:
-        eps, alpha: radius and step length in input units (8/255, not 8); in L∞ also one each for every channel.
+        eps, alpha: radius and step length in input units (8/255, not 8); in L∞ also one per channel.
         steps: gradient steps of each restart.
         norm: "linf" or "l2".
-        restarts: random starts; with more than one, the start of greatest loss is kept for each sample.
+        restarts: random starts; with more than one, the result of greatest loss is kept for each sample.
         random_start: False starts at the natural input, True at random in the ball; a number at ``x`` plus normal noise of that
-            deviation, not clipped, which is where the released code of TRADES and MART starts (0.001).
-        loss: "ce", "margin", "dlr", or a function (logits [N, C], y) -> loss [N], to climb.
-        bn: "eval", "train" or "keep": the mode the whole model is in while it is attacked.
+            standard deviation, not clipped, as in the released code of TRADES and MART (0.001).
+        loss: the loss to climb: "ce", "margin", "dlr", or a function (logits [N, C], y) -> loss [N].
+        bn: "eval", "train" or "keep": the mode of the whole model while it is attacked.
         engine: "auto", or one of ro_fast.attacks.engines: "eager", "mlp", "fused", "compiled", "captured"; :meth:`explain`
-            tells which "auto" takes and why. All take the same steps, up to rounding.
+            reports which one "auto" picks and why. All take the same steps, up to rounding.
         generator: draws the noise, on the device of the inputs; None uses torch's global one.
-        lo, hi: input range, one each for all or for every channel; inputs beyond it by more than rounding are an error (looked
-            for on a CPU alone: a GPU would have to wait). For inputs that are normalised, its ends after that, (0 − mean)/std
-            and (1 − mean)/std, with eps/std and alpha/std; or attack :func:`ro_fast.attacks.normalised`.
-        output: where the logits are in what the model returns, if that is no tensor: a key or attribute, an index, or a function
-            of it; None finds the usual ones (:func:`ro_fast.attacks.answer.logits_of`).
-        final_forward: also run the forward that chooses among restarts when there is just one, as published loops do;
-            with bn="train" its BatchNorm update is all that is left of it.
+        lo, hi: input range, one each for all channels or per channel; inputs beyond it by more than rounding are an error (only
+            checked on a CPU: a GPU would have to synchronise). For normalised inputs pass the normalised ends, (0 − mean)/std and
+            (1 − mean)/std, with eps/std and alpha/std; or attack :func:`ro_fast.attacks.normalised`.
+        output: where the logits are in the model's return value, if it is not a tensor: a key or attribute, an index, or a
+            function of it; None tries the usual places (:func:`ro_fast.attacks.answer.logits_of`).
+        final_forward: also run the forward pass that chooses among restarts when there is just one, as published loops do;
+            its only remaining effect is the BatchNorm update with bn="train".
 
     Raises:
-        ValueError: on a budget or an option that doesn't fit.
+        ValueError: on an invalid budget or option.
 
-    Deterministic given the noise; nothing waits for the device. Source: Madry et al. 2018 (arXiv 1706.06083).
+    Deterministic given the noise; never synchronises with the device. Source: Madry et al. 2018 (arXiv 1706.06083).
 
     >>> model = torch.nn.Linear(2, 2)
     >>> x, y = torch.rand(5, 2), torch.zeros(5, dtype=torch.int64)
@@ -100,7 +100,7 @@ class PGD:
     ) -> Tensor:
         """Attacks ``model`` at ``x`` and returns the adversarial inputs, [N, ...].
 
-        With ``eps`` given, the step length keeps its ratio to the radius, so that any ball is crossed in as many steps.
+        With ``eps`` given, the step length keeps its ratio to the radius, so any ball is crossed in the same number of steps.
         """
         if torch.is_inference_mode_enabled():
             raise ValueError("PGD: input gradients don't exist in torch.inference_mode(); use torch.no_grad() outside")
@@ -135,23 +135,23 @@ class PGD:
         return best
 
     def explain(self, model: Callable[[Tensor], Any], x: Tensor) -> str:
-        """Tells which engine attacks ``model`` at inputs like ``x``, and why each other one does or doesn't."""
+        """Reports which engine attacks ``model`` at inputs like ``x``, and why each of the others does or doesn't."""
         with borrowed(model, self.bn):
             return engines.explain(self.engine, model, x, self.plan(model))
 
     def plan(self, model: Callable[[Tensor], Any], y: Tensor | None = None) -> engines.Plan:
-        """What engines need to know of this attack on ``model`` in the mode it is in."""
+        """What engines need to know about this attack on ``model`` in its current mode."""
         training = isinstance(model, nn.Module) and any(module.training for module in model.modules())
         hard = self.loss == "ce" and (y is None or y.dim() == 1)
         return engines.Plan(_total(self.loss), self.steps, training, hard, self.ball()[0], self.output, self.spread)
 
     @property
     def spread(self) -> float:
-        """The deviation of a normal start; 0 where it is another."""
+        """The standard deviation of a normal start; 0 for any other start."""
         return 0.0 if isinstance(self.random_start, bool) else float(self.random_start)
 
     def ball(self) -> tuple[Box, float, float]:
-        """The ball and range that adversarial inputs stay in, and the radius and step length in its units."""
+        """The ball and range to which adversarial inputs are confined, and the radius and step length in its units."""
         return box_of("PGD", self.norm, self.eps, self.alpha, self.lo, self.hi)
 
     @torch.no_grad()
@@ -190,9 +190,9 @@ def _ratio(logits: Tensor, y: Tensor, reduction: str) -> Tensor:
 LOSSES = {"ce": _cross_entropy, "margin": _margin, "dlr": _ratio}
 
 
-@functools.lru_cache(maxsize=16)  # one function a loss, by which engines know a graph again; a loss may hold a batch
+@functools.lru_cache(maxsize=16)  # one function per loss, by which engines recognise a graph; a loss may hold a batch
 def _total(loss: str | Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
-    """The sum over samples: each sample's gradient is then its own, whatever the batch."""
+    """The sum over samples, so that each sample's gradient is its own, whatever the batch."""
     if callable(loss):
         return lambda logits, y: loss(logits, y).sum()
     return functools.partial(LOSSES[loss], reduction="sum")

@@ -1,4 +1,4 @@
-"""Square attack: random squares, kept where the margin grows; it asks for logits only, so that no masked gradient stops it."""
+"""Square attack: random squares, kept if the margin grows; it needs only logits, so masked gradients don't stop it."""
 
 from __future__ import annotations
 
@@ -20,29 +20,30 @@ from ro_fast.attacks.box import Box, Budget, box_of
 from ro_fast.attacks.pgd import PGD
 from ro_fast.ops import margin_loss
 
-# Of 10000 queries, those after which the share of changed pixels is halved.
+# The queries, out of 10000, after which the fraction of changed pixels is halved.
 _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 
 
 @dataclass
 class Square:
-    """Square attack in L∞: from stripes x ± ε, random squares of ±ε are tried, and kept where ``max_{k≠y} z_k − z_y`` grows.
+    """Square attack in L∞: from stripes x ± ε, tries random squares of ±ε and keeps those that raise ``max_{k≠y} z_k − z_y``.
 
     Args:
-        eps: radius in input units (8/255, not 8), or one for every channel.
-        queries: forwards of each sample, at most.
-        norm: "linf"; the L2 form of the attack is not in here.
-        share: of the pixels that the first square covers; it is halved along ``queries`` as published for 10000.
-        seed: draws stripes and squares. A draw belongs to the sample, its query and the seed, not to the batch.
-        lo, hi, output: as those of :class:`~ro_fast.attacks.PGD`.
+        eps: radius in input units (8/255, not 8), or one per channel.
+        queries: maximum number of forward passes per sample.
+        norm: "linf"; the L2 form of the attack is not implemented.
+        share: fraction of the pixels covered by the first square; halved along ``queries`` on the schedule published for 10000.
+        seed: draws stripes and squares. A draw depends on the sample, its query and the seed, not on the batch.
+        lo, hi, output: as for :class:`~ro_fast.attacks.PGD`.
 
     Raises:
-        ValueError: on a budget or an option that doesn't fit.
+        ValueError: on an invalid budget or option.
 
-    Called on a batch it runs all queries and returns of each sample the first misclassified point, else that of greatest margin;
-    :func:`ro_fast.attacks.cascade` runs it on surviving samples only. Vectors [N, D] are images of one row, whose squares are
-    intervals. Source: Andriushchenko et al. 2020 (arXiv 1912.00049); unlike their batched code, each sample has its own squares.
-    AutoAttack stops its schedule of 10000 queries at 5000, where its squares are still larger: its Square is another attack.
+    Called on a batch, it runs all queries and returns for each sample the first misclassified point, or else that of greatest
+    margin; :func:`ro_fast.attacks.cascade` runs it on surviving samples only. Vectors [N, D] are treated as images of one row,
+    whose squares are intervals. Source: Andriushchenko et al. 2020 (arXiv 1912.00049); unlike in their batched code, each sample
+    has its own squares. AutoAttack stops the schedule of 10000 queries at 5000, where its squares are still larger: its Square is
+    a different attack.
 
     >>> x, y = torch.rand(5, 1, 4, 4), torch.zeros(5, dtype=torch.int64)
     >>> x_adv = Square(eps=0.1, queries=20)(torch.nn.Flatten(), x, y)
@@ -69,7 +70,7 @@ class Square:
             raise ValueError(f"Square: share = {self.share:g} should lie above 0 and at most at 1")
 
     def ball(self) -> tuple[Box, float]:
-        """The ball and range that adversarial inputs stay in, and the radius in its units."""
+        """The ball and range to which adversarial inputs are confined, and the radius in its units."""
         box, eps, _ = box_of("Square", self.norm, self.eps, self.eps, self.lo, self.hi)
         return box, eps
 
@@ -88,7 +89,7 @@ class Square:
 
 
 class Search:
-    """The Square attack as queries of samples that come and go; the model is in eval mode."""
+    """The Square attack as queries on a changing set of samples; the model is in eval mode."""
 
     passes = 1
 
@@ -107,7 +108,7 @@ class Search:
         """None: draws are a function of the sample."""
 
     def start(self, index: Tensor, x: Tensor, y: Tensor, noise: Tensor | None, turn: int) -> State:
-        """Vertical stripes one pixel wide of ±ε, a sign each channel and column."""
+        """Vertical stripes one pixel wide of ±ε, with one sign per channel and column."""
         x = self.box.check("Square", x)
         eps = radii(self._eps, x)
         stripes = self._signs(index, torch.zeros_like(index), self.channels * self.width).view(-1, self.channels, 1, self.width)
@@ -118,7 +119,7 @@ class Search:
         }  # fmt: skip
 
     def step(self, state: State) -> Tensor:
-        """Asks for the logits of the proposals, keeps those that are better, and proposes the next square."""
+        """Computes the logits of the proposals, keeps those that improve, and proposes the next squares."""
         logits = self.logits(state["x_adv"])
         loss = margin_loss(logits, state["y"], reduction="none").to(state["best_loss"].dtype)
         better = loss > state["best_loss"]
@@ -128,7 +129,7 @@ class Search:
         return logits.argmax(1) != state["y"]
 
     def _propose(self, state: State) -> Tensor:
-        """x_best, but ±ε from x within a square: what a change by ±2ε, clipped to the ball, comes to."""
+        """x_best, but ±ε from x within a square: the result of a change by ±2ε clipped to the ball."""
         index, query = state["index"], state["step"] + 1
         tall, wide = self._sides[query.clamp(max=self.length - 1)].unbind(1)
         top, left = (_hash(self.attack.seed, index, query, k) for k in (0, 1))
@@ -142,7 +143,7 @@ class Search:
     def _moved(self, x: Tensor, eps: Tensor, signs: Tensor) -> Tensor:  # signs [B, C, 1 or H, 1 or W]
         shape = (len(x), self.channels, self.height, self.width)
         whole = signs.to(x.dtype).expand(shape).reshape(x.shape)
-        return self.box.start(x, eps, whole)  # the corner of the ball that the signs name
+        return self.box.start(x, eps, whole)  # the corner of the ball given by the signs
 
     def _signs(self, index: Tensor, query: Tensor, count: int) -> Tensor:  # ±1 [B, count]
         bits = _hash(self.attack.seed, index[:, None], query[:, None], 2 + torch.arange(count, device=index.device))
@@ -150,7 +151,7 @@ class Search:
 
 
 def share_at(query: int, attack: Square) -> float:
-    """Share of the pixels that a square covers, by the published schedule stretched to as many queries.
+    """Fraction of the pixels that a square covers, by the published schedule stretched to the number of queries.
 
     >>> [share_at(query, Square(queries=10000)) for query in (0, 10, 11, 51)]
     [0.8, 0.8, 0.4, 0.2]
@@ -171,7 +172,7 @@ def _between(low: Tensor, count: Tensor, size: int) -> Tensor:  # bool [B, size]
 
 
 def _hash(seed: int, *keys: Tensor | int) -> Tensor:
-    """32 bits that look random, a function of the keys alone: the finaliser of MurmurHash3, once a key."""
+    """32 random-looking bits, a function of the keys alone: the finaliser of MurmurHash3, applied once per key."""
     mixed: Tensor | int = seed & 0xFFFFFFFF
     for key in keys:
         mixed = (mixed ^ key) & 0xFFFFFFFF

@@ -1,4 +1,4 @@
-"""Does a model answer the same twice, and each sample by itself? Where not, an attack climbs something that moves."""
+"""Are a model's outputs repeatable, and independent of the batch? If not, an attack climbs a moving target."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ro_fast.attacks.borrow import networks_behind
 
 _log = logging.getLogger("ro_fast")
 _LOOKED_AT = 8  # samples
-_ROUNDING = 1e-3  # relative difference of logits that the order of sums explains
+_ROUNDING = 1e-3  # relative difference of logits that summation order explains
 _COARSE = 0.1  # in bfloat16 and float16
 _seen: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 
@@ -31,11 +31,11 @@ DEPENDENT = (
 
 @torch.no_grad()
 def doubts(model: Callable[[Tensor], Any], x: Tensor, output: Output = None) -> list[str]:
-    """A sentence where two forwards of a few samples differ, and one where a sample's logits change with its companions.
+    """One sentence if two forward passes on a few samples differ, and one if a sample's logits change with the rest of the batch.
 
     Args:
-        model: in the mode in which it is attacked; its buffers, and torch's random state, come back as they were.
-        x: inputs [N, ...]; of one sample alone nothing can be said about companions.
+        model: in the mode in which it is attacked; its buffers and torch's random state are restored.
+        x: inputs [N, ...]; with a single sample, nothing can be said about dependence on the batch.
     """
     if isinstance(model, nn.Module):
         _seen.add(model)
@@ -54,7 +54,7 @@ def doubts(model: Callable[[Tensor], Any], x: Tensor, output: Output = None) -> 
 
 
 def warn_once(model: Callable[[Tensor], Any], x: Tensor, output: Output) -> None:
-    """Logs the doubts about a network the first time that it is attacked."""
+    """Logs the doubts about a network the first time it is attacked."""
     if not isinstance(model, nn.Module) or model in _seen or len(x) < 2:
         return
     if x.is_cuda and torch.cuda.is_current_stream_capturing():

@@ -1,4 +1,4 @@
-"""A look at a data set before any training: what is wrong with it, how badly, and what to do first."""
+"""Examines a data set before any training: what is wrong with it, how badly, and what to do first."""
 
 from ro_fast.check.finding import Finding
 from ro_fast.check.run import check

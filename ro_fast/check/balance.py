@@ -1,4 +1,4 @@
-"""Class balance: classes that are missing, rare, or of another share in test than in train."""
+"""Class balance: classes that are missing, rare, or have a different share in test than in train."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import numpy as np
 from ro_fast.check.finding import Finding, images, some
 from ro_fast.check.images import Images
 
-WARNING, SERIOUS = 3.0, 10.0  # times as many images in the largest class as in the smallest
-FEW = 10  # training images a class, below which nothing can be learnt of it or told about it
+WARNING, SERIOUS = 3.0, 10.0  # size of the largest class over that of the smallest
+FEW = 10  # training images per class, below which nothing can be learnt or said about it
 FEW_TEST = 100  # test images, below which accuracy is known to ten points at best
-SHARE_P, SHARE_POINTS = 1e-3, 0.05  # classes have other shares in test: p of the chi-squared test, and by this much
+SHARE_P, SHARE_POINTS = 1e-3, 0.05  # classes have different shares in test: p of the chi-squared test, and least difference
 
 
 def balance(view: Images) -> list[Finding]:
-    """Findings on class counts; one of them says how they are where nothing is wrong."""
+    """Findings on class counts; if nothing is wrong, one of them reports the counts."""
     train = np.bincount(view.y_train, minlength=view.classes)
     test = np.bincount(view.y_test, minlength=view.classes)
     found = [_ratio(train), *_missing(view, train, test), *_few(view, train, test), *_other_shares(train, test)]

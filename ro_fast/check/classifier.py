@@ -1,4 +1,4 @@
-"""A classifier that is fast and good on a few principal components: logistic regression on a random part of an RBF kernel."""
+"""A fast and accurate classifier on a few principal components: logistic regression on a random part of an RBF kernel."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def fit(features: Floats, labels: Ints, scale: float, seed: int) -> Any:
 
     Args:
         features: [N, F].
-        labels: [N], two classes at the least.
-        scale: squared distance at which two images are still akin; the kernel is exp(−d² / 4·scale).
+        labels: [N], at least two classes.
+        scale: squared distance at which two images are still similar; the kernel is exp(−d² / 4·scale).
         seed: draws the kernels.
     """
     from sklearn.exceptions import ConvergenceWarning
@@ -30,7 +30,7 @@ def fit(features: Floats, labels: Ints, scale: float, seed: int) -> Any:
 
     kernel = Nystroem(gamma=1 / (4 * max(scale, 1e-12)), n_components=min(KERNELS, len(features)), random_state=seed)
     with warnings.catch_warnings():
-        # Fifty steps are enough to rank; the last digits of the optimum are not worth minutes.
+        # Fifty steps are enough for ranking; the last digits of the optimum are not worth minutes.
         warnings.simplefilter("ignore", ConvergenceWarning)
         return make_pipeline(kernel, LogisticRegression(C=PENALTY, max_iter=50)).fit(features, labels)
 

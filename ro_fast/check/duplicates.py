@@ -1,8 +1,8 @@
 """Exact and near duplicates within training images, and between training and test images (leakage).
 
-Near are images whose distance, after each is brought to mean 0 and standard deviation 1, is below a sixth of the median
-distance to the tenth nearest other image: much closer than images of one kind are. Brightness and contrast drop out;
-shifted, turned or mirrored copies are not found.
+Near duplicates are images whose distance, after each is standardised to mean 0 and standard deviation 1, is below a sixth of
+the median distance to the tenth nearest other image: much closer than images of one kind are. Brightness and contrast cancel
+out; shifted, rotated or mirrored copies are not found.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ro_fast.check.images import Floats, Images, Ints, components, nearest_other
 
 NEAR = 1 / 6  # of the median distance to the REFERENCE-th nearest other image
 REFERENCE = 10
-LEAST = 20  # different images, below which that median means nothing
+LEAST = 20  # different images, below which that median is meaningless
 
 
 Names = NDArray[np.str_]
@@ -27,11 +27,11 @@ Names = NDArray[np.str_]
 
 @dataclass(frozen=True)
 class Groups:
-    """Which images are the same: training images are 0..N-1, test images N..N+M-1."""
+    """Which images are the same: training images are numbered 0..N-1, test images N..N+M-1."""
 
-    exact: Ints  # [N + M] number of the group of identical images
-    near: Ints  # [N + M] number of the group of near or identical images
-    threshold: float | None  # largest distance of near images, in standard deviations a pixel; None: too few images to tell
+    exact: Ints  # [N + M] group number of identical images
+    near: Ints  # [N + M] group number of near or identical images
+    threshold: float | None  # largest distance of near images, in standard deviations per pixel; None: too few images to tell
 
 
 def duplicates(view: Images) -> tuple[list[Finding], str]:
@@ -57,7 +57,7 @@ def duplicates(view: Images) -> tuple[list[Finding], str]:
 
 
 def find_groups(view: Images) -> Groups:
-    """Groups of identical and of near images over both parts."""
+    """Groups of identical and of near-identical images over both parts."""
     exact = _identical(view)
     _, first, number = np.unique(exact, return_index=True, return_inverse=True)
     if len(first) < LEAST:
@@ -83,7 +83,7 @@ def _near_pairs(vectors: Floats, seed: int) -> tuple[Ints, float]:
     (features,) = components(vectors, seed=seed)
     distances, rows = nearest_others(features, REFERENCE, "near duplicates")
     threshold = NEAR * float(np.median(distances[:, -1]))
-    a, column = np.nonzero(distances <= threshold)  # principal components only shorten distances: none is missed
+    a, column = np.nonzero(distances <= threshold)  # principal components only shorten distances, so none is missed
     b = rows[a, column]
     close = np.linalg.norm(vectors[a] - vectors[b], axis=1) <= threshold
     return np.stack([a[close], b[close]], axis=1), threshold
@@ -98,7 +98,7 @@ def _connected(edges: Ints, count: int) -> Ints:
 
 
 def _members(group: Ints) -> list[Ints]:
-    """Groups of two and more, each sorted, in the order of their first image."""
+    """Groups of two or more, each sorted, in the order of their first image."""
     order = np.argsort(group, kind="stable")
     parts = np.split(order, np.flatnonzero(np.diff(group[order])) + 1)
     return sorted((part for part in parts if len(part) > 1), key=lambda part: part[0])
@@ -110,7 +110,7 @@ def _same(exact: Ints, labels: Names, train: int) -> list[Finding]:
     pairs: dict[str, list[Any]] = {"agree": [], "conflict": []}
     for group in _members(exact[:train]):
         same = len(np.unique(labels[group])) == 1
-        # Of equal images with one label the first stays; of those with several none can be trusted.
+        # Of equal images with one label the first stays; if their labels differ, none can be trusted.
         (agree if same else conflict).extend(group[1:].tolist() if same else group.tolist())
         pairs["agree" if same else "conflict"].append(_pair(group, labels, train))
     found = []
@@ -148,7 +148,7 @@ def _near(groups: Groups, labels: Names, train: int) -> list[Finding]:
     extra, pairs, conflicts = [], [], 0
     for group in _members(groups.near[:train]):
         _, first = np.unique(groups.exact[group], return_index=True)
-        different = group[np.sort(first)]  # copies are told as copies
+        different = group[np.sort(first)]  # copies are reported as exact duplicates
         if len(different) > 1:
             extra.extend(different[1:].tolist())
             conflicts += len(np.unique(labels[different])) > 1

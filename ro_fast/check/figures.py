@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-POINTS = 4000  # drawn of all training images; every image of a finding is among them
+POINTS = 4000  # training images drawn; every image of a finding is among them
 NAMED_CLASSES = 20
 MARKERS = "oXs^DvP*"
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """What is drawn."""
+    """The contents of the figures."""
 
     view: Images
     findings: Sequence[Finding]
@@ -34,10 +34,10 @@ class Pictures:
 
 
 def save_figures(pictures: Pictures, folder: Path) -> dict[str, Path]:
-    """Draw all figures, each for a wide and for a narrow page, into a folder.
+    """Draws all figures, each for a wide and for a narrow page, into a folder.
 
     Returns:
-        ``{"map": path, "map_narrow": path, "margins": ...}``; no margins where there are none.
+        ``{"map": path, "map_narrow": path, "margins": ...}``; without margins if there are none.
     """
     folder.mkdir(parents=True, exist_ok=True)
     view, findings, wide = pictures.view, pictures.findings, pictures.margins
@@ -56,7 +56,7 @@ def save_figures(pictures: Pictures, folder: Path) -> dict[str, Path]:
 
 
 def plane(features: Floats, seed: int) -> tuple[Floats, str]:
-    """Points [N, 2] and the method: UMAP where it is installed and there is enough to draw, else principal components."""
+    """Points [N, 2] and the method: UMAP if it is installed and there is enough to draw, otherwise principal components."""
     if importlib.util.find_spec("umap") is not None and len(features) > 50:
         from umap import UMAP
 
@@ -67,7 +67,7 @@ def plane(features: Floats, seed: int) -> tuple[Floats, str]:
 
 
 def _drawn(view: Images, findings: Sequence[Finding]) -> np.ndarray:
-    """Rows of training images: a random part, and those of findings, most telling kinds first."""
+    """Rows of training images: a random part, and those of findings, the most informative kinds first."""
     chosen = np.random.default_rng([view.seed, 3]).permutation(len(view.y_train))[:POINTS].tolist()
     for finding in findings:
         chosen += finding.train_indices[:POINTS]
@@ -131,7 +131,7 @@ def _by_finding(ax: Axes, findings: Sequence[Finding], rows: np.ndarray, place: 
 
 
 def draw_margins(wide: Margins, width: float) -> Figure:
-    """Share of images whose nearest image of another class lies within a distance, for both norms, 2ε marked."""
+    """Fraction of images whose nearest image of another class lies within a distance, for both norms, with 2ε marked."""
     figure = new_figure(width, 3.2 if width >= WIDE else 5.6)
     axes = figure.subplots(1, 2) if width >= WIDE else figure.subplots(2, 1)
     for ax, distance, radius, name in ((axes[0], wide.linf, wide.eps, "L∞"), (axes[1], wide.l2, wide.eps_l2, "L2")):

@@ -1,4 +1,4 @@
-"""What a check says: one finding, and the words all findings share."""
+"""A finding, the unit of a check's results, and wording shared by all findings."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ro_fast.data.check_file import Observation
 from ro_fast.data.image_data import ImageData
 
 SEVERITIES = ("serious", "warning", "info")
-# Among findings of one severity: what spoils every number comes before what costs some accuracy.
+# Among findings of one severity, what invalidates every number comes before what costs some accuracy.
 KINDS = (
     "range",
     "leakage",
@@ -36,7 +36,7 @@ TITLES = {
 
 @dataclass(frozen=True)
 class Example:
-    """Images to look at together, with what to see in them."""
+    """Images to look at together, with a description of what they show."""
 
     images: tuple[tuple[str, int], ...]  # ("train" or "test", row)
     caption: str
@@ -44,17 +44,17 @@ class Example:
 
 @dataclass(frozen=True)
 class Finding(Observation):
-    """What the check says of one thing, with images to look at on its page."""
+    """The result of the check on one point, with images to show on its page."""
 
     examples: list[Example] = field(default_factory=list)
 
     @property
     def rank(self) -> tuple[int, int, int]:
-        """What to do first comes first."""
+        """Sort key: what to do first comes first."""
         return SEVERITIES.index(self.severity), KINDS.index(self.kind), -self.count
 
     def without_examples(self, data: ImageData) -> Observation:
-        """The finding as check.json holds it; of images in files also which."""
+        """The finding as stored in check.json; for images in files, also their names."""
         values = {name: value for name, value in vars(self).items() if name != "examples"}
         if data.files_train is not None and data.files_test is not None:
             values["train_files"] = [data.files_train[i] for i in self.train_indices]
@@ -63,7 +63,7 @@ class Finding(Observation):
 
 
 def by_share(share: float, *, warning: float, serious: float) -> str:
-    """The severity of a share.
+    """The severity for a share.
 
     >>> by_share(0.02, warning=0.01, serious=0.05)
     'warning'
@@ -72,7 +72,7 @@ def by_share(share: float, *, warning: float, serious: float) -> str:
 
 
 def some(things: Iterable[object], most: int = 8) -> str:
-    """The first few things in words.
+    """The first few items in words.
 
     >>> some(range(4), most=2)
     '0, 1 and 2 more'

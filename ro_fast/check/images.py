@@ -1,4 +1,4 @@
-"""Images as vectors and features, made once and shared by everything that compares images."""
+"""Images as vectors and features, computed once and shared by everything that compares images."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from ro_fast.check.progress import Ticker
 from ro_fast.data import ImageData
 
-SIDE = 32  # larger images are averaged down to this many pixels a side before they are compared
+SIDE = 32  # larger images are averaged down to this many pixels per side before they are compared
 COMPONENTS = 64  # principal components
-FIT_ROWS = 10_000  # images that they are fitted on
-K = 20  # neighbours kept of each image
+FIT_ROWS = 10_000  # images used to fit them
+K = 20  # neighbours kept per image
 _CHUNK = 4096
 
 Floats = NDArray[np.float32]
@@ -33,7 +33,7 @@ class Images:
         self.classes = data.num_classes
 
     def names(self, labels: Iterable[Any]) -> list[str]:
-        """What labels mean, in words where they are known."""
+        """The meaning of labels, in words if known."""
         return [self.data.class_name(int(label)) for label in labels]
 
     @cached_property
@@ -55,13 +55,13 @@ class Images:
 
     @cached_property
     def features(self) -> tuple[Floats, Floats]:
-        """Principal components of training [N, F] and test images [M, F], of both parts alike, so that no difference is lost."""
+        """Principal components of training [N, F] and test images [M, F], fitted on both alike, so that no difference is lost."""
         train, test = components(self.train, self.test, seed=self.seed)
         return train, test
 
     @cached_property
     def neighbours(self) -> tuple[Floats, Ints]:
-        """Distance and row of the nearest other training images of each training image, [N, min(K, N - 1)]."""
+        """Distance and row of the nearest other training images for each training image, [N, min(K, N - 1)]."""
         return nearest_others(self.features[0], K, "neighbours among training images")
 
 
@@ -77,7 +77,7 @@ def components(*parts: Floats, seed: int = 0) -> tuple[Floats, ...]:
 
 
 def nearest(queries: Floats, among: Floats, k: int, what: str) -> tuple[Floats, Ints]:
-    """L2 distance and row of the k nearest of ``among`` for each query, nearest first; fewer where there are fewer."""
+    """L2 distance and row of the k nearest of ``among`` for each query, nearest first; fewer if there are fewer."""
     from sklearn.neighbors import NearestNeighbors
 
     index = NearestNeighbors(n_neighbors=min(k, len(among)), algorithm="brute").fit(among)
@@ -91,7 +91,7 @@ def nearest(queries: Floats, among: Floats, k: int, what: str) -> tuple[Floats, 
 
 
 def nearest_others(vectors: Floats, k: int, what: str) -> tuple[Floats, Ints]:
-    """As :func:`nearest` among the queries themselves, each without itself: [N, min(k, N - 1)]."""
+    """Like :func:`nearest` among the queries themselves, each excluding itself: [N, min(k, N - 1)]."""
     k = min(k, len(vectors) - 1)
     distances, rows = nearest(vectors, vectors, k + 1, what)
     own = rows == np.arange(len(vectors))[:, None]

@@ -1,11 +1,11 @@
-"""Likely label errors, from what classifiers that never saw an image say of its label.
+"""Likely label errors, according to classifiers that never saw the image.
 
-For each training image, two out-of-sample estimates of the class are averaged: the shares of classes among its nearest
+For each training image, two out-of-sample estimates of the class are averaged: the class frequencies among its nearest
 other training images, and the probabilities of a kernel classifier trained on the other folds. The score is
-``1 − p(given label)``, the self-confidence of confident learning (Northcutt, Jiang & Chuang 2021, JAIR 70, arXiv
-1911.00068). An image is suspect where another class is given ten times the probability of its label.
+``1 − p(given label)``, from the self-confidence of confident learning (Northcutt, Jiang & Chuang 2021, JAIR 70, arXiv
+1911.00068). An image is suspect if another class gets ten times the probability of its label.
 
-cleanlab, the reference implementation, is under the AGPL-3.0; the score is one line, so this Apache-2.0 package does without.
+cleanlab, the reference implementation, is under the AGPL-3.0; the score is one line, so this Apache-2.0 package avoids it.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from ro_fast.check.progress import Ticker
 
 RATIO = 10.0  # how many times more probable another class must be
 LEAST = 50  # training images, below which nothing is called suspect
-MANY = 10_000  # images from which on three folds do instead of five
-BLIND = 2.0  # the classifiers must be this many times as accurate as the largest class's share, or half-way to perfect
+MANY = 10_000  # images above which three folds are used instead of five
+BLIND = 2.0  # the classifiers must be this many times as accurate as the largest class's share, or halfway to perfect
 
 
 @dataclass(frozen=True)
 class LabelErrors:
-    """What classifiers that did not see an image say of it."""
+    """The estimates of classifiers that did not see the image."""
 
     probabilities: NDArray[np.float64]  # [N, C]
     score: NDArray[np.float64]  # [N] in [0, 1], larger is more suspect
-    accuracy: float  # share of given labels that are the most probable ones
+    accuracy: float  # fraction of given labels that are the most probable ones
     findings: list[Finding]
 
 
 def label_errors(view: Images) -> LabelErrors:
-    """Scores of all training labels, and the finding on those that are suspect."""
+    """Scores of all training labels, and the finding on suspect ones."""
     y, n = view.y_train, len(view.y_train)
     p = (_of_neighbours(view) + _of_folds(view)) / 2
     own = p[np.arange(n), y]
@@ -63,7 +63,7 @@ def _of_folds(view: Images) -> NDArray[np.float64]:
     from sklearn.model_selection import StratifiedKFold
 
     x, y = view.features[0], view.y_train
-    result = np.tile(np.bincount(y, minlength=view.classes) / len(y), (len(y), 1))  # what is known where nothing can be fitted
+    result = np.tile(np.bincount(y, minlength=view.classes) / len(y), (len(y), 1))  # prior used if nothing can be fitted
     folds = min(3 if len(y) > MANY else 5, int(np.bincount(y).max()))
     if folds < 2:
         return result

@@ -1,8 +1,8 @@
-"""Class margins: how far from an image the nearest image of another class is, held against 2ε.
+"""Class margins: the distance from an image to the nearest image of another class, compared with 2ε.
 
-Where two images of different classes lie within 2ε of each other, their ε-balls meet, and no classifier is right on both
-(Yang et al. 2020, arXiv 2003.02460). Distances are those of the whole images, between a random part of the training images and
-all of another class.
+If two images of different classes lie within 2ε of each other, their ε-balls intersect, and no classifier is right on both
+(Yang et al. 2020, arXiv 2003.02460). Distances are between whole images, from a random part of the training images to
+all images of another class.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from ro_fast.check.images import Floats, Images, Ints
 from ro_fast.check.progress import Ticker
 
 WORK = 2.5e10  # pixel differences: half a minute on one core
-LEAST, MOST = 100, 5000  # images looked at
+LEAST, MOST = 100, 5000  # images examined
 BLOCK = 1 << 23  # values held as floats at a time
-ROUNDING = 2e-7  # of distances in float32: 2ε is often a whole number of grey steps, and pairs lie at exactly that
+ROUNDING = 2e-7  # of distances in float32: 2ε is often a whole number of grey steps, and some pairs lie at exactly that distance
 
 
 @dataclass(frozen=True)
 class Margins:
     """Distances to the nearest training image of another class."""
 
-    rows: Ints  # [Q] training images looked at
+    rows: Ints  # [Q] training images examined
     linf: Floats  # [Q] in [0, 1]
     l2: Floats  # [Q]
     eps: float  # radius in L∞
@@ -35,7 +35,7 @@ class Margins:
 
 
 def customary_l2(eps: float, values: int) -> float:
-    """The L2 radius beside an L∞ radius for images of so many values: the share of ε·√D that 128/255 is of 8/255 on CIFAR.
+    """The L2 radius matching an L∞ radius for images of this size: the fraction of ε·√D that 128/255 is for 8/255 on CIFAR.
 
     >>> round(customary_l2(8 / 255, 3072) * 255, 6)
     128.0
@@ -44,7 +44,7 @@ def customary_l2(eps: float, values: int) -> float:
 
 
 def margins(view: Images, eps: float, eps_l2: float) -> Margins:
-    """Distances of a random part of the training images to the nearest of another class, and a finding for each norm."""
+    """Distances of a random part of the training images to the nearest image of another class, and a finding for each norm."""
     y, x = view.y_train, view.data.x_train.flatten(1)
     count = int(np.clip(WORK / x.numel(), LEAST, MOST))
     rows = np.sort(np.random.default_rng([view.seed, 2]).permutation(len(y))[:count])

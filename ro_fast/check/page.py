@@ -1,4 +1,4 @@
-"""check.html: one page that opens anywhere, offline: what was found, what to do first, and images to look at."""
+"""check.html: one self-contained page that opens offline: the findings, what to do first, and images to look at."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from ro_fast.data import ImageData
 from ro_fast.data.check_file import Check
 from ro_fast.pages import embedded, render
 
-SHOWN = 12  # examples of a finding
-SIDE = 64  # larger images are shrunk to this many pixels a side
+SHOWN = 12  # examples per finding
+SIDE = 64  # larger images are shrunk to this many pixels per side
 
 CAPTIONS = {
     "map": "The training images in the plane, near where they look alike: first by class, then those of findings over all "
@@ -44,7 +44,7 @@ def render_page(result: Check, findings: Sequence[Finding], data: ImageData, fig
 
 
 def summary(train: int, test: int, classes: int, findings: Sequence[Finding]) -> str:
-    """What was found, in one sentence."""
+    """The findings in one sentence."""
     size = f"{images(train, 'training image')} and {images(test, 'test image')} of {classes} classes"
     counts = {severity: sum(finding.severity == severity for finding in findings) for severity in SEVERITIES}
     if not counts["serious"] and not counts["warning"]:
@@ -81,15 +81,15 @@ class _Shown:
 
 @dataclass(frozen=True)
 class _Entry:
-    """A finding as the page shows it."""
+    """A finding as shown on the page."""
 
     title: str
     severity: str
     message: str
     advice: str
     examples: list[_Shown]
-    more: int  # examples that are not shown
-    vectors: bool  # there is nothing to look at, since the data are no images
+    more: int  # examples not shown
+    vectors: bool  # nothing to look at, since the data are not images
 
 
 def _entry(finding: Finding, data: ImageData) -> _Entry:
@@ -117,7 +117,7 @@ def _png(data: ImageData, part: str, row: int) -> str:
     stored = (data.x_train if part == "train" else data.x_test)[row : row + 1]
     pixels = (data.images(stored)[0] * 255).round().byte().permute(1, 2, 0).numpy()  # [H, W, C]
     if pixels.shape[2] not in (1, 3):
-        pixels = pixels.mean(2, keepdims=True).astype(np.uint8)  # bands that no screen has
+        pixels = pixels.mean(2, keepdims=True).astype(np.uint8)  # bands that no screen can show
     image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
     image.thumbnail((SIDE, SIDE))
     buffer = io.BytesIO()

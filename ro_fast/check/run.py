@@ -1,4 +1,4 @@
-"""The check as a whole: one step after the other, then check.json and check.html."""
+"""The whole check: one step after the other, then check.json and check.html."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from ro_fast.storage.records import write
 
 
 class _Steps:
-    """Runs the steps, tells each as it begins, and keeps how long it took and what it looked at."""
+    """Runs the steps, announces each, and records its duration and what it examined."""
 
     def __init__(self, names: int) -> None:
         self.done: list[CheckStep] = []
@@ -49,21 +49,21 @@ class _Steps:
         return result
 
     def add(self, looked_at: str) -> None:
-        """Says more of what the last step looked at."""
+        """Adds details on what the last step examined."""
         self.done[-1] = dataclasses.replace(self.done[-1], looked_at=self.done[-1].looked_at + looked_at)
 
 
 def check(config: CheckConfig) -> Check:
-    """Looks at a data set before any training, and writes ``check.json``, ``check.html`` and ``figures/*.png`` into config.out.
+    """Examines a data set before any training, and writes ``check.json``, ``check.html`` and ``figures/*.png`` into config.out.
 
-    Indices of training images are rows of ``load_data(config.data).x_train``, so that ``data.exclude`` of the same data means
-    the same images. Everything follows from the data and config.seed.
+    Indices of training images are rows of ``load_data(config.data).x_train``, so ``data.exclude`` on the same data refers to
+    the same images. Everything is determined by the data and config.seed.
 
     Returns:
-        What check.json holds.
+        The contents of check.json.
 
     Raises:
-        InputError: bad data or values, a folder that cannot be written, or a package that is not installed.
+        InputError: on bad data or values, a folder that cannot be written, or a missing package.
     """
     for module in ("sklearn", "scipy", "matplotlib", "jinja2"):
         if importlib.util.find_spec(module) is None:
@@ -95,7 +95,7 @@ def check(config: CheckConfig) -> Check:
 
 @dataclass(frozen=True)
 class _Seen:
-    """What the page needs besides what check.json holds."""
+    """What the page needs besides the contents of check.json."""
 
     result: Check
     findings: list[Finding]
@@ -144,7 +144,7 @@ def _look(config: CheckConfig, eps: float) -> _Seen:
 
 
 def _limit(threads: int | None) -> AbstractContextManager[Any]:
-    """Holds BLAS and OpenMP of SciPy and scikit-learn to a number of threads."""
+    """Limits BLAS and OpenMP of SciPy and scikit-learn to a number of threads."""
     from threadpoolctl import threadpool_limits
 
     return threadpool_limits(threads)

@@ -1,4 +1,4 @@
-"""From a data check's label scores to a weight for each training image."""
+"""Turns a data check's label scores into a weight for each training image."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ AUTO = "auto"
 
 
 def weights_of(path: str, data: ImageData) -> Tensor:
-    """The chance that each training label is right, [N] in [0, 1], from ``label_error_score`` of a check.json.
+    """The probability that each training label is right, [N] in [0, 1], from ``label_error_score`` of a check.json.
 
-    Scores are larger for more suspect labels; their unit doesn't matter. A mixture of two normal distributions is fitted to them,
-    and the weight is the posterior of the one with the lower mean (as Arazo et al. 2019, arXiv 1904.11238, and DivideMix, Li
-    et al. 2020, arXiv 2002.07394, do with losses), made to fall with the score: the wider of two normals wins on both sides.
+    Scores are larger for more suspect labels; their unit doesn't matter. A mixture of two normal distributions is fitted to
+    them, and the weight is the posterior of the one with the lower mean (as Arazo et al. 2019, arXiv 1904.11238, and DivideMix,
+    Li et al. 2020, arXiv 2002.07394, do with losses), made decreasing in the score: the wider of two normals wins on both sides.
 
     Args:
-        path: the check.json of the same data; "auto" makes the scores here, as ro-fast check with its default seed does.
+        path: the check.json of the same data; "auto" computes the scores here, as ro-fast check with its default seed does.
         data: the images and labels to be trained on.
 
     Raises:
-        InputError: where the file is missing, no check, or of other data.
+        InputError: if the file is missing, not a check, or of other data.
     """
     found = _made(data) if path == AUTO else scores(Path(path).expanduser(), data)
     return _posterior(found).to(data.y_train.device, torch.float32)
@@ -35,7 +35,7 @@ _scores: dict[str, Tensor] = {}
 
 
 def _made(data: ImageData) -> Tensor:
-    """The check's scores, made once a process for the same data."""
+    """The check's scores, computed once per process for the same data."""
     from ro_fast.check.images import Images
     from ro_fast.check.label_errors import label_errors
 

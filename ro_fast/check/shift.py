@@ -1,8 +1,8 @@
 """Shift between training and test images: a classifier two-sample test, and the moments of each class.
 
-The test of Lopez-Paz & Oquab (2017, arXiv 1610.06545): a classifier learns to tell training from test images on one half
-of them; its accuracy on the other half is one half where the parts come from one distribution. Both parts are drawn with equal
-class counts, so that other shares of classes don't count here.
+The test of Lopez-Paz & Oquab (2017, arXiv 1610.06545): a classifier learns to distinguish training from test images on one
+half of them; its accuracy on the other half is one half if both parts come from one distribution. Both parts are drawn with
+equal class counts, so that different class frequencies don't count here.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from ro_fast.check.images import Images, Ints
 from ro_fast.ops import class_moments
 
 MOST = 5000  # images of each part
-LEAST = 40  # of each part, below which nothing is said
+LEAST = 40  # of each part, below which nothing is reported
 WARNING, SERIOUS = 0.55, 0.65  # accuracy that the interval's lower end must reach
 DIRECTIONS = 10  # principal components whose class means are compared
-P, FAR, VERY_FAR = 0.01, 0.5, 1.0  # of all classes together; distances in standard deviations
+P, FAR, VERY_FAR = 0.01, 0.5, 1.0  # over all classes together; distances in standard deviations
 
 
 def shift(view: Images) -> tuple[list[Finding], dict[str, float]]:
-    """Findings on shift, and the test's accuracy with its interval."""
+    """Findings on shift, including the test's accuracy with its interval."""
     tested, numbers = _two_sample(view)
     return [tested, *_class_means(view)], numbers
 
@@ -67,7 +67,7 @@ def _two_sample(view: Images) -> tuple[Finding, dict[str, float]]:
 
 
 def _matched(view: Images, rng: np.random.Generator) -> tuple[Ints, Ints]:
-    """Rows of training and test images, as many of each class in both."""
+    """Rows of training and test images, with equally many of each class in both."""
     train, test = [], []
     for label in range(view.classes):
         ours, theirs = (rng.permutation(np.flatnonzero(y == label)) for y in (view.y_train, view.y_test))

@@ -1,7 +1,7 @@
 """Training images unlike the test images, by their distance to the nearest test images, whatever their labels.
 
-Were both parts drawn alike, a training image would lie as far from its nearest test images as test images do from theirs. Flagged
-is what lies farther than all but one in a thousand test images; how many that should be by chance follows from ranks alone.
+If both parts were drawn alike, a training image would lie as far from its nearest test images as test images do from theirs.
+Flagged are images farther away than all but one in a thousand test images; the number expected by chance follows from ranks.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from ro_fast.check.finding import Example, Finding, images, percent
 from ro_fast.check.images import Images, nearest, nearest_others
 
 K = 5  # nearest test images whose distances are averaged
-TAIL = 1000  # one test image in so many may lie farther
-LEAST = 50  # test images, below which nothing is said
-P = 0.01  # of a number of flagged images so large by chance
+TAIL = 1000  # one test image in this many may lie farther
+LEAST = 50  # test images, below which nothing is reported
+P = 0.01  # of as many flagged images by chance
 
 
 def unrepresentative(view: Images) -> list[Finding]:

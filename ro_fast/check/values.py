@@ -1,4 +1,4 @@
-"""Range, dtype and normalisation: are pixels on the scale that eps is given on?"""
+"""Range, dtype and normalisation: are pixels on the scale in which eps is given?"""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from ro_fast.check.finding import Example, Finding, images, percent, some
 from ro_fast.data import ImageData
 from ro_fast.errors import InputError
 
-DARK = 0.5  # a largest value below this leaves half of the range unused
-TWICE = 1.5 / 255  # below this, values were divided by 255 once more than needed
+DARK = 0.5  # a maximum below this leaves half of the range unused
+TWICE = 1.5 / 255  # below this, values were divided by 255 once too often
 
 
 def check_eps(eps: float) -> None:
-    """Raise InputError where a radius isn't one of images in [0, 1]."""
+    """Raises InputError if a radius isn't one for images in [0, 1]."""
     if not 0 < eps <= 1:
         hint = f"; {eps:g}/255 = {eps / 255:.4g} may be meant" if eps > 1 else ""
         raise InputError(f"eps = {eps:g} should lie above 0 and at most at 1, the range of the images{hint}")
 
 
 def values(data: ImageData, eps: float) -> list[Finding]:
-    """Findings on the scale of pixels; the last says what it is."""
+    """Findings on the scale of pixels; the last one describes it."""
     found = _scale(data, eps)
     found += _skipped(data) + _blank(data) + _grey(data)
     step = _grey_step(data)
@@ -75,7 +75,7 @@ def _skipped(data: ImageData) -> list[Finding]:
 
 
 def _blank(data: ImageData) -> list[Finding]:
-    """Images of a single value."""
+    """Images with a single value."""
     rows = []
     for x in (data.x_train, data.x_test):
         flat = x.flatten(1)
@@ -100,7 +100,7 @@ def _grey(data: ImageData) -> list[Finding]:
     for x in (data.x_train, data.x_test):
         equal = (x == x[:, :1]).flatten(1).all(1)
         coloured += int((~equal).sum())
-        grey.append(equal & (x.flatten(1).amax(1) > x.flatten(1).amin(1)))  # blank images are told as blank
+        grey.append(equal & (x.flatten(1).amax(1) > x.flatten(1).amin(1)))  # blank images are reported as blank
     count = sum(int(part.sum()) for part in grey)
     total = sum(map(len, grey))
     if not count:
@@ -119,7 +119,7 @@ def _grey(data: ImageData) -> list[Finding]:
 
 
 def _grey_step(data: ImageData) -> float | None:
-    """The least difference between values that occur, in [0, 1] units; None where there are more than 256 of them."""
+    """The smallest difference between occurring values, in [0, 1] units; None if there are more than 256 of them."""
     used = np.unique(data.x_train[:2000].numpy())
     if not 2 <= len(used) <= 256:
         return None

@@ -45,7 +45,7 @@ def run(argv: list[str]) -> int:
         state = "nothing was written, this starts anew" if command == "check" else "the state is saved, this goes on"
         print(f"interrupted; {state}: ro-fast {' '.join(argv)}", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # who read, as head or less, has seen enough
+    except BrokenPipeError:  # the reader, such as head or less, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:

@@ -1,4 +1,4 @@
-"""The commands: one table of what each is called, what it does, which keys it takes, and the function that does it."""
+"""The commands: one table with the name of each, its purpose, its keys, and the function that runs it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Command:
     """One command of ``ro-fast``.
 
     Args:
-        summary: a line for the list of commands.
-        run: does it, given its composed configuration.
+        summary: one line for the list of commands.
+        run: executes it, given its composed configuration.
         schema: the dataclass of its configuration; None: it takes no keys.
     """
 
@@ -35,7 +35,7 @@ def _train(config: Any) -> None:
     keep_freed_memory()
     epochs = config.trainer.stop_after or config.trainer.epochs
     with Progress(epochs, "train") as progress:
-        if (Path(config.out) / "last.pt").exists():  # without it the run starts anew
+        if (Path(config.out) / "last.pt").exists():  # without it the run starts from scratch
             progress.add(min(epochs, epochs_done(Path(config.out))))
         history = train(config, progress)
     last = history[-1]

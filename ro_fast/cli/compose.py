@@ -1,4 +1,4 @@
-"""From a command line to a plain dataclass, by Hydra: the only module that knows it."""
+"""From a command line to a plain dataclass, through Hydra: the only module that uses it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def compose(command: str, arguments: list[str]) -> Any:
     """The configuration of a command line as a plain dataclass, for use from Python: ``ablate(compose("ablate", ["seeds=2"]))``.
 
     Raises:
-        InputError: where Hydra can't compose it.
+        InputError: if Hydra can't compose it.
 
     >>> compose("ablate", ["suite=dose", "trainer.epochs=8"]).trainer.epochs
     8
@@ -46,7 +46,7 @@ def compose(command: str, arguments: list[str]) -> Any:
 
 
 def composed(command: str, arguments: list[str]) -> list[Any]:
-    """The configuration of a command line whose flags Hydra reads: none for ``--cfg job``, which it has then printed."""
+    """The configuration of a command line whose flags Hydra handles: empty for ``--cfg job``, which Hydra has then printed."""
     try:
         import hydra
         from omegaconf import DictConfig, OmegaConf
@@ -56,7 +56,7 @@ def composed(command: str, arguments: list[str]) -> list[Any]:
     found: list[Any] = []
 
     def task(config: DictConfig) -> None:
-        # The work is done after Hydra has returned: it reports an exception in lines of its own before passing it on.
+        # The work is done after Hydra has returned: Hydra would print its own report of an exception before passing it on.
         found.append(OmegaConf.to_object(config))
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach the caller as exceptions
@@ -103,7 +103,7 @@ def _register_schemas() -> None:
 
 
 def _quoted(argument: str) -> str:
-    """An override whose value Hydra's grammar would not take bare, as a path with spaces or Japanese characters, quoted.
+    """Quotes an override whose value Hydra's grammar would not accept bare, such as a path with spaces or Japanese characters.
 
     >>> _quoted("data.path=my 画像"), _quoted("seeds=[0,1]"), _quoted("out='a b'")
     ("data.path='my 画像'", 'seeds=[0,1]', "out='a b'")
@@ -116,7 +116,7 @@ def _quoted(argument: str) -> str:
 
 
 def is_bad_input(error: Exception) -> bool:
-    """Whether an exception is about what the user gave, and not about the work."""
+    """Whether an exception is about the user's input rather than the work."""
     if isinstance(error, InputError):
         return True
     try:
@@ -128,7 +128,7 @@ def is_bad_input(error: Exception) -> bool:
 
 
 def one_line(error: BaseException) -> str:
-    """An exception's message in one line; of Hydra's the innermost, which names the value that didn't fit."""
+    """An exception's message in one line; for Hydra's, the innermost, which names the value that didn't fit."""
     cause = error.__cause__ or error.__context__
     text = str(error)
     if cause is not None and type(error).__module__.startswith("hydra"):

@@ -1,4 +1,4 @@
-"""What is there, what is missing, why, and what would bring it."""
+"""What is available, what is missing, why, and how to get it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ro_fast.ops import backends
 
 
 def report() -> str:
-    """Versions, devices, the backends of every operator on every device, and the extras that are not complete."""
+    """Versions, devices, the backends of every operator on every device, and incomplete extras."""
     lines = [
         f"ro_fast {ro_fast.__version__} in {Path(ro_fast.__file__).parent}",
         f"python {platform.python_version()}, torch {torch.__version__}, numpy {_version('numpy')}, "

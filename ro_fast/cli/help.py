@@ -1,6 +1,6 @@
-"""What ``ro-fast <command> --help`` prints: what the command does, its groups, and what each key means.
+"""The output of ``ro-fast <command> --help``: what the command does, its groups, and the meaning of each key.
 
-The words are the fields' own descriptions in ro_fast/config.py, those of methods' options in ro_fast/methods/options.py,
+The text comes from the fields' own descriptions in ro_fast/config.py, those of methods' options in ro_fast/methods/options.py,
 and the first line of each file below configs/.
 """
 
@@ -20,11 +20,11 @@ from ro_fast.errors import InputError
 from ro_fast.methods.options import OPTIONS
 
 GROUPS = ("data", "model", "attack", "method", "trainer", "recipe", "suite")
-_WIDTH = 100  # columns at most
+_WIDTH = 100  # maximum columns
 
 
 def wanted_help(arguments: list[str]) -> tuple[str | None, list[str]]:
-    """What help is asked for, None where it is not: "" the overview, "all", or a topic; and the arguments besides.
+    """The help requested, None if none is: "" the overview, "all", or a topic; and the remaining arguments.
 
     >>> wanted_help(["seeds=5", "--help"]), wanted_help(["--help", "trainer.lr"]), wanted_help(["--help=all"])
     (('', ['seeds=5']), ('trainer.lr', []), ('all', []))
@@ -40,15 +40,15 @@ def wanted_help(arguments: list[str]) -> tuple[str | None, list[str]]:
 
 
 def help_text(command: str, topic: str, overrides: list[str]) -> str:
-    """The help of a command: an overview that fits a screen, or all of it, or what there is about a group or a key.
+    """The help of a command: an overview that fits a screen, all of it, or the entry of a group or key.
 
     Args:
         command: its name.
         topic: "" for the overview, "all", a group ("method"), a choice ("method=gairat"), a key or the beginning of one.
-        overrides: of the command line, so that the values shown are those that would hold.
+        overrides: those of the command line, so that the values shown are the effective ones.
 
     Raises:
-        InputError: where there is nothing of that name.
+        InputError: if there is nothing of that name.
     """
     about = COMMANDS[command]
     keys_too = "" if about.schema is None else " [key=value ...]"
@@ -78,7 +78,7 @@ def help_text(command: str, topic: str, overrides: list[str]) -> str:
 
 
 def descriptions(schema: type, prefix: str = "") -> dict[str, str]:
-    """Each key of a configuration, dotted, with what it means.
+    """Each key of a configuration, dotted, with its meaning.
 
     >>> from ro_fast.config import WatchConfig
     >>> descriptions(WatchConfig)["out"]
@@ -98,7 +98,7 @@ def descriptions(schema: type, prefix: str = "") -> dict[str, str]:
 
 
 def choices(group: str) -> dict[str, str]:
-    """The files of a group, with the first line of each, which says what it is."""
+    """The files of a group, with the first line of each, which describes it."""
     names = sorted(file.name for file in (resources.files("ro_fast.configs") / group).iterdir() if file.name.endswith(".yaml"))
     return {name.removesuffix(".yaml"): _first_line(group, name) for name in names}
 
@@ -151,7 +151,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _line(about: str, value: Any) -> str:
-    """What a key means, with its value where that is short enough to be read in passing."""
+    """The meaning of a key, with its value if that is short enough to be read in passing."""
     if value is None or isinstance(value, Mapping) or len(str(value)) > 40 or value == []:
         return about
     shown = str(value).lower() if isinstance(value, bool) else str(value).strip("[]")

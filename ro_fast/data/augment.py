@@ -8,11 +8,11 @@ from torch import Tensor
 from ro_fast.errors import InputError
 
 AUGMENTATIONS = ("none", "crop", "crop_flip")
-PAD = 4  # pixels that a crop may move by
+PAD = 4  # pixels by which a crop may move
 
 
 def check_augment(kind: str, image_shape: tuple[int, ...]) -> None:
-    """Raise InputError where images of a shape, (C, H, W) or (D,), cannot be augmented in this way."""
+    """Raises InputError if images of a shape, (C, H, W) or (D,), cannot be augmented in this way."""
     if kind not in AUGMENTATIONS:
         raise InputError(f"unknown data.augment '{kind}'; one of: {', '.join(AUGMENTATIONS)}")
     if kind != "none" and (len(image_shape) != 3 or min(image_shape[1:]) <= PAD):
@@ -32,9 +32,9 @@ def crop_flip(
     right: Tensor,  # [N] int64 in 0..2*PAD, its first column
     flip: Tensor | None = None,  # [N] bool, left-right after cropping
 ) -> Tensor:
-    """Reflect-pad by PAD, crop to the old size at the given offsets, and flip.
+    """Reflect-pads by PAD, crops to the old size at the given offsets, and flips.
 
-    The padded image is never made: each pixel is gathered from where its reflection lies.
+    The padded image is never created: each pixel is gathered from where its reflection lies.
     """
     n, c, h, w = x.shape
     rows = torch.arange(h, device=x.device)
@@ -49,12 +49,12 @@ def crop_flip(
 
 
 def augment(x: Tensor, kind: str, generator: torch.Generator | None = None) -> Tensor:
-    """Augment each image of a batch by its own random crop ("crop") and flip ("crop_flip").
+    """Augments each image of a batch by its own random crop ("crop") and flip ("crop_flip").
 
     Args:
         x: images [N, C, H, W], any dtype.
         kind: "none", "crop" or "crop_flip".
-        generator: on the device of x; it determines the result.
+        generator: on the device of x; determines the result.
 
     Returns:
         Images of the same shape and dtype; x itself for "none".

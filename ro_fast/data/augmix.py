@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ro_fast.errors import InputError
 
-_ROTATION, _SHEAR, _SHIFT = 30.0, 0.3, 1 / 3  # degrees, slope and share of the side at severity 10, as published
+_ROTATION, _SHEAR, _SHIFT = 30.0, 0.3, 1 / 3  # degrees, slope and fraction of the side at severity 10, as published
 
 
 def augmix(
@@ -24,13 +24,13 @@ def augmix(
 
     ``w ~ Dirichlet(1, …, 1)`` over ``width`` chains, ``m ~ U(0, 1)``; a chain is ``depth`` operations (0: one to three at
     random) drawn for each image from rotate, shear, translate, posterize, solarize and equalize, of random strength up to
-    ``severity`` of 10. Every image draws for itself.
+    ``severity`` of 10. Each image gets its own draws.
 
     Returns:
         [N, C, H, W] in [0, 1], in the dtype of x.
 
     Raises:
-        InputError: where x holds no images, or kornia is not installed.
+        InputError: if x holds no images, or kornia is not installed.
     """
     if x.dim() != 4:
         raise InputError(f"method augmentation: inputs of shape {list(x.shape[1:])} are no images [C, H, W], which AugMix needs")
@@ -40,7 +40,7 @@ def augmix(
     def uniform(*shape: int) -> Tensor:
         return torch.rand(shape, generator=generator, device=device)
 
-    weights = uniform(n, width).clamp(min=1e-12).log().neg()  # exponential: their shares are Dirichlet(1, …, 1)
+    weights = uniform(n, width).clamp(min=1e-12).log().neg()  # exponential: their normalised values are Dirichlet(1, …, 1)
     weights = weights / weights.sum(1, keepdim=True)
     mixed = torch.zeros_like(x)
     for chain in range(width):

@@ -1,4 +1,4 @@
-"""check.json: what a data check found; the images that it would leave out, and how suspect each label is."""
+"""check.json: the findings of a data check, the images it would leave out, and how suspect each label is."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ EXCLUDED_SEVERITIES = ("warning", "serious")
 
 @dataclass(frozen=True)
 class Observation:
-    """One thing that was found, or measured and found sound (severity "info")."""
+    """One finding, or something measured and found sound (severity "info")."""
 
     kind: str
     severity: str
     count: int
-    share: float  # count as a share of what was looked at, which the message names
+    share: float  # count as a share of what was examined, which the message names
     message: str
     advice: str
     train_indices: list[int] = field(default_factory=list)  # rows of ImageData.x_train
     test_indices: list[int] = field(default_factory=list)
-    train_files: list[str] | None = field(default=None, kw_only=True)  # of these rows, where images lie in files
+    train_files: list[str] | None = field(default=None, kw_only=True)  # of these rows, if images lie in files
     test_files: list[str] | None = field(default=None, kw_only=True)
 
 
@@ -47,7 +47,7 @@ class CheckStep:
 
 @dataclass(frozen=True)
 class Check:
-    """What check.json holds."""
+    """The contents of check.json."""
 
     data: str
     train_size: int
@@ -58,8 +58,8 @@ class Check:
     fingerprint: str  # of the data
     summary: str
     findings: list[Observation]
-    label_error_score: list[float]  # of each training image
-    label_accuracy: float  # of the classifiers that suspect labels
+    label_error_score: list[float]  # per training image
+    label_accuracy: float  # of the classifiers that flag suspect labels
     two_sample_test: dict[str, float]
     checks: list[CheckStep]
     config: CheckConfig
@@ -68,10 +68,10 @@ class Check:
 
 
 def read_check(path: Path) -> Check:
-    """The content of a check.json.
+    """The contents of a check.json.
 
     Raises:
-        InputError: the file is missing, or no check's.
+        InputError: if the file is missing, or not a check's.
     """
     found = read(Check, path, "ro-fast check data=... writes a check.json")
     if any(not 0 <= i < found.train_size for finding in found.findings for i in finding.train_indices):
@@ -82,18 +82,18 @@ def read_check(path: Path) -> Check:
 
 
 def excluded(findings: Sequence[Observation]) -> set[int]:
-    """The training images that ``data.exclude`` leaves out: of findings of EXCLUDED_KINDS and EXCLUDED_SEVERITIES."""
+    """The training images that ``data.exclude`` leaves out: those in findings of EXCLUDED_KINDS and EXCLUDED_SEVERITIES."""
     out = [f.train_indices for f in findings if f.kind in EXCLUDED_KINDS and f.severity in EXCLUDED_SEVERITIES]
     return {i for indices in out for i in indices}
 
 
 def leave_out(data: ImageData, path: Path) -> ImageData:
-    """Return data without the training images that a check of the same data found faulty.
+    """Returns data without the training images that a check of the same data found faulty.
 
-    Left out is what :func:`excluded` names, rows of ``data.x_train``. Validation and test images stay.
+    Left out are the rows of ``data.x_train`` listed by :func:`excluded`. Validation and test images stay.
 
     Raises:
-        InputError: the file is no check's, was made on other data, or would take a whole class.
+        InputError: if the file is not a check's, was made on other data, or would remove a whole class.
     """
     content = read_check(path)
     if content.fingerprint != data.fingerprint():
@@ -122,10 +122,10 @@ def scores(path: Path | str, data: ImageData | None = None) -> Tensor:
 
     Args:
         path: the check.json.
-        data: where given, the scores are those of its training images, in their order, also after data.exclude.
+        data: if given, the scores are those of its training images, in their order, also after data.exclude.
 
     Raises:
-        InputError: the file is no check's, or data without data.exclude is not what was checked.
+        InputError: if the file is not a check's, or data without data.exclude is not what was checked.
     """
     content = read_check(Path(path))
     values = torch.tensor(content.label_error_score, dtype=torch.float64)

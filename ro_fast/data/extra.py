@@ -1,4 +1,4 @@
-"""More training images from a file of their own, with labels or without."""
+"""Additional training images from a separate file, with or without labels."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ro_fast.errors import InputError
 
 
 def read_extra(path: str, image_shape: tuple[int, ...], num_classes: int) -> tuple[np.ndarray, np.ndarray | None]:
-    """Images uint8 or float32 in [0, 1] of an .npz file's x, and labels int64 of its y, or None where it has none.
+    """Images, uint8 or float32 in [0, 1], of an .npz file's x, and int64 labels of its y, or None if it has none.
 
     Raises:
-        InputError: where the file is missing or no such file, or its images and labels don't fit the training images.
+        InputError: if the file is missing or not such a file, or its images and labels don't match the training images.
     """
     file = Path(path).expanduser()
     if not file.exists():

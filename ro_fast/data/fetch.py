@@ -1,4 +1,4 @@
-"""Finding a data set's original files, or letting torchvision fetch them."""
+"""Finds a data set's original files, or lets torchvision download them."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ def find_or_download(
     system: Path | None = None,
     advice: str | None = None,
 ) -> dict[str, Path]:
-    """Find a data set's original files, or let torchvision fetch them.
+    """Finds a data set's original files, or lets torchvision download them.
 
-    Looks in config.path and nowhere else if it is given, else in the cache folder, then in the system's.
+    Looks only in config.path if it is given, otherwise in the cache folder, then in the system's.
 
     Args:
-        names: files to find, each plain or with .gz; a name maps to the archive where only that is there.
-        folders: where below the root they may lie.
-        torchvision_name: class of torchvision.datasets that downloads them.
+        names: files to find, each plain or with .gz; a name maps to the archive if only that is there.
+        folders: where they may lie below the root.
+        torchvision_name: the class of torchvision.datasets that downloads them.
         archive: a .tar.gz with all of them.
         system: a folder where a distribution's package puts them.
         advice: one more way to get them.
 
     Raises:
-        InputError: they are not there; the message says how to get them.
-        WorkError: the download failed.
+        InputError: if they are not there; the message says how to get them.
+        WorkError: if the download failed.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "ro_fast" / "data"
     root = Path(config.path).expanduser() if config.path else cache

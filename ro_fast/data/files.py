@@ -1,4 +1,4 @@
-"""Readers of the file formats that images come in; whatever a file holds instead is told as an InputError."""
+"""Readers of image file formats; unexpected contents are reported as an InputError."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DAMAGED = (OSError, EOFError, ValueError, zlib.error, zipfile.BadZipFile, tarfil
 
 
 def read_bytes(path: Path, member: str) -> bytes:
-    """Return a plain file's bytes, or those of a member of a .tar.gz."""
+    """Returns a plain file's bytes, or those of a member of a .tar.gz."""
     try:
         if not path.name.endswith(".tar.gz"):
             return path.read_bytes()
@@ -36,7 +36,7 @@ def read_bytes(path: Path, member: str) -> bytes:
 
 
 def read_idx(path: Path, ndim: int) -> np.ndarray:
-    """Read an IDX file of bytes, gzipped or plain: 0 0 8 ndim, the sizes as big-endian int32, then the values."""
+    """Reads an IDX file of bytes, gzipped or plain: 0 0 8 ndim, the sizes as big-endian int32, then the values."""
     try:
         content = path.read_bytes()
         if content[:2] == b"\x1f\x8b":
@@ -53,12 +53,12 @@ def read_idx(path: Path, ndim: int) -> np.ndarray:
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Builds containers and NumPy arrays only, so that a foreign pickle cannot run code."""
+    """Builds only containers and NumPy arrays, so that a foreign pickle cannot run code."""
 
     def find_class(self, module: str, name: str) -> Any:
         numpy_core = module in ("numpy.core.multiarray", "numpy._core.multiarray")
         if numpy_core and name == "_reconstruct":
-            return np.empty(0).__reduce__()[0]  # where it lives depends on NumPy's version
+            return np.empty(0).__reduce__()[0]  # its location depends on NumPy's version
         if module == "numpy" and name in ("ndarray", "dtype"):
             return getattr(np, name)
         if (module, name) == ("_codecs", "encode"):  # how Python 3 writes bytes for Python 2
@@ -67,7 +67,7 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 
 def read_pickle(content: bytes, where: str) -> dict[str, Any]:
-    """Read a pickled dict of lists and NumPy arrays, written by Python 2 or 3."""
+    """Reads a pickled dict of lists and NumPy arrays, written by Python 2 or 3."""
     try:
         batch = _ArrayUnpickler(io.BytesIO(content), encoding="bytes").load()
         return {key.decode() if isinstance(key, bytes) else key: value for key, value in batch.items()}
@@ -76,7 +76,7 @@ def read_pickle(content: bytes, where: str) -> dict[str, Any]:
 
 
 def read_mat(path: Path, names: Sequence[str]) -> list[np.ndarray]:
-    """Read arrays of a MATLAB file."""
+    """Reads arrays of a MATLAB file."""
     try:
         from scipy.io import loadmat
     except ImportError as error:
@@ -89,7 +89,7 @@ def read_mat(path: Path, names: Sequence[str]) -> list[np.ndarray]:
 
 
 def read_npz(path: Path, names: Sequence[str]) -> list[np.ndarray]:
-    """Read arrays of an .npz file, without unpickling."""
+    """Reads arrays of an .npz file, without unpickling."""
     try:
         content = np.load(path, allow_pickle=False)
         if not isinstance(content, np.lib.npyio.NpzFile):

@@ -22,14 +22,14 @@ class ImageData:
     x_test: Tensor
     y_test: Tensor
     num_classes: int
-    scale: float = 1.0  # the stored value that means 1.0
-    redrawn: Tensor | None = None  # bool [N_train]: labels drawn anew, a few of them onto the class they had
-    kept: Tensor | None = None  # int64 [N_train]: rows before data.exclude left some out
-    files_train: tuple[str, ...] | None = None  # where each image has a file of its own
+    scale: float = 1.0  # the stored value that corresponds to 1.0
+    redrawn: Tensor | None = None  # bool [N_train]: redrawn labels, a few of them onto the class they had
+    kept: Tensor | None = None  # int64 [N_train]: rows before data.exclude removed some
+    files_train: tuple[str, ...] | None = None  # if each image has its own file
     files_test: tuple[str, ...] | None = None
-    skipped: tuple[str, ...] = ()  # files that could not be read and were left out
-    class_names: tuple[str, ...] = ()  # by label, where they are known
-    x_extra: Tensor | None = None  # more training images, which have labels of their own or get pseudo-labels
+    skipped: tuple[str, ...] = ()  # unreadable files that were left out
+    class_names: tuple[str, ...] = ()  # by label, if known
+    x_extra: Tensor | None = None  # additional training images, which have their own labels or get pseudo-labels
     y_extra: Tensor | None = None
 
     @property
@@ -38,27 +38,27 @@ class ImageData:
         return tuple(self.x_train.shape[1:])
 
     def class_name(self, label: int) -> str:
-        """What a label means, in words where they are known."""
+        """The meaning of a label, in words if known."""
         return self.class_names[label] if self.class_names else str(int(label))
 
     def to(self, device: torch.device | str) -> ImageData:
-        """Return the same data on another device."""
+        """Returns the same data on another device."""
         moved: dict[str, Any] = {name: value.to(device) for name, value in self._tensors().items()}
         return replace(self, **moved)
 
     def images(self, x: Tensor) -> Tensor:  # stored values -> float32 in [0, 1]
-        """Return stored images as float32 in [0, 1]."""
+        """Returns stored images as float32 in [0, 1]."""
         return x.float() / self.scale
 
     def mean_std(self) -> tuple[list[float], list[float]]:
-        """Return mean and standard deviation of the training images in [0, 1], a value a channel.
+        """Returns mean and standard deviation of the training images in [0, 1], one value per channel.
 
-        Vectors [N, D] have one of each. A constant channel gets 1.0 as its standard deviation, to be divided by.
+        Vectors [N, D] have one of each. A constant channel gets a standard deviation of 1.0, since it is divided by.
         """
         x = self.x_train if self.x_train.ndim == 4 else self.x_train[:, None]
         over = [d for d in range(x.ndim) if d != 1]
         count = x.numel() // x.shape[1]
-        # In chunks, since float64 copies of a whole data set would not fit a GPU beside the model.
+        # In chunks, since float64 copies of a whole data set would not fit on a GPU beside the model.
         moments = sum(
             torch.stack([chunk.sum(over), chunk.square().sum(over)])
             for chunk in (part.double() / self.scale for part in x.split(4096))
@@ -68,7 +68,7 @@ class ImageData:
         return mean.tolist(), torch.where(std > 1e-6, std, 1.0).tolist()
 
     def fingerprint(self) -> str:
-        """Return a SHA-256 over images, labels and their meaning, the same on any device and wherever files lie."""
+        """Returns a SHA-256 over images, labels and their meaning, the same on any device and wherever files lie."""
         digest = hashlib.sha256(f"{self.name} {self.num_classes} {self.scale}".encode())
         for name, tensor in self._tensors().items():
             digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())

@@ -1,4 +1,4 @@
-"""Images in folders, one a class; what keeps them from being one array is told with every file concerned."""
+"""Images in folders, one per class; obstacles to forming one array are reported with every file concerned."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ro_fast.errors import InputError
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
 CHANNELS = {"L": 1, "RGB": 3}
-NAMED = 5  # files that a message names; of more it gives the number
+NAMED = 5  # files named in a message; beyond that, only their number is given
 
 log = logging.getLogger("ro_fast")
 
@@ -32,17 +32,17 @@ class _Unreadable(Exception):
 
 
 def read_image_folder(root: Path, skip_bad: bool = False) -> tuple[FolderPart, FolderPart, tuple[str, ...]]:
-    """Read train/<class>/<image> and test/<class>/<image>.
+    """Reads train/<class>/<image> and test/<class>/<image>.
 
     Args:
-        root: the folder that holds train/ and test/.
+        root: the folder containing train/ and test/.
         skip_bad: leave out files that cannot be decoded; they are named in a warning.
 
     Returns:
         Training part, test part, and the files left out.
 
     Raises:
-        InputError: a part or class is missing or empty, files cannot be decoded, or images differ in size or colour.
+        InputError: if a part or class is missing or empty, files cannot be decoded, or images differ in size or colour.
     """
     for part in ("train", "test"):
         if not (root / part).is_dir():

@@ -23,12 +23,12 @@ from ro_fast.errors import InputError
 
 
 def load_data(config: DataConfig) -> ImageData:
-    """Load the images that a config names, checked, with a class-balanced validation split taken from train.
+    """Loads the images named in a config, checked, with a class-balanced validation split taken from train.
 
-    All draws (subsets, split, redrawn labels) follow from config.seed. Labels are redrawn in the whole training pool,
-    validation included, after the split: the same images are drawn at every level of noise, and a label's redraw does
-    not depend on the sizes. Test labels stay as they are. data.bias touches training images alone. data.exclude takes away from
-    the training images last, so that all else stays as it is without it.
+    All draws (subsets, split, redrawn labels) are determined by config.seed. Labels are redrawn in the whole training pool,
+    validation included, after the split: the same images are redrawn at every noise level, and a label's redraw does
+    not depend on the sizes. Test labels stay as they are. data.bias touches training images only. data.exclude removes
+    training images last, so that everything else is the same as without it.
 
     Args:
         config: name, path, sizes, label noise and seed, see :class:`ro_fast.config.DataConfig`.
@@ -37,7 +37,8 @@ def load_data(config: DataConfig) -> ImageData:
         The data, on the CPU.
 
     Raises:
-        InputError: unknown name, missing files, bad images or labels, sizes beyond what there is, a data.exclude of other data.
+        InputError: on an unknown name, missing files, bad images or labels, sizes beyond what is available, or a data.exclude of
+            other data.
     """
     _check_config(config)
     source = SOURCES[config.name](config)
@@ -48,7 +49,7 @@ def load_data(config: DataConfig) -> ImageData:
     labels, redrawn = redraw_labels(source.y_train, config.label_noise, num_classes, stream(config.seed, "noise"))
     aside = train[:0]
     if config.unlabelled > 0:
-        # The labelled ones are those that a training set of that size has: how much do the others add?
+        # The labelled ones are those that a training set of that size has, to show how much the others add.
         train, aside = _set_aside(config, source.y_train, train, val)
     data = ImageData(
         name=config.name,
@@ -122,7 +123,7 @@ def _with_extra(data: ImageData, path: str) -> ImageData:
     x, y = read_extra(path, data.image_shape, data.num_classes)
     if x.dtype == np.uint8 and data.x_train.dtype == torch.uint8 and data.scale == 255:
         return dataclasses.replace(data, x_extra=from_numpy(x), y_extra=None if y is None else from_numpy(y))
-    # One dtype for all: what is stored in other units becomes float32 in [0, 1], the very values the model gets anyway.
+    # One dtype for all: images stored in other units become float32 in [0, 1], the same values the model gets anyway.
     images: dict[str, Any] = {name: data.images(getattr(data, name)) for name in ("x_train", "x_val", "x_test")}
     extra = from_numpy(x).float() / (255 if x.dtype == np.uint8 else 1)
     return dataclasses.replace(data, **images, scale=1.0, x_extra=extra, y_extra=None if y is None else from_numpy(y))

@@ -1,4 +1,4 @@
-"""Where images come from: one function a source, which reads its files into arrays and changes nothing."""
+"""Where images come from: one function per source, which reads its files into arrays and changes nothing."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 class Arrays:
     """All images and labels of a source, as found."""
 
-    where: str  # what an error message calls it
+    where: str  # its name in error messages
     x_train: np.ndarray  # [N, C, H, W] or [N, D], uint8 or float32
     y_train: np.ndarray  # [N] int64
     x_test: np.ndarray
     y_test: np.ndarray
-    scale: float = 255.0  # the stored value that means 1.0
-    num_classes: int | None = None  # None: as many as there are labels
-    files: tuple[tuple[str, ...], tuple[str, ...]] | None = None  # of x_train and x_test, where each image has its own
-    skipped: tuple[str, ...] = ()  # files that could not be read and were left out
-    class_names: tuple[str, ...] = ()  # by label, where they are known
+    scale: float = 255.0  # the stored value that corresponds to 1.0
+    num_classes: int | None = None  # None: as many as there are distinct labels
+    files: tuple[tuple[str, ...], tuple[str, ...]] | None = None  # of x_train and x_test, if each image has its own
+    skipped: tuple[str, ...] = ()  # unreadable files that were left out
+    class_names: tuple[str, ...] = ()  # by label, if known
 
 
 def digits(config: DataConfig) -> Arrays:
-    """Read scikit-learn's 1797 handwritten digits of 8×8 pixels and 17 grey levels."""
+    """Reads scikit-learn's 1797 handwritten digits of 8×8 pixels and 17 grey levels."""
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
@@ -57,7 +57,7 @@ def embedded_tops(config: DataConfig) -> Arrays:
 
 
 def fashion_mnist(config: DataConfig) -> Arrays:
-    """Read Fashion-MNIST's four IDX files (Xiao et al. 2017, arXiv 1708.07747)."""
+    """Reads Fashion-MNIST's four IDX files (Xiao et al. 2017, arXiv 1708.07747)."""
     names = [f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
     files = find_or_download(
         config,
@@ -73,13 +73,13 @@ def fashion_mnist(config: DataConfig) -> Arrays:
 
 
 def cifar10(config: DataConfig) -> Arrays:
-    """Read CIFAR-10's Python version (Krizhevsky 2009), unpacked or as its archive."""
+    """Reads CIFAR-10's Python version (Krizhevsky 2009), unpacked or as its archive."""
     batches = [f"data_batch_{i}" for i in range(1, 6)]
     return _cifar(config, "cifar-10", batches, "test_batch", label_key="labels", num_classes=10)
 
 
 def cifar100(config: DataConfig) -> Arrays:
-    """Read CIFAR-100's Python version (Krizhevsky 2009), unpacked or as its archive, with its fine labels."""
+    """Reads CIFAR-100's Python version (Krizhevsky 2009), unpacked or as its archive, with its fine labels."""
     return _cifar(config, "cifar-100", ["train"], "test", label_key="fine_labels", num_classes=100)
 
 
@@ -109,7 +109,7 @@ def _cifar(config: DataConfig, stem: str, train: list[str], test: str, *, label_
 
 
 def svhn(config: DataConfig) -> Arrays:
-    """Read SVHN's cropped digits (Netzer et al. 2011) from its two .mat files, where 10 stands for the digit 0."""
+    """Reads SVHN's cropped digits (Netzer et al. 2011) from its two .mat files, in which 10 stands for the digit 0."""
     names = ["train_32x32.mat", "test_32x32.mat"]
     files = find_or_download(config, names, folders=("",), torchvision_name="SVHN")
 
@@ -123,7 +123,7 @@ def svhn(config: DataConfig) -> Arrays:
 
 
 def npz(config: DataConfig) -> Arrays:
-    """Read x_train, y_train, x_test and y_test of one .npz file."""
+    """Reads x_train, y_train, x_test and y_test of one .npz file."""
     path = _own_path(config, "an .npz file with x_train, y_train, x_test and y_test")
     x_train, y_train, x_test, y_test = read_npz(path, ("x_train", "y_train", "x_test", "y_test"))
     scale = 255.0 if x_train.dtype == np.uint8 else 1.0
@@ -131,7 +131,7 @@ def npz(config: DataConfig) -> Arrays:
 
 
 def folder(config: DataConfig) -> Arrays:
-    """Read the images below train/ and test/, which hold a folder a class; classes are numbered by sorted name."""
+    """Reads the images below train/ and test/, with one folder per class; classes are numbered by sorted name."""
     path = _own_path(config, "a folder with train/ and test/, each with a folder a class")
     train, test, skipped = read_image_folder(path, config.skip_bad)
     files = (train.files, test.files)
@@ -149,7 +149,7 @@ def _own_path(config: DataConfig, what: str) -> Path:
 
 
 def _as_float32(x: np.ndarray) -> np.ndarray:
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, which is refused later
+    with np.errstate(over="ignore"):  # values that float32 cannot hold become infinite and are rejected later
         return x.astype(np.float32) if x.dtype.kind == "f" else x
 
 
@@ -159,7 +159,7 @@ def _as_int64(y: np.ndarray) -> np.ndarray:
 
 SOURCES: dict[str, Callable[[DataConfig], Arrays]] = {
     "digits": digits,
-    "digits_noisy": digits,  # its label noise is a value of its config
+    "digits_noisy": digits,  # its label noise is set in its config
     "tops": embedded_tops,
     "fashion_mnist": fashion_mnist,
     "cifar10": cifar10,

@@ -1,4 +1,4 @@
-"""Class-balanced subsets and redrawn labels, each determined by a random stream of its own."""
+"""Class-balanced subsets and redrawn labels, each determined by its own random stream."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ STREAMS = ("held_out", "test", "validation", "train", "noise", "bias")
 
 
 def stream(seed: int, name: str) -> np.random.Generator:
-    """Return the generator of one decision, so that changing one decision does not shift another."""
+    """Returns the generator for one decision, so that changing one decision does not affect another."""
     return np.random.default_rng([seed, STREAMS.index(name)])
 
 
 def balanced_subset(labels: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
-    """Return the sorted indices [size] of a random subset whose class counts are as even as the labels [N] allow.
+    """Returns the sorted indices [size] of a random subset whose class counts are as even as the labels [N] allow.
 
-    Every class gives its first sample before any gives its second, and so on; from one state of rng, a larger subset
-    holds the smaller ones.
+    Every class contributes its first sample before any contributes its second, and so on; from one state of rng, a larger subset
+    contains the smaller ones.
     """
     order = rng.permutation(len(labels))
     shuffled = labels[order]
@@ -28,9 +28,9 @@ def balanced_subset(labels: np.ndarray, size: int, rng: np.random.Generator) -> 
 
 
 def matched_subsets(a: np.ndarray, b: np.ndarray, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Return the sorted indices of random subsets of two sets of labels, with as many samples of each class in both.
+    """Returns the sorted indices of random subsets of two sets of labels, with equally many samples of each class in both.
 
-    A class gives ``size // classes`` samples, or as many as both sets have of it.
+    A class contributes ``size // classes`` samples, or as many as both sets have of it.
     """
     chosen: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
     classes = np.union1d(a, b)
@@ -48,7 +48,7 @@ def redraw_labels(
     num_classes: int,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw a share of the labels anew, uniformly over all classes; return labels [N] and the mask of those redrawn.
+    """Redraws a share of the labels, uniformly over all classes; returns labels [N] and the mask of those redrawn.
 
     From one state of rng, a larger share redraws the same labels, to the same classes, and more.
     """

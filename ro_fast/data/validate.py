@@ -1,4 +1,4 @@
-"""What images and labels must be before anything trains on them."""
+"""Requirements on images and labels before anything trains on them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from ro_fast.errors import InputError
 
 
 def validate(source: Arrays) -> int:
-    """Return the number of classes of sound images and labels.
+    """Returns the number of classes of valid images and labels.
 
     Raises:
-        InputError: what is wrong, in which array, and what would be right.
+        InputError: names what is wrong, in which array, and what would be right.
     """
     where = source.where
     for part, x, y in (("train", source.x_train, source.y_train), ("test", source.x_test, source.y_test)):
@@ -27,7 +27,7 @@ def validate(source: Arrays) -> int:
 
 
 def check_images(x: np.ndarray, name: str) -> None:
-    """Raises InputError where images are none: [N, C, H, W] or [N, D], uint8 or float32 in [0, 1]."""
+    """Raises InputError if images are not [N, C, H, W] or [N, D], uint8 or float32 in [0, 1]."""
     shape = list(x.shape)
     if x.ndim not in (2, 4):
         raise InputError(f"{name} has shape {shape}; it must be [N, C, H, W] or [N, D]")
@@ -47,7 +47,7 @@ def check_images(x: np.ndarray, name: str) -> None:
 
 
 def check_labels(y: np.ndarray, images: int, name: str) -> None:
-    """Raises InputError where labels are not int64 from 0, one an image."""
+    """Raises InputError if labels are not int64 from 0, one per image."""
     if y.dtype != np.int64:
         raise InputError(f"{name} is {y.dtype}; labels must be integers")
     if y.shape != (images,):

@@ -1,4 +1,4 @@
-"""How robust a finished model is: evaluation under attack, checkpoints and foreign models read for it, and their export."""
+"""How robust is a finished model? Evaluation under attack, reading checkpoints and foreign models, and export."""
 
 from ro_fast.evaluation.evaluate import evaluate_model
 from ro_fast.evaluation.load import load_model

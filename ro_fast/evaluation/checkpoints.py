@@ -1,4 +1,4 @@
-"""``ro-fast evaluate``: checkpoints through :func:`ro_fast.evaluation.evaluate_model`, resumed at the attack it had come to."""
+"""``ro-fast evaluate``: checkpoints through :func:`ro_fast.evaluation.evaluate_model`, resumed at the attack it had reached."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from ro_fast.evaluation.load import Trained, checkpoints_in, file_digest, load_t
 from ro_fast.storage import checkpoint, records
 
 RESULT = "evaluation.json"
-Tell = Callable[[float, str], None]  # share of the work at most that is done, and what was done last
+Tell = Callable[[float, str], None]  # completed fraction of the maximum work, and what was done last
 
 
 @dataclass(frozen=True)
 class OfCheckpoint(Evaluation):
-    """An evaluation with the epochs that the weights were trained for."""
+    """An evaluation and the number of epochs for which the weights were trained."""
 
     epoch: int | None = None
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """What evaluation.json holds."""
+    """The contents of evaluation.json."""
 
     checkpoint: str
     data: str
@@ -43,11 +43,11 @@ class Evaluated:
 def evaluate_checkpoint(config: EvaluateConfig, tell: Tell | None = None) -> Evaluated:
     """Evaluates a checkpoint, or best and last of a run, on the test images, and writes ``out/evaluation.json``.
 
-    After each attack its flags are kept in ``out/stages.pt``; the same command goes on from there.
+    After each attack its flags are stored in ``out/stages.pt``; the same command continues from there.
 
     Raises:
-        InputError: on a checkpoint, data or a setting that don't fit, or a folder that holds another evaluation.
-        WorkError: where results can't be written.
+        InputError: if a checkpoint, the data or a setting doesn't fit, or the folder holds another evaluation.
+        WorkError: if results can't be written.
     """
     if not config.checkpoint:
         raise InputError(
@@ -71,10 +71,10 @@ def evaluate_checkpoint(config: EvaluateConfig, tell: Tell | None = None) -> Eva
 
 
 def read_evaluation(path: Path) -> Evaluated:
-    """What an evaluation.json holds.
+    """The contents of an evaluation.json.
 
     Raises:
-        InputError: the file is missing, or no evaluation's.
+        InputError: if the file is missing, or not an evaluation's.
     """
     return records.read(Evaluated, path, "ro-fast evaluate writes an evaluation.json")
 
@@ -85,13 +85,13 @@ def folder_of(config: EvaluateConfig) -> Path:
 
 
 def default_name(path: Path) -> str:
-    """What an evaluation is called after: the run's folder, and the file where one is named."""
+    """The name of an evaluation: the run's folder, and the file if one is named."""
     path = path.resolve()
     return path.name if path.is_dir() else f"{path.parent.name}-{path.stem}"
 
 
 def table(found: Evaluated) -> str:
-    """A few lines for people."""
+    """A few lines of human-readable text."""
     first = next(iter(found.models.values()))
     heads = ["natural", f"PGD-{first.settings.steps}", f"CW-{first.settings.steps}", *first.cascade]
     lines = [" ".join([f"{'':12}", *(f"{head:>8}" for head in heads), "  95 % interval of the last"])]
@@ -140,7 +140,7 @@ def _on(stage: Stage, trained: Trained) -> Stage:
 
 
 def _identity(config: EvaluateConfig, trained: Trained, settings: Settings) -> checkpoint.Flat:
-    """All that the flags depend on."""
+    """Everything that the flags depend on."""
     return {
         "weights": file_digest(trained.stored.path),
         "data": trained.data.fingerprint(),
@@ -176,7 +176,7 @@ class _Store:
         self.write(lambda: checkpoint.save(self.file, state))
 
     def write(self, write: Callable[[], None]) -> None:
-        """Writes, and tells a full disk in words."""
+        """Writes the file; reports a full disk in words."""
         try:
             write()
         except OSError as error:
@@ -185,7 +185,7 @@ class _Store:
 
 
 class _Progress:
-    """The share of the work at most, in forwards: broken samples count as if they had been attacked to the end."""
+    """The fraction of the maximum work, in forwards: broken samples count as if they had been attacked to the end."""
 
     def __init__(self, s: Settings, samples: int, classes: int, tell: Tell | None) -> None:
         self.samples, self.tell = samples, tell
@@ -196,12 +196,12 @@ class _Progress:
         self.done, self.base = 0.0, sum(self.cost.values())
 
     def within(self, name: str, turn: int, settled: int) -> None:
-        """Takes news from within an attack."""
+        """Receives progress from within an attack."""
         share = (turn + settled / self.samples) / self.passes.get(name, 1)
         self._tell(self.done + self.cost[name] * min(1.0, share), name)
 
     def stage(self, stage: Stage) -> None:
-        """Takes an attack's end."""
+        """Receives the end of an attack."""
         self.done += self.cost.get(stage.name, 0)
         self._tell(self.done, f"{stage.name}, accuracy {stage.robust.double().mean().item():.3f}")
 

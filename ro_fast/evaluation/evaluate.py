@@ -1,4 +1,4 @@
-"""Evaluation to be trusted: natural, PGD, CW and a cascade of attacks on any model, with intervals and with reasons to doubt."""
+"""Trustworthy evaluation: natural, PGD, CW and a cascade of attacks on any model, with intervals and reasons for doubt."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ro_fast.attacks.pgd import PGD
 from ro_fast.errors import InputError
 from ro_fast.storage import records
 
-PROBED = 256  # samples that questions about gradient masking are asked on
+PROBED = 256  # samples used by the probes for gradient masking
 NOTE = (
     "Robust: right at the natural input and at every iterate. The cascade is APGD-CE, APGD-T and Square on what PGD and CW left; "
     "AutoAttack has FAB too, so this is not AutoAttack and may leave more."
@@ -33,10 +33,10 @@ NOTE_L2 = (
 class Settings:
     """How hard to try; the defaults of the cascade are AutoAttack's."""
 
-    steps: int = 20  # of PGD and CW, of length eps / 4
+    steps: int = 20  # of PGD and CW, with step length eps / 4
     apgd_steps: int = 100
     restarts: int = 1  # of APGD
-    targets: int = 9  # classes that APGD-T goes for
+    targets: int = 9  # classes that APGD-T targets
     queries: int = 5000  # of Square
     batch_size: int = 512
     masking: bool = True  # look for gradient masking
@@ -45,11 +45,11 @@ class Settings:
 
 @dataclass(frozen=True)
 class Result:
-    """What withstood one attack and those that it follows."""
+    """Samples that withstood one attack and those before it."""
 
-    acc: float  # right, as a share of all samples
-    ci95: tuple[float, float]  # Wilson's interval of that share, over draws of samples
-    tried: int  # samples that the attack was run on
+    acc: float  # correct, as a fraction of all samples
+    ci95: tuple[float, float]  # Wilson's interval of that fraction, over draws of samples
+    tried: int  # samples the attack was run on
     broken: int
     seconds: float
 
@@ -58,7 +58,7 @@ class Result:
 class Evaluation:
     """What :func:`evaluate_model` found."""
 
-    robust_acc: float  # what withstood every attack
+    robust_acc: float  # samples that withstood every attack
     samples: int
     eps: float
     norm: str
@@ -66,23 +66,23 @@ class Evaluation:
     natural: Result
     pgd: Result
     cw: Result
-    cascade: dict[str, Result]  # in order; the last is what withstood everything
+    cascade: dict[str, Result]  # in order; the last is what withstood all
     warnings: list[str]
     settings: Settings
     note: str
 
     def as_json(self) -> Any:
-        """Plain dictionaries, lists and numbers."""
+        """Converts to plain dictionaries, lists and numbers."""
         return records.as_json(self)
 
 
 @dataclass
 class Hooks:
-    """What was found before, and who is told of what is found now."""
+    """Earlier results, and listeners for new ones."""
 
     known: Mapping[str, Stage] = field(default_factory=dict)
     on_stage: Callable[[Stage], None] | None = None  # after each attack
-    on_progress: Callable[[str, int, int], None] | None = None  # attack, pass, samples that the pass has settled
+    on_progress: Callable[[str, int, int], None] | None = None  # attack, pass, samples settled by the pass
 
 
 def evaluate_model(
@@ -99,22 +99,22 @@ def evaluate_model(
     """Evaluates any torch model: natural accuracy, PGD, PGD on the CW margin, and a cascade of APGD-CE, APGD-T and Square.
 
     Args:
-        model: a module, attacked in eval mode and left as it was found, or a function. Inputs are moved to the module's device
-            batch by batch. It should give logits; probabilities are attacked too, with a warning.
+        model: a module, attacked in eval mode and left as it was, or a function. Inputs are moved to the module's device
+            batch by batch. It should return logits; probabilities are attacked too, with a warning.
         x, y: samples and their classes, on any device.
         eps: radius in input units (8/255, not 8).
         norm: "linf" or "l2"; Square is not run in L2.
-        output: where the logits are in what the model returns, if that is no tensor: a key or attribute, an index, or a function
-            of it; None finds the usual ones (:func:`ro_fast.attacks.answer.logits_of`).
+        output: where the logits are in the model's return value, if it is not a tensor: a key or attribute, an index, or a
+            function of it; None tries the usual places (:func:`ro_fast.attacks.answer.logits_of`).
         settings: how hard to try.
-        hooks: results that are known, and listeners.
+        hooks: known results, and listeners.
 
     Returns:
-        Accuracies as fractions with Wilson's 95 % interval, seconds, and warnings where there is reason to doubt them: gradients
-        seem to be masked, or the model is random or its answers depend on the batch.
+        Accuracies as fractions with Wilson's 95 % interval, seconds, and warnings if there is reason to doubt them: gradients
+        seem to be masked, or the model is random or its outputs depend on the batch.
 
     Raises:
-        InputError: on inputs or labels that the model can't take, outputs that are not finite logits, or a budget that
+        InputError: if the model can't take the inputs or labels, outputs are not finite logits, or the budget
             doesn't fit.
 
     Deterministic given the seed, on one device and build.
@@ -174,7 +174,7 @@ def _device(model: Callable[[Tensor], Tensor], x: Tensor) -> torch.device:
 
 
 def _inputs(model: Callable[[Tensor], Tensor], x: Tensor, device: torch.device) -> Callable[[Tensor], Tensor]:
-    """Samples by index, on the model's device and in the memory order of its weights, which is the faster one."""
+    """Samples by index, on the model's device and in the memory order of its weights, which is faster."""
     weights = [p for p in model.parameters() if p.dim() == 4] if isinstance(model, nn.Module) and x.dim() == 4 else []
     last = any(p.is_contiguous(memory_format=torch.channels_last) and not p.is_contiguous() for p in weights)
     order = torch.channels_last if last else torch.contiguous_format
@@ -197,7 +197,7 @@ def _check(model: Callable[[Tensor], Tensor], x: Tensor, y: Tensor, inputs: Call
     if x.dtype != torch.uint8:
         if not x.is_floating_point():
             raise InputError(f"evaluate: x is {x.dtype}; float in [0, 1] or uint8 is needed")
-        if not (x.min() >= -ROUNDING and x.max() <= 1 + ROUNDING):  # NaN too
+        if not (x.min() >= -ROUNDING and x.max() <= 1 + ROUNDING):  # also catches NaN
             raise InputError(f"evaluate: x spans [{x.min():g}, {x.max():g}]; it must lie in [0, 1], before any normalisation")
     with borrowed(model, "eval"), torch.no_grad():
         try:

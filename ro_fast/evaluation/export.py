@@ -1,4 +1,4 @@
-"""``ro-fast export``: a checkpoint as model.safetensors with a model card, for those who don't have the run."""
+"""``ro-fast export``: a checkpoint as model.safetensors with a model card, for users without the run."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from ro_fast.storage.epochs import FILE, Epoch, read_epochs
 
 
 def export(config: ExportConfig) -> Path:
-    """Writes ``model.safetensors``, ``config.yaml`` and ``README.md``, the model card, and returns the folder.
+    """Writes ``model.safetensors``, ``config.yaml`` and the model card ``README.md``, and returns the folder.
 
-    Of a run's folder best.pt is taken. An evaluation is added to the card where ``evaluation=`` names one, or where
+    For a run's folder, best.pt is used. An evaluation is added to the card if ``evaluation=`` names one, or if
     ``ro-fast evaluate`` left one in its usual place.
 
     Raises:
-        InputError: on a checkpoint or data that don't fit, a folder that can't be written, or without safetensors.
+        InputError: if a checkpoint or the data doesn't fit, the folder can't be written, or safetensors is missing.
     """
     try:
         from safetensors.torch import save
@@ -57,7 +57,7 @@ def export(config: ExportConfig) -> Path:
 
 
 def model_card(trained: Trained, metrics: list[Epoch], evaluation: Evaluation | None) -> str:
-    """The card in Markdown, from what is known; what isn't is said to be unknown."""
+    """The card in Markdown, from what is known; the rest is stated to be unknown."""
     run, data, model = trained.stored.config, trained.data, trained.model_config
     trainer, attack, method = (run.get(key, {}) for key in ("trainer", "attack", "method"))
     noise = f", {trained.data_config.label_noise:.0%} of its labels redrawn" if trained.data_config.label_noise else ""
@@ -127,7 +127,7 @@ def _metrics(path: Path) -> list[Epoch]:
 
 
 def _evaluation(config: ExportConfig, path: Path) -> Evaluation | None:
-    """This checkpoint's part of an evaluation: of the file that is named, else of where ``evaluate`` would have written it."""
+    """This checkpoint's part of an evaluation: from the named file, or from where ``evaluate`` would have written it."""
     if config.evaluation is not None:
         files = [Path(config.evaluation)]
         if not files[0].is_file():

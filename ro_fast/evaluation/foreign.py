@@ -1,7 +1,7 @@
-"""Weights as other projects write them, under the names of our networks.
+"""Weights written by other projects, under the names of our networks.
 
-Checkpoints come wrapped in dictionaries, with prefixes of the modules around them, and with the names of the repository that
-trained them. What maps to the same network is renamed; the rest is told with the nearest name.
+Checkpoints come wrapped in dictionaries, with prefixes of enclosing modules, and with the names of the repository that
+trained them. Names that map to the same network are renamed; the rest is reported with the nearest name.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _STATISTICS = {"mean": "normalize.mean", "mu": "normalize.mean", "std": "normali
 
 
 def unwrapped(state: Any) -> Weights | None:
-    """The weights within the dictionaries of a checkpoint, without the prefixes that all of them have; None if there are none.
+    """The weights within a checkpoint's dictionaries, without the prefixes common to all of them; None if there are none.
 
     >>> one = torch.zeros(1)
     >>> unwrapped({"epoch": 3, "state_dict": {"module.conv1.weight": one, "module.fc.bias": one}}).keys()
@@ -53,20 +53,20 @@ def unwrapped(state: Any) -> Weights | None:
         state = inner
     if not isinstance(state, Mapping) or not state or not all(isinstance(value, Tensor) for value in state.values()):
         return None
-    weights = {str(key): value for key, value in state.items() if key != "n_averaged"}  # which AveragedModel counts
+    weights = {str(key): value for key, value in state.items() if key != "n_averaged"}  # a counter of AveragedModel
     while (prefix := _prefix(weights)) is not None:
         weights = {key.removeprefix(prefix): value for key, value in weights.items()}
     return weights
 
 
 def _prefix(weights: Weights) -> str | None:
-    """A prefix that all names have, those of a normalisation aside."""
+    """A prefix common to all names, except those of a normalisation."""
     rest = [name for name in weights if not _statistic(name)]
     return next((prefix for prefix in PREFIXES if rest and all(name.startswith(prefix) for name in rest)), None)
 
 
 def _statistic(name: str) -> str | None:
-    """What our name of a normalisation's mean or std is; it may lie in any module in front of the network."""
+    """Our name of a normalisation's mean or std; it may belong to any module in front of the network."""
     outer, _, last = name.rpartition(".")
     if last in _STATISTICS and (outer in ("", "0", "module") or "norm" in outer.lower()):
         return _STATISTICS[last]
@@ -74,9 +74,9 @@ def _statistic(name: str) -> str | None:
 
 
 def renamed(weights: Weights, needed: Mapping[str, Tensor]) -> Weights:
-    """The weights under the names that are needed, as far as they are known.
+    """The weights under the required names, as far as they are known.
 
-    A normalisation that the file lacks is taken from ``needed``, and so are counters of BatchNorm, which nothing depends on.
+    A normalisation missing from the file is taken from ``needed``, as are BatchNorm's counters, on which nothing depends.
     """
     if set(weights) == set(needed):
         return weights
@@ -98,12 +98,12 @@ def renamed(weights: Weights, needed: Mapping[str, Tensor]) -> Weights:
 
 
 def holds_normalisation(weights: Weights) -> bool:
-    """Whether a file tells how inputs are normalised."""
+    """Whether a file specifies how inputs are normalised."""
     return any(_statistic(name) is not None for name in weights)
 
 
 def network_of(weights: Weights) -> str | None:
-    """Which of our networks for images has these weights' names; None where none has."""
+    """Which of our networks for images has these weights' names; None if none has."""
     channels = next((value.shape[1] for value in weights.values() if value.dim() == 4), 3)
     for name, build in MODELS.items():
         if name == "mlp":
@@ -119,7 +119,7 @@ def network_of(weights: Weights) -> str | None:
 
 
 def misfit(weights: Weights, needed: Mapping[str, Tensor]) -> str | None:
-    """What keeps weights from being those of a network, with the nearest name and the shapes; None where they fit."""
+    """Why weights don't fit a network, with the nearest name and the shapes; None if they fit."""
     missing = [name for name in needed if name not in weights]
     left = [name for name in weights if name not in needed]
     if missing or left:

@@ -1,4 +1,4 @@
-"""A trained model from a file: our checkpoints, safetensors, or a state dict; and with it the data it was trained on."""
+"""Loads a trained model from a file (our checkpoints, safetensors, or a state dict), and the data it was trained on."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ _log = logging.getLogger("ro_fast")
 
 @dataclass(frozen=True)
 class Stored:
-    """What a file and the config.yaml beside it hold."""
+    """The contents of a file and the config.yaml beside it."""
 
     path: Path
     weights: Weights
-    config: dict[str, Any]  # of the run; {} where it isn't known
+    config: dict[str, Any]  # of the run; {} if it isn't known
     epoch: int | None  # epochs trained
     metadata: dict[str, str]  # of a safetensors file
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A model in eval mode, its data, and the budget it was trained for."""
+    """A model in eval mode, its data, and its training budget."""
 
     stored: Stored
     model: nn.Module
@@ -49,10 +49,10 @@ class Trained:
 
 
 def checkpoints_in(path: Path) -> list[Path]:
-    """The file itself, or of a run's folder best.pt and last.pt.
+    """The file itself, or best.pt and last.pt of a run's folder.
 
     Raises:
-        InputError: where there is none.
+        InputError: if there is none.
     """
     if not path.exists():
         raise InputError(f"checkpoint={path} does not exist; a run's folder, its best.pt or last.pt, or a .safetensors is needed")
@@ -68,7 +68,7 @@ def read(path: Path) -> Stored:
     """Reads weights onto the CPU; nothing in the file is executed.
 
     Raises:
-        InputError: on a file that is cut short or holds no weights.
+        InputError: if a file is truncated or holds no weights.
     """
     weights, epoch, metadata = _safetensors(path) if path.suffix == ".safetensors" else _torch(path)
     beside = path.parent / "config.yaml"
@@ -78,10 +78,10 @@ def read(path: Path) -> Stored:
 def load_trained(
     stored: Stored, device: torch.device, data: DataConfig | None = None, model: ModelConfig | None = None
 ) -> Trained:
-    """Builds the model and loads its data; what is not given is taken from the run's config.
+    """Builds the model and loads its data; anything not given is taken from the run's config.
 
     Raises:
-        InputError: where neither tells the data or the model, or the weights don't fit them.
+        InputError: if neither specifies the data or the model, or the weights don't fit them.
     """
     data = data or _part(stored, "data", DataConfig)
     model = model or _part(stored, "model", ModelConfig)
@@ -107,16 +107,16 @@ def load_model(
 ) -> nn.Module:
     """The model in a file, in eval mode; from [N, ...] in [0, 1] to logits.
 
-    Takes what ``ro-fast export`` wrote, and state dicts of others whose network is one of ours, RobustBench's and those of the
-    papers' code among them, in whatever dictionaries and prefixes they come.
+    Accepts what ``ro-fast export`` wrote, and state dicts of others whose network is one of ours, including RobustBench's and
+    those of the papers' code, whatever their dictionaries and prefixes.
 
     Args:
-        path: a .safetensors, or a file of torch that holds weights alone.
-        model: the network's name, for files that don't tell; None finds it by their names.
-        mean, std: how inputs are normalised, for files that don't tell; 0 and 1 where they were not.
+        path: a .safetensors, or a torch file that holds weights alone.
+        model: the network's name, for files that don't specify it; None identifies it by the names of its weights.
+        mean, std: how inputs are normalised, for files that don't say; 0 and 1 if they were not.
 
     Raises:
-        InputError: on a file without weights, or whose weights are not those of the network, with the nearest name.
+        InputError: if a file has no weights, or not those of the network; gives the nearest name.
     """
     stored = read(Path(path))
     config, shape, classes = _described(stored, model)
@@ -131,7 +131,7 @@ def load_model(
 
 
 def _described(stored: Stored, model: str | ModelConfig | None) -> tuple[ModelConfig, tuple[int, ...], int]:
-    """Network, shape of an input and classes, as the file tells them or its weights have them."""
+    """Network, input shape and classes, as the file specifies them or its weights imply them."""
     if "ro_fast" in stored.metadata:
         try:
             about = json.loads(stored.metadata["ro_fast"])
@@ -161,7 +161,7 @@ def _built(
     mean_std: tuple[list[float], list[float]],
     what: str,
 ) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):  # the initial weights are thrown away
+    with torch.random.fork_rng(devices=[]):  # the initial weights are discarded
         model = build_model(config, shape, classes, *mean_std)
     needed = model.state_dict()
     weights = foreign.renamed(stored.weights, needed)
@@ -171,7 +171,7 @@ def _built(
 
 
 def _check_fit(stored: Stored, weights: Weights, needed: Mapping[str, Tensor], name: str, what: str) -> None:
-    """Raises InputError, in one sentence, where weights are not those of the model."""
+    """Raises InputError, in one sentence, if weights are not those of the model."""
     path = stored.path
     reason = foreign.misfit(weights, needed)
     if reason is None:
@@ -199,7 +199,7 @@ def _classes(weights: Mapping[str, Tensor]) -> int | None:
 def _torch(path: Path) -> tuple[Weights, int | None, dict[str, str]]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds on broken files
+    except Exception as error:  # torch raises many kinds of errors on broken files
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise InputError(f"checkpoint={path} is cut short or no checkpoint of weights alone ({reason})") from error
     epoch = state.get("epoch") if isinstance(state, dict) else None
@@ -229,7 +229,7 @@ def _yaml(path: Path) -> dict[str, Any]:
     try:
         import yaml
     except ImportError:
-        return json.loads(text)  # which is what config.to_yaml then wrote
+        return json.loads(text)  # as then written by config.to_yaml
     try:
         values = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -250,7 +250,7 @@ def _part(stored: Stored, key: str, kind: Any) -> Any:
 
 
 def file_digest(path: Path) -> str:
-    """A short name for a file's content."""
+    """A short digest of a file's content."""
     import hashlib
 
     return checkpoint.digest(hashlib.sha256(path.read_bytes()).hexdigest())

@@ -1,4 +1,4 @@
-"""Statistics that compare representations, how features are read from a network, and how well they generalise."""
+"""Statistics that compare representations, reading features from a network, and how well they generalise."""
 
 from ro_fast.features.generalisation import feature_gap
 from ro_fast.features.statistics import LinearCKA, effective_rank, linear_cka

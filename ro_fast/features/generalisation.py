@@ -1,6 +1,6 @@
-"""How well features generalise from training to test data: statistics on features, not on the classifier's answers.
+"""How well features generalise from training to test data: statistics of features, not of the classifier's outputs.
 
-The *feature generalisation gap* is :func:`feature_gap`; the others stand beside it.
+The *feature generalisation gap* is :func:`feature_gap`; the other statistics supplement it.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ def feature_gap(
     y_test: Tensor,  # int64 [M]
     num_classes: int,
 ) -> Tensor:
-    """The feature generalisation gap: how much better classes are told apart by their centres on training than on test data.
+    """The feature generalisation gap: how much better class centres separate training data than test data.
 
     ``gap = acc_loo(train) − acc(test)``, accuracies of the nearest class centre in feature space. Centres are means over the
-    training features; a training sample is held against its own class's centre without itself,
-    ``m_c^(−i) = (n_c·m_c − f_i)/(n_c − 1)``, since with few samples a centre that holds the sample flatters it.
+    training features; a training sample is compared with the centre of its own class without itself,
+    ``m_c^(−i) = (n_c·m_c − f_i)/(n_c − 1)``, since with few samples a centre that includes the sample is biased in its favour.
 
-    Why this one: it reads the representation alone, not what the last layer makes of it, so that it is not the classifier's
-    train–test difference told again; it is bounded, has a unit that means something, needs no inverse of a covariance that few
-    samples can't give, and is 0 in the mean where training and test features have one distribution. Training labels
-    count as they are: redrawn ones lower it until the network has learnt them by heart, so compare changes, not levels,
-    where labels are noisy.
+    Why this one: it looks at the representation alone, not at what the last layer makes of it, so it does not just repeat the
+    classifier's train–test difference. It is bounded, has an interpretable unit, needs no inverse of a covariance, which few
+    samples can't provide, and is 0 on average if training and test features have one distribution. Training labels
+    count as they are: redrawn ones lower it until the network has memorised them, so with noisy labels compare changes,
+    not levels.
 
     Returns:
-        A float64 scalar in [−1, 1]. Samples whose class has no other training sample are left out; NaN where none is left.
+        A float64 scalar in [−1, 1]. Samples whose class has no other training sample are left out; NaN if none is left.
     """
     moments = class_moments(train, y_train, num_classes)
     return _centre_accuracy(train, y_train, moments, True) - _centre_accuracy(test, y_test, moments, False)
 
 
 def _centre_accuracy(f: Tensor, y: Tensor, moments: ClassMoments, own: bool) -> Tensor:
-    """Accuracy of the nearest class centre; ``own``: the features are those the centres are made of."""
+    """Accuracy of the nearest class centre; ``own``: the centres were computed from these features."""
     distance = torch.cdist(f.double(), moments.mean)  # [N, C]
     distance = distance.masked_fill(moments.count == 0, torch.inf)
     n = moments.count[y].double()
@@ -67,14 +67,14 @@ def class_frechet(
     y_test: Tensor,  # int64 [M]
     num_classes: int,
 ) -> Tensor:
-    """Fréchet distance between training's and test's features of a class, the mean over classes.
+    """Fréchet distance between the training and test features of a class, averaged over classes.
 
     ``d² = ‖m₁ − m₂‖² + tr Σ₁ + tr Σ₂ − 2·tr (Σ₁Σ₂)^½``. With ``Σ = AᵀA`` of centred samples A/√(n − 1), the last trace is the
-    nuclear norm of ``A₁A₂ᵀ``, which is exact and needs no regularisation where samples are fewer than features. It is
-    biased upwards by few samples, alike for all arms of a suite.
+    nuclear norm of ``A₁A₂ᵀ``, which is exact and needs no regularisation if there are fewer samples than features. It is
+    biased upwards for few samples, equally for all arms of a suite.
 
     Returns:
-        A float64 scalar, the mean of d over classes with two samples on both sides; NaN where there is none.
+        A float64 scalar, the mean of d over classes with two samples on both sides; NaN if there is none.
     """
     (a, shift_a, count_a), (b, shift_b, count_b) = (_by_class(*part, num_classes) for part in ((train, y_train), (test, y_test)))
     shift = shift_a - shift_b
@@ -85,7 +85,7 @@ def class_frechet(
 
 
 def _by_class(x: Tensor, y: Tensor, num_classes: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Centred samples over √(n − 1), a class a slice [C, most, D] filled up with zeros; means [C, D]; counts [C]."""
+    """Centred samples over √(n − 1), one class per slice [C, most, D] padded with zeros; means [C, D]; counts [C]."""
     count = torch.bincount(y, minlength=num_classes)
     order = y.argsort(stable=True)
     place = torch.arange(len(y), device=y.device) - (count.cumsum(0) - count)[y[order]]

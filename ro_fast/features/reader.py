@@ -14,18 +14,18 @@ PENULTIMATE = "penultimate"
 
 
 class FeatureReader:
-    """Runs a model and returns its logits with the features of some layers, means over positions, [N, D] each.
+    """Runs a model and returns its logits and the features of some layers, averaged over positions, [N, D] each.
 
-    Layers are "stage1", "stage2", … (of a shipped model its stages, of an MLP its hidden layers, of another the
-    ``nn.Sequential`` children of its body) and "penultimate", what the last linear layer sees. Hooks live for one call.
+    Layers are "stage1", "stage2", … (the stages of a shipped model, the hidden layers of an MLP, or else the
+    ``nn.Sequential`` children of the body) and "penultimate", the input of the last linear layer. Hooks live for one call.
 
     Args:
         model: a network that ends in a linear layer.
-        layers: names; None for all there are.
+        layers: names; None for all available ones.
         detach: False keeps the graph of the features.
 
     Raises:
-        InputError: on a layer that does not exist; the message lists those that do.
+        InputError: if a layer does not exist; the message lists those that do.
     """
 
     def __init__(self, model: nn.Module, layers: Sequence[str] | None = None, detach: bool = True) -> None:
@@ -40,7 +40,7 @@ class FeatureReader:
         self._head = head if PENULTIMATE in self.layers else None
 
     def __call__(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Logits [N, C] and layer -> features [N, D], in float32 at the least."""
+        """Logits [N, C] and layer -> features [N, D], in at least float32."""
         found: dict[str, Tensor] = {}
 
         def keep(name: str, t: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""Statistics of features that compare representations: linear CKA, streaming, and the effective rank."""
+"""Feature statistics that compare representations: linear CKA, streaming, and the effective rank."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from torch import Tensor
 
 from ro_fast.ops import ClassMoments
 
-_CHUNK = 1024  # rows whose float64 copies lie in memory at once
+_CHUNK = 1024  # rows whose float64 copies are in memory at once
 
 
 @dataclass(frozen=True)
 class LinearCKA:
-    """Linear centred kernel alignment of two representations of the same samples, gathered batch by batch.
+    """Linear centred kernel alignment of two representations of the same samples, accumulated batch by batch.
 
     ``CKA = ‖Σ_ab‖²_F / (‖Σ_aa‖_F · ‖Σ_bb‖_F)`` with the centred cross-products ``Σ_ab = Σ_n (a_n − ā)(b_n − b̄)ᵀ``, which equals
-    the Gram form ``⟨K_a, K_b⟩ / (‖K_a‖·‖K_b‖)`` without its N×N matrices: both features side by side are one class, whose
+    the Gram form ``⟨K_a, K_b⟩ / (‖K_a‖·‖K_b‖)`` without its N×N matrices: both features side by side form one class, whose
     scatter holds all three blocks. Source: Kornblith et al. 2019 (arXiv 1905.00414), eq. 8.
 
     >>> a = torch.randn(50, 4)
@@ -31,7 +31,7 @@ class LinearCKA:
 
     @classmethod
     def empty(cls, d1: int, d2: int, device: torch.device | str | None = None) -> LinearCKA:
-        """Of no samples yet, for features of D1 and D2 values."""
+        """With no samples yet, for features of D1 and D2 values."""
         return cls(ClassMoments.empty(1, d1 + d2, covariance=True, device=device), d1)
 
     def update(
@@ -42,7 +42,7 @@ class LinearCKA:
         """Adds a batch in place; returns itself.
 
         Raises:
-            ValueError: on other sizes than those it was made for, or batches of different length.
+            ValueError: if the sizes differ from those it was created for, or the batches differ in length.
         """
         d2 = self.moments.mean.shape[1] - self.split
         if a.dim() != 2 or b.dim() != 2 or len(a) != len(b) or (a.shape[1], b.shape[1]) != (self.split, d2):
@@ -57,7 +57,7 @@ class LinearCKA:
 
     @property
     def value(self) -> Tensor:
-        """The alignment in [0, 1], a float64 scalar; NaN where a representation does not vary."""
+        """The alignment in [0, 1], a float64 scalar; NaN if a representation does not vary."""
         assert self.moments.scatter is not None
         both, d = self.moments.scatter[0], self.split
         return both[:d, d:].square().sum() / (both[:d, :d].norm() * both[d:, d:].norm())
@@ -73,7 +73,7 @@ def linear_cka(
         a, b: features [N, D1] and [N, D2], float32, bfloat16 or float64; summed in float64.
 
     Returns:
-        A float64 scalar in [0, 1]; NaN where one of them does not vary. Nothing waits for the device.
+        A float64 scalar in [0, 1]; NaN if one of them does not vary. Never synchronises with the device.
 
     Raises:
         ValueError, TypeError: on shapes or dtypes that don't fit.
@@ -94,16 +94,16 @@ def effective_rank(
     covariance: Tensor,  # [..., D, D]
     of: str = "variances",
 ) -> Tensor:
-    """How many directions features spread over, ``exp(−Σ_i p_i·log p_i)`` with ``p = λ/Σλ``.
+    """The number of directions over which features spread, ``exp(−Σ_i p_i·log p_i)`` with ``p = λ/Σλ``.
 
     Args:
-        covariance: symmetric and positive semidefinite, [..., D, D], float32 or float64; any multiple of it gives the same.
-        of: "variances": λ are the eigenvalues of the covariance, so that a direction counts by its share of the variance;
-            "singular_values": their square roots, the singular values of the centred features, as Roy & Vetterli have it
-            and, of features that are not centred, RankMe (arXiv 2210.02885). This one is never smaller.
+        covariance: symmetric and positive semidefinite, [..., D, D], float32 or float64; its scale does not matter.
+        of: "variances": λ are the eigenvalues of the covariance, so a direction counts by its share of the variance;
+            "singular_values": their square roots, the singular values of the centred features, as in Roy & Vetterli
+            and, for uncentred features, RankMe (arXiv 2210.02885). This one is never smaller.
 
     Returns:
-        [...] in [1, D], float64; 0 where all is zero. Eigenvalues below 0 by rounding count as 0.
+        [...] in [1, D], float64; 0 if everything is zero. Eigenvalues below 0 due to rounding count as 0.
 
     Raises:
         ValueError: on another shape, or another spectrum.

@@ -1,1 +1,1 @@
-"""From numbers to a verdict: what a run and an arm come to, statistics over seeds, judgements by rules, and their words."""
+"""From numbers to a verdict: the outcome of a run and of an arm, statistics over seeds, judgements by rules, and their words."""

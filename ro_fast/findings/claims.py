@@ -1,8 +1,8 @@
 """From a suite's numbers to a verdict on each claim: confirmed, not confirmed or contradicted, by rules stated beforehand.
 
-A claim stands in a suite's YAML: a sentence, and under ``all`` the conditions that would have to hold. A condition is
-confirmed where its estimate lies on the expected side, by ``at_least`` where that is given, with a p-value below 0.05
-after correction over all conditions of the report; it is contradicted where the estimate lies on the other side as surely.
+A claim is written in a suite's YAML: a sentence and, under ``all``, the conditions that would have to hold. A condition is
+confirmed if its estimate lies on the expected side, by ``at_least`` if that is given, with a p-value below 0.05
+after correction over all conditions of the report; it is contradicted if the estimate lies equally clearly on the other side.
 A claim is confirmed if all its conditions are, and contradicted if any of them is.
 """
 
@@ -43,14 +43,14 @@ METRICS = {
     "memorisation_auc": "area under the ROC curve of the memorisation score for redrawn labels",
     "robust_fall": "fall of robust accuracy",
 }
-PLAIN = ("memorisation_auc",)  # told as a number; the others are fractions, told in points
+PLAIN = ("memorisation_auc",)  # reported as a number; the others are fractions, reported in points
 
 Runs = Mapping[str, Mapping[int, Sequence[Epoch]]]  # arm -> seed -> its epochs
 
 
 @dataclass
 class Condition(ConditionConfig):
-    """A condition with what it came to; ``estimate`` is positive where the claim expects it, None where nothing was measured."""
+    """A condition with its result; ``estimate`` is positive if it is as the claim expects, None if nothing was measured."""
 
     estimate: float | None = None
     ci95: Interval | None = None
@@ -73,25 +73,25 @@ class Claim:
 
 @dataclass(frozen=True)
 class Found:
-    """What one condition came to, before p-values are corrected."""
+    """The result of one condition, before p-values are corrected."""
 
     estimate: float
     ci95: Interval | None
     p: float | None
     text: str  # what was found, before p
-    verdict: str | None = None  # where the suite's own rules have judged it already, so that both say the same
+    verdict: str | None = None  # if the suite's own rules have already judged it, so that the two agree
 
 
 @dataclass(frozen=True)
 class Study:
-    """What claims are judged by."""
+    """The basis on which claims are judged."""
 
     arms: Mapping[str, Arm]
     runs: Runs
-    finding: Finding | None  # of the suite's rules, where it has some
+    finding: Finding | None  # from the suite's rules, if it has any
 
     def values(self, arm: str, metric: str) -> dict[int, float]:
-        """The metric by seed; seeds that lack it are left out."""
+        """The metric by seed; seeds without it are left out."""
         return {seed.seed: value for seed in self.arms[arm].seeds if (value := seed.metric(metric)) is not None}
 
     def paired(self, arms: Sequence[str], metric: str) -> list[list[float]]:
@@ -103,14 +103,14 @@ class Study:
         return [[values[seed] for seed in shared] for values in by_seed]
 
     def judged_by_rules(self) -> Finding:
-        """What the rules found; :func:`check_claims` makes sure that there are some."""
+        """The finding of the rules; :func:`check_claims` ensures that there are some."""
         if self.finding is None or self.finding.code is None:
             raise _Unmeasured("no baseline ran")
         return self.finding
 
 
 class _Unmeasured(Exception):
-    """The numbers a condition needs are not there."""
+    """The numbers needed by a condition are missing."""
 
 
 # -- the tests ---------------------------------------------------------------------------------------------------------
@@ -141,7 +141,7 @@ def _level(study: Study, c: ConditionConfig) -> Found:
 
 
 def _moderated(values: Sequence[float], others: Sequence[Sequence[float]]) -> TestedEstimate:
-    """Mean, interval and p-value of one comparison, whose variance learns from those of its kind as the verdict's does."""
+    """Mean, interval and p-value of one comparison, whose variance borrows from those of its kind, as the verdict's does."""
     c = simultaneous({"": values}, others)[""]
     return TestedEstimate(c.difference, c.ci95, c.p)
 
@@ -214,12 +214,12 @@ def _lead(study: Study, c: ConditionConfig) -> Found:
 
 
 def _given(value: str | None) -> str:
-    """What :func:`check_claims` has found to be there."""
+    """A value whose presence :func:`check_claims` has verified."""
     assert value is not None
     return value
 
 
-# test -> (what it does, keys it needs beside "test", what "expect" may be)
+# test -> (what it does, keys it needs besides "test", allowed values of "expect")
 TESTS: dict[str, tuple[Callable[[Study, ConditionConfig], Found], tuple[str, ...], tuple[str, ...]]] = {
     "difference": (_difference, ("metric", "a", "b"), ("higher", "lower")),
     "level": (_level, ("metric", "arm", "value"), ("above", "below")),
@@ -227,7 +227,7 @@ TESTS: dict[str, tuple[Callable[[Study, ConditionConfig], Found], tuple[str, ...
     "peak": (_peak, ("metric", "arms"), ()),
     "correlation": (_correlation, ("x", "y"), ("positive", "negative")),
     "lead": (_lead, ("x", "y"), ("leads",)),
-    # What the suite's rules have judged: ro_fast/findings/overfitting.py and verdict.py.
+    # Already judged by the suite's rules: ro_fast/findings/overfitting.py and verdict.py.
     "overfits": (_overfits, (), ()),
     "effect": (_effect, ("arm", "effects"), ()),
 }
@@ -235,7 +235,7 @@ BY_RULES = ("overfits", "effect")
 
 
 def curve(epochs: Sequence[Epoch], metric: str) -> tuple[list[float], list[float]]:
-    """Epochs and values of a metric on one run's curve; ``robust_fall`` is the best so far minus now."""
+    """Epochs and values of a metric on one run's curve; ``robust_fall`` is the best value so far minus the current one."""
     if metric != "robust_fall":
         measured = [(float(e.epoch), float(value)) for e in epochs if (value := getattr(e, metric, None)) is not None]
         return [number for number, _ in measured], [value for _, value in measured]
@@ -247,7 +247,7 @@ def curve(epochs: Sequence[Epoch], metric: str) -> tuple[list[float], list[float
 
 
 def check_claims(part: str, claims: Sequence[ClaimConfig], arms: Sequence[str], rules: bool = True) -> None:
-    """Raises InputError where a claim names a test, a metric, an arm or rules that the suite doesn't have."""
+    """Raises InputError if a claim names a test, a metric, an arm or rules that the suite doesn't have."""
     for claim in claims:
         where = f"suite '{part}', claim '{claim.name}'"
         if not claim.name or not claim.claim or not claim.all:
@@ -283,9 +283,9 @@ def judge(
 
     Args:
         claims: part -> its claims, as :func:`check_claims` takes them.
-        arms: of all parts.
+        arms: those of all parts.
         runs: arm -> seed -> its epochs.
-        findings: part -> what its rules found, where it has rules: :func:`ro_fast.findings.verdict.write_finding`.
+        findings: part -> the finding of its rules, if it has rules: :func:`ro_fast.findings.verdict.write_finding`.
     """
     by_name, findings = {arm.name: arm for arm in arms}, findings or {}
     judged: dict[str, list[Claim]] = {}
@@ -320,7 +320,7 @@ def _tested(study: Study, c: ConditionConfig) -> Condition:
 
 
 def finding_of_claims(claims: Sequence[Claim]) -> Finding:
-    """What was found, and how sure it is, in two sentences from judged claims."""
+    """The finding and its certainty, in two sentences from judged claims."""
     if not claims:
         return Finding(["This suite states no claim, so its numbers stand without a verdict.", "How sure: see the intervals."])
     told = [f"{claim.claim}: {claim.verdict}" for claim in claims]
@@ -333,12 +333,12 @@ def finding_of_claims(claims: Sequence[Claim]) -> Finding:
 
 
 def finding_of_study(claims: Sequence[Claim], by_rules: Sequence[Finding], data: str) -> Finding:
-    """What a report of several questions found, in two sentences: which factor, and how many claims hold.
+    """The finding of a report with several questions, in two sentences: which factor, and how many claims hold.
 
     Args:
-        claims: of all parts.
+        claims: those of all parts.
         by_rules: findings of the parts that have rules.
-        data: what the data are called.
+        data: the name of the data.
     """
     number = {verdict: sum(claim.verdict == verdict for claim in claims) for verdict in (CONFIRMED, CONTRADICTED, OPEN)}
     count = (

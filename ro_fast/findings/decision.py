@@ -1,10 +1,10 @@
-"""What a prototype comes to: the risk, with its evidence, and what to do in which order; codes and numbers, no words.
+"""The result of a prototype: the risk with its evidence, and what to do in which order; codes and numbers, no wording.
 
 The rules are ``rules`` of configs/prototype.yaml, fixed before the runs that they judge:
 
 * **high**: the baseline overfits, as :mod:`ro_fast.findings.overfitting` says;
-* **low**: it says that there is no overfitting, the detector raised no alarm, and the check found no serious label errors;
-* **medium**: anything else, and one seed, which has no interval.
+* **low**: it finds no overfitting, the detector raised no alarm, and the check found no serious label errors;
+* **medium**: anything else, including a single seed, which has no interval.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ EARLY, MORE, REPAIR = "early_stopping", "more_data", "repair"
 
 @dataclass(frozen=True)
 class Alarms:
-    """What the detector says of the baseline's runs."""
+    """The detector's result on the baseline's runs."""
 
     seeds: int
-    alarm_epochs: list[int | None]  # None where it raised none
+    alarm_epochs: list[int | None]  # None if it raised none
 
 
 @dataclass(frozen=True)
 class Concern:
-    """A finding of the check, in short."""
+    """A finding of the check, in brief."""
 
     kind: str
     severity: str
@@ -45,7 +45,7 @@ class Concern:
 
     @classmethod
     def of(cls, finding: Observation) -> Concern:
-        """The short form."""
+        """The brief form."""
         return cls(finding.kind, finding.severity, finding.count, finding.share)
 
 
@@ -56,13 +56,13 @@ class Risk:
     level: str  # "high", "medium" or "low"
     code: str  # of the baseline's verdict
     gap: Estimate
-    alarms: Alarms | None  # None where the runs are too short
-    label_errors: Concern | None  # where they are serious
+    alarms: Alarms | None  # None if the runs are too short
+    label_errors: Concern | None  # if they are serious
 
 
 @dataclass(frozen=True)
 class Action:
-    """Something to do: a repair of the data, or a measure with what it brings."""
+    """Something to do: a repair of the data, or a measure with its expected gain."""
 
     action: str  # a mitigation's name, or one of EARLY, MORE and REPAIR
     verdict: str  # one of ranking's
@@ -71,12 +71,12 @@ class Action:
     natural: Comparison | None = None
     work: float | None = None  # as a multiple of plain adversarial training
     score: float = 0.0  # lower bound of the gain over the work
-    finding: Concern | None = None  # what a repair is about
+    finding: Concern | None = None  # what a repair addresses
 
 
 @dataclass(frozen=True)
 class Worth:
-    """What a training comes to at its end."""
+    """The result of a training run at its end."""
 
     natural: Estimate
     robust: Estimate
@@ -94,7 +94,7 @@ class Size:
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """Robust accuracy by training images, and what twice as many would bring: ro_fast/prototype/learning_curve.py."""
+    """Robust accuracy by training images, and the gain expected from twice as many: ro_fast/prototype/learning_curve.py."""
 
     points: list[Size]
     doubled: Size
@@ -102,7 +102,7 @@ class LearningCurve:
 
 
 def alarms(runs: Sequence[Sequence[Epoch]]) -> Alarms | None:
-    """What the detector says of the baseline's runs; None where they are too short."""
+    """The detector's result on the baseline's runs; None if they are too short."""
     if any(len(run) < MIN_VALUES for run in runs):
         return None
     verdicts = [
@@ -120,9 +120,9 @@ def assess_risk(found: Overfitting, rung: Alarms | None, findings: Sequence[Obse
     """The risk of robust overfitting and its evidence.
 
     Args:
-        found: what the baseline's runs say.
-        rung: of :func:`alarms`.
-        findings: of the check.
+        found: the finding of the baseline's runs.
+        rung: the result of :func:`alarms`.
+        findings: those of the check.
     """
     labels = next((f for f in findings if f.kind == "label_error" and f.severity == "serious"), None)
     rang = rung is not None and any(epoch is not None for epoch in rung.alarm_epochs)
@@ -138,12 +138,12 @@ def order_actions(
     curve: LearningCurve | None,
     rules: DecisionConfig,
 ) -> list[Action]:
-    """What to do, first things first.
+    """What to do, most important first.
 
-    First what spoils every number: serious findings of the check, except suspect labels, whose removal is tried as a
-    mitigation. Then what helps: mitigations as ``ranking`` judges and orders them, and among them, by the lower bound of its
-    gain over its work, keeping the epoch that is best on validation, whose gain is the gap itself, and twice the images, whose
-    gain is extrapolated. Then what is open, and what harms.
+    First come problems that invalidate every number: serious findings of the check, except suspect labels, whose removal is tried
+    as a mitigation. Then what helps: mitigations as judged and ordered by ``ranking`` and, placed among them by the lower bound
+    of the gain over the work, keeping the epoch best on validation, whose gain is the gap itself, and twice the images, with an
+    extrapolated gain. Then what is undecided, and what harms.
     """
     repairs = [
         Action(REPAIR, FIRST, finding=Concern.of(finding))
@@ -163,7 +163,7 @@ def order_actions(
 
 
 def _goes_before(a: Action, b: Action) -> bool:
-    """HELPS before OPEN before HARMS; among equals the surest gain for the least work."""
+    """HELPS before OPEN before HARMS; within each, the most certain gain for the least work first."""
     order = (HELPS, OPEN, HARMS)
     return (order.index(a.verdict), -a.score) < (order.index(b.verdict), -b.score)
 

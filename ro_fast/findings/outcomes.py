@@ -1,4 +1,4 @@
-"""What a run's curve and an arm's seeds come to: best, last, gap, costs, and their means over seeds."""
+"""The outcome of a run's curve and of an arm's seeds: best, last, gap, costs, and their means over seeds."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from ro_fast.findings.statistics import Estimate, mean_ci95
 from ro_fast.storage.epochs import Epoch
 
 LAST_EPOCHS = 5  # "last" is a mean over these, since one epoch's robust accuracy is noisy
-AROUND = 1  # "best" is a mean over the best epoch and as many on each side: half the spread of a single epoch's
+AROUND = 1  # "best" is a mean over the best epoch and this many on each side: half the spread of a single epoch's
 AGGREGATED = ("ro_gap", "last_robust_acc", "last_natural_acc", "ro_loss_gap")
-MEASURED = ("feature_gap", "feature_gap_natural")  # not at every epoch, and only where a run is asked to
+MEASURED = ("feature_gap", "feature_gap_natural")  # not at every epoch, and only if a run is asked to
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What one run's curve comes to; accuracies are fractions, losses nats."""
+    """The outcome of one run's curve; accuracies are fractions, losses nats."""
 
     best_epoch: int  # by validation
     best_robust_acc: float
     last_robust_acc: float
     last_natural_acc: float
     ro_gap: float
-    ro_loss_gap: float | None = None  # None where losses are missing
+    ro_loss_gap: float | None = None  # None if losses are missing
     still_rising: bool = False  # the best epoch lies in the last tenth
     best_on_test_epoch: int | None = None
     best_on_test_robust_acc: float | None = None
-    feature_gap: float | None = None  # this and the next where features were measured, means over the last five measurements
+    feature_gap: float | None = None  # this and the next only if features were measured, as means over the last five measurements
     feature_gap_natural: float | None = None
 
 
@@ -46,17 +46,17 @@ class Attacked:
 
 @dataclass(frozen=True)
 class FinalScores:
-    """What a finished run is worth, as its ``scores.json`` holds it: ro_fast/suite/final_scores.py."""
+    """The final scores of a finished run, as stored in its ``scores.json``: ro_fast/suite/final_scores.py."""
 
     settings: FinalConfig
     best: Attacked
     last: Attacked
-    step_mb: float  # the most that tensors of a training step take
+    step_mb: float  # peak memory of a training step's tensors
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What the training of a teacher took."""
+    """The cost of training a teacher."""
 
     gflop: float
     train_seconds: float
@@ -64,7 +64,7 @@ class Cost:
 
 @dataclass(frozen=True, kw_only=True)
 class Seed(Outcome):
-    """One run of an arm: its outcome, what it did with its samples, and what it took; None is not measured."""
+    """One run of an arm: its outcome, what it did with its samples, and its cost; None means not measured."""
 
     seed: int
     forgotten_share: float | None = None  # this and the two below: ro_fast/training/sample_history.py
@@ -74,7 +74,7 @@ class Seed(Outcome):
     final: FinalScores | None = None
     teachers: dict[str, Cost] | None = None
     seconds: float | None = None
-    train_seconds: float | None = None  # this and the next with the teachers' that it needed, whether or not they were shared
+    train_seconds: float | None = None  # this and the next include its teachers' training, whether or not it was shared
     gflop: float | None = None
     peak_mb: float | None = None
 
@@ -89,7 +89,7 @@ FinalMeans = dict[str, dict[str, Estimate]]  # "best", "last" -> "natural", "pgd
 
 @dataclass(frozen=True, kw_only=True)
 class Arm:
-    """One arm of a suite: what it changes, its runs, and what they come to over seeds."""
+    """One arm of a suite: what it changes, its runs, and their outcome over seeds."""
 
     name: str
     role: str | None = None  # baseline, factor, control, mitigation or level
@@ -108,24 +108,24 @@ class Arm:
 
 
 def summarise_run(epochs: Sequence[Epoch]) -> Outcome:
-    """Best, last and their gap on one run's curve.
+    """Best, last and the gap between them on one run's curve.
 
-    The best epoch is where validation robust accuracy, as a mean over three epochs, is greatest. ``ro_gap`` is the mean test
-    robust accuracy of those three epochs minus that of the last five (of all, if fewer); ``ro_loss_gap`` the same in robust
-    loss, chosen by validation loss, positive where it rises. The best on test, which publications print, stands beside it: it
-    is chosen on the very numbers it reports, so it flatters.
+    The best epoch is the one with the greatest validation robust accuracy, as a mean over three epochs. ``ro_gap`` is the mean
+    test robust accuracy of those three epochs minus that of the last five (of all, if fewer). ``ro_loss_gap`` is the same in
+    robust loss, chosen by validation loss and positive if it rises. The best on test, which publications print, is reported too:
+    it is chosen on the very numbers it reports, so it is optimistic.
 
     Args:
-        epochs: of a run, in their order.
+        epochs: those of a run, in order.
 
     Raises:
-        InputError: there is no epoch, or a number is not finite.
+        InputError: if there is no epoch, or a number is not finite.
     """
     if not epochs:
         raise InputError("a run's metrics hold no epoch: it ended before its first one was written")
     val, robust, natural = (_finite(epochs, name) for name in ("val_robust_acc", "test_robust_acc", "test_acc"))
     smooth = _smooth(val)
-    best, best_on_test = smooth.index(max(smooth)), robust.index(max(robust))  # index: the earliest of equals
+    best, best_on_test = smooth.index(max(smooth)), robust.index(max(robust))  # index: the earliest in case of ties
     best_robust_acc, last_robust_acc = _smooth(robust)[best], _mean(robust[-LAST_EPOCHS:])
     measured = {name: [value for epoch in epochs if (value := getattr(epoch, name)) is not None] for name in MEASURED}
     return Outcome(
@@ -143,7 +143,7 @@ def summarise_run(epochs: Sequence[Epoch]) -> Outcome:
 
 
 def _loss_gap(epochs: Sequence[Epoch]) -> float | None:
-    """The rise of robust test loss after the best epoch by validation loss; None where losses are missing."""
+    """The rise of robust test loss after the best epoch by validation loss; None if losses are missing."""
     if any(epoch.val_robust_loss is None for epoch in epochs):
         return None
     val, test = (_finite(epochs, name) for name in ("val_robust_loss", "test_robust_loss"))
@@ -163,12 +163,12 @@ def _mean(values: Sequence[float]) -> float:
 def summarise_arms(
     configured: Sequence[ArmConfig], seeds: Mapping[str, Sequence[Seed]], forks: Mapping[str, int] | None = None
 ) -> list[Arm]:
-    """The arms of a suite with the means of their runs, and 95 % intervals whose variances learn from all arms.
+    """The arms of a suite with the means of their runs, and 95 % intervals whose variances borrow from all arms.
 
     Args:
         configured: the arms.
         seeds: arm -> its runs.
-        forks: arm -> the epoch that it parts at.
+        forks: arm -> the epoch at which it forks.
     """
     found: dict[str, dict[str, Estimate]] = {name: {} for name in seeds}
     for metric in (*AGGREGATED, *MEASURED):
@@ -198,7 +198,7 @@ def summarise_arms(
 
 
 def final_means(seeds: Sequence[Seed]) -> FinalMeans | None:
-    """Means over an arm's seeds, with intervals, of what its runs were scored with; None where they were not."""
+    """Means over an arm's seeds, with intervals, of its runs' scores; None if they were not scored."""
     scored = [seed.final for seed in seeds if seed.final is not None]
     if len(scored) < len(seeds):
         return None
@@ -207,7 +207,7 @@ def final_means(seeds: Sequence[Seed]) -> FinalMeans | None:
 
 
 def _of_all(seeds: Sequence[Seed], metric: str) -> list[float] | None:
-    """A metric's values, None where a seed lacks it."""
+    """A metric's values, None if a seed lacks it."""
     values = [value for seed in seeds if (value := seed.metric(metric)) is not None]
     return values if len(values) == len(seeds) else None
 

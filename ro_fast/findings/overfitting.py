@@ -1,4 +1,4 @@
-"""Does training overfit robustly? The one rule by which every verdict, claim, page and last line goes."""
+"""Does training overfit robustly? The single rule behind every verdict, claim, page and last line."""
 
 from __future__ import annotations
 
@@ -12,40 +12,40 @@ BASELINE = "baseline"
 OVERFITS, IN_LOSS, NONE, UNSETTLED, RISING, ONE_SEED = (
     "overfits", "overfits in loss", "no overfitting", "not settled", "still rising", "one seed",
 )  # fmt: skip
-LEAST_LOSS = 0.05  # nats by which robust test loss has to rise before overfitting is said of loss alone
+LEAST_LOSS = 0.05  # least rise of robust test loss, in nats, for loss alone to count as overfitting
 
 
 @dataclass(frozen=True)
 class Overfitting:
-    """What the baseline's runs say, as one of the codes above, with the numbers behind it.
+    """The result of the baseline's runs as one of the codes above, with the numbers behind it.
 
     * "one seed": there is no interval to judge by.
-    * "still rising": of more than half of the runs the best epoch lies in the last tenth; whatever comes later is not known.
-    * "overfits": robust test accuracy falls after its best epoch by ``min_gap`` or more in the mean, and surely by something.
-    * "overfits in loss": that is not shown, but robust test loss rises after its best epoch, surely and by 0.05 nats or more.
+    * "still rising": in more than half of the runs the best epoch lies in the last tenth; what comes later is unknown.
+    * "overfits": mean robust test accuracy falls by ``min_gap`` or more after its best epoch, and the fall is significant.
+    * "overfits in loss": not so, but robust test loss rises after its best epoch, significantly and by 0.05 nats or more.
     * "no overfitting": the whole interval of the fall lies below ``min_gap``.
     * "not settled": anything else.
     """
 
     code: str
     gap: Comparison  # fall of robust test accuracy from the best epoch to the last five, a fraction
-    loss: Comparison | None  # rise of robust test loss, in nats; None where it was not measured
+    loss: Comparison | None  # rise of robust test loss, in nats; None if it was not measured
     seeds: int
     rising: int  # runs whose best epoch lies in the last tenth
 
     @property
     def overfits(self) -> bool | None:
-        """Whether accuracy overfits; None where that is not known."""
+        """Whether accuracy overfits; None if that is unknown."""
         return {OVERFITS: True, NONE: False}.get(self.code)
 
 
 def overfitting(arms: Sequence[Arm], min_gap: float) -> Overfitting | None:
-    """Judges a suite's baseline; None where it did not run.
+    """Judges a suite's baseline; None if it did not run.
 
-    How much a gap varies between seeds is learnt from the other arms too (:mod:`ro_fast.findings.simultaneous`).
+    The variance of a gap between seeds is estimated from the other arms too (:mod:`ro_fast.findings.simultaneous`).
 
     Args:
-        arms: of a suite.
+        arms: those of a suite.
         min_gap: the fall that counts, a fraction.
     """
     baseline = next((arm for arm in arms if arm.name == BASELINE), None)
@@ -69,7 +69,7 @@ def overfitting(arms: Sequence[Arm], min_gap: float) -> Overfitting | None:
 
 
 def of_baseline(arms: Sequence[Arm], metric: str) -> Comparison:
-    """A metric of the baseline with an interval whose variance learns from all arms."""
+    """A metric of the baseline with an interval whose variance borrows from all arms."""
     own: list[float] = []
     others: list[list[float]] = []
     for arm in arms:

@@ -20,7 +20,7 @@ FIRST, HELPS, OPEN, HARMS = "do first", "helps", "no gain shown", "harms"
 
 @dataclass(frozen=True)
 class Ranked:
-    """One mitigation, with what it gains and costs against the arm that it is held against."""
+    """One mitigation, with its gain and cost relative to the arm it is compared with."""
 
     name: str
     factor: str | None
@@ -32,11 +32,11 @@ class Ranked:
     cost: dict[str, Estimate]  # as multiples
     score: float | None  # lower bound of the gain over the cost; None with one seed, which has no interval
     verdict: str
-    tied: bool = False  # not surely different from the first
+    tied: bool = False  # not significantly different from the first
 
 
 def check_ranking(part: str, rules: RankingConfig | None, arms: Sequence[str]) -> None:
-    """Raises InputError where a suite's ranking names a metric, a cost or an arm that is not there."""
+    """Raises InputError if a suite's ranking names a metric, a cost or an arm that does not exist."""
     if rules is None:
         return
     for key, value, known in (("gain", rules.gain, GAINS[:1]), ("cost", rules.cost, COSTS)):
@@ -50,16 +50,16 @@ def check_ranking(part: str, rules: RankingConfig | None, arms: Sequence[str]) -
 def rank(arms: Sequence[Arm], rules: RankingConfig) -> list[Ranked]:
     """Orders a suite's mitigations by the lower bound of their gain over their relative cost, best first.
 
-    Gain is the paired difference in ``gain`` to the arm it is held against (the baseline, unless ``against`` says otherwise),
-    with intervals that hold for all mitigations at once (:mod:`ro_fast.findings.simultaneous`); cost the paired ratio to that
-    arm in ``cost``. An arm helps if its gain's interval lies above 0 and natural accuracy falls by at most ``max_natural_loss``
-    in the mean; it harms if the interval lies below 0. Of those that help, those whose gain does not surely differ from that
-    of the one with the largest ``lower bound / cost`` are *tied* with it, and of the tied the cheapest is to be done first.
-    With one seed, which has no interval, no arm helps.
+    The gain is the paired difference in ``gain`` to the arm compared with (the baseline, unless ``against`` says otherwise),
+    with intervals that hold for all mitigations at once (:mod:`ro_fast.findings.simultaneous`); the cost is the paired ratio to
+    that arm in ``cost``. An arm helps if its gain's interval lies above 0 and mean natural accuracy falls by at most
+    ``max_natural_loss``; it harms if the interval lies below 0. Among those that help, any whose gain is not significantly
+    different from that of the arm with the largest ``lower bound / cost`` is *tied* with it; the cheapest of these comes first.
+    With a single seed, which has no interval, no arm helps.
 
     Args:
-        arms: of a suite, with ``role`` "mitigation" where they are to be ranked.
-        rules: what counts as gain and as cost.
+        arms: those of a suite, with ``role`` "mitigation" if they are to be ranked.
+        rules: define gain and cost.
     """
     by_name = {arm.name: arm for arm in arms}
     pairs: dict[str, tuple[Arm, Arm]] = {}
@@ -82,7 +82,7 @@ _ORDER = (HELPS, OPEN, HARMS)
 
 
 def _ties_first(entries: list[Ranked], gains: Mapping[str, Sequence[float]], cost: str) -> list[Ranked]:
-    """Those that help and can't be told apart from the best, the cheapest in front; then the others as they are."""
+    """Those that help and can't be distinguished from the best, cheapest first; then the others in their order."""
     top = entries[0]
     if top.verdict != HELPS:
         return entries
@@ -124,7 +124,7 @@ def _ranked(arm: Arm, against: Arm, rules: RankingConfig, compared: Mapping[str,
 
 
 def finding_of_ranking(ranking: Sequence[Ranked], data: str, cost: str = "gflop") -> Finding:
-    """What to do first, and how sure that is, in two sentences."""
+    """What to do first and how certain that is, in two sentences."""
     helps = [entry for entry in ranking if entry.verdict in (FIRST, HELPS)]
     if not helps:
         first = f"No mitigation is shown to raise the last robust accuracy on {data}; those tried are {len(ranking)}."
@@ -155,7 +155,7 @@ def _number(seed: Seed, cost: str) -> float | None:
 
 
 def _ratio(arm: Arm, against: Arm, cost: str) -> Estimate | None:
-    """A cost as a multiple of another arm's, paired by seed; None where a run lacks it."""
+    """A cost as a multiple of another arm's, paired by seed; None if a run lacks it."""
     a, b = ({seed.seed: number for seed in one.seeds if (number := _number(seed, cost))} for one in (arm, against))
     if len(a) < len(arm.seeds) or len(b) < len(against.seeds):
         return None

@@ -1,9 +1,9 @@
-"""Comparisons of a suite's arms, all at once: paired by seed, with variances that learn from each other.
+"""Comparisons of a suite's arms, all at once: paired by seed, with variances that borrow from each other.
 
-Three seeds say little of a variance, and arms differ much in theirs. So each arm's variance is drawn towards a common one,
-by as much as the arms' variances agree (empirical Bayes; Smyth 2004, "Linear models and empirical Bayes methods", and
-limma's squeezeVar), and the intervals hold for all comparisons of a family together (Bonferroni), since the verdict is about
-all of them. p-values come from the same test: p < 0.05 exactly where the 95 % interval leaves 0 out.
+Three seeds say little about a variance, and arms differ much in theirs. So each arm's variance is shrunk towards a common one,
+the more so the better the arms' variances agree (empirical Bayes; Smyth 2004, "Linear models and empirical Bayes methods", and
+limma's squeezeVar). The intervals hold for all comparisons of a family together (Bonferroni), since the verdict is about
+all of them. p-values come from the same test: p < 0.05 exactly if the 95 % interval excludes 0.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from dataclasses import dataclass
 
 from ro_fast.errors import InputError
 
-MOST_PRIOR = 2.0  # degrees of freedom that the other arms may lend: with more, the noisiest arm of few is covered too seldom
-OUTLIER = 6.0  # an arm whose variance exceeds the common one so many times is judged by its own alone
-_LEAST = 1e-12  # a variance of equal numbers, as of accuracies on few images
+MOST_PRIOR = 2.0  # degrees of freedom the other arms may lend: with more, the noisiest of few arms is under-covered
+OUTLIER = 6.0  # an arm whose variance exceeds the common one by this factor is judged by its own alone
+_LEAST = 1e-12  # a variance of equal numbers, as for accuracies on few images
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A mean over seeds with its interval and p-value, None where one seed gives no spread."""
+    """A mean over seeds with its interval and p-value, None if there is one seed and so no spread."""
 
     difference: float
     ci95: tuple[float, float] | None
@@ -31,18 +31,18 @@ class Comparison:
 def simultaneous(
     families: Mapping[str, Sequence[float]], lending: Sequence[Sequence[float]] = (), level: float = 0.95
 ) -> dict[str, Comparison]:
-    """Means of differences, with intervals that hold for all of the family at once.
+    """Means of differences, with intervals that hold for the whole family at once.
 
     ``mean ± t(1 − (1 − level)/(2m), d₀ + d)·√(s̃²/n)`` with ``s̃² = max(s², (d₀·s₀² + d·s²)/(d₀ + d))``, d = n − 1, m comparisons,
     and d₀, s₀² estimated from the variances of the family and of ``lending``, d₀ at most :data:`MOST_PRIOR`. A variance is never
-    drawn down, and two seeds borrow nothing: both would cost coverage where arms differ much (tests/findings hold it to 94 %).
+    reduced, and two seeds borrow nothing: either would cost coverage if arms differ much (tests/findings require 94 %).
 
     Args:
         families: name -> one difference per seed.
-        lending: further differences, of the same kind, whose variances are learnt from.
+        lending: further differences of the same kind, used for the variance estimate.
 
     Raises:
-        InputError: a comparison has no value, or one is not finite.
+        InputError: if a comparison has no value, or one is not finite.
     """
     for name, values in families.items():
         if not values or not all(map(math.isfinite, values)):
@@ -66,10 +66,10 @@ def simultaneous(
 
 
 def squeeze(spread: Sequence[tuple[int, float]]) -> tuple[float, float]:
-    """Degrees of freedom d₀ and variance s₀² that arms' variances have in common; (0, 0) where fewer than three tell of it.
+    """Degrees of freedom d₀ and variance s₀² common to the arms' variances; (0, 0) if fewer than three arms inform them.
 
     Args:
-        spread: of each arm its degrees of freedom and its variance.
+        spread: the degrees of freedom and the variance of each arm.
     """
     if len(spread) < 3:
         return 0.0, 0.0

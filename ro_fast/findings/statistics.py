@@ -14,7 +14,7 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over seeds with its 95 % interval, None where one seed gives no spread."""
+    """A mean over seeds with its 95 % interval, None if there is one seed and so no spread."""
 
     mean: float
     ci95: Interval | None
@@ -22,7 +22,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class TestedEstimate(Estimate):
-    """An estimate with the two-sided p-value of its test, None for one seed."""
+    """An estimate with the two-sided p-value of its test, None for a single seed."""
 
     p: float | None
 
@@ -31,17 +31,17 @@ class TestedEstimate(Estimate):
 class Peak(TestedEstimate):
     """How far a metric's best level lies above the nearer end of the levels."""
 
-    best: int  # the level of greatest mean
+    best: int  # the level with the greatest mean
 
 
 def mean_ci95(values: Sequence[float]) -> Estimate:
     """Mean over seeds with its 95 % interval, mean ± t(0.975, n − 1) · s / √n (Student 1908).
 
     Args:
-        values: one number a seed, at least one.
+        values: one number per seed, at least one.
 
     Raises:
-        InputError: there is no value, or one is not finite.
+        InputError: if there is no value, or one is not finite.
     """
     numbers = [float(value) for value in values]
     if not numbers:
@@ -62,9 +62,9 @@ def mean_ci95(values: Sequence[float]) -> Estimate:
 
 
 def t_interval(values: Sequence[float], against: float = 0.0) -> TestedEstimate:
-    """:func:`mean_ci95` with the two-sided p-value of a mean of ``against`` (Student's t).
+    """:func:`mean_ci95` with the two-sided p-value for a mean of ``against`` (Student's t).
 
-    Where all values are equal there is no spread to judge by: p is 1 if they equal ``against``, else 0.
+    If all values are equal there is no spread to judge by: p is 1 if they equal ``against``, else 0.
 
     >>> round(t_interval([0.1, 0.2, 0.3]).p, 4)
     0.0742
@@ -86,7 +86,7 @@ def trend(values: Sequence[Sequence[float]]) -> TestedEstimate:
         values: [levels][seeds], levels in order, at least three.
 
     Returns:
-        mean and interval of last level minus first; p of no order, two-sided.
+        mean and interval of last level minus first; two-sided p-value for no order.
 
     Raises:
         InputError: with fewer than three levels.
@@ -111,9 +111,9 @@ def peak(values: Sequence[Sequence[float]]) -> Peak:
         values: [levels][seeds], levels in order, at least three.
 
     Returns:
-        If the best level is an inner one, mean and interval of the smaller of its differences to the ends, and the greater of
-        both p-values; else the mean is minus the end's difference to the best inner level. The best is chosen on the numbers it
-        is tested on, so p is somewhat small.
+        If the best level is an inner one, mean and interval of the smaller of its differences to the ends, and the larger of
+        both p-values; otherwise the mean is minus the end's difference to the best inner level. The best is chosen on the numbers
+        it is tested on, so p is somewhat too small.
     """
     means = [math.fsum(level) / len(level) for level in values]
     best = means.index(max(means))
@@ -132,15 +132,15 @@ def peak(values: Sequence[Sequence[float]]) -> Peak:
 
 
 def rank_correlation(groups: Sequence[Sequence[tuple[float, float]]]) -> TestedEstimate:
-    """Spearman's correlation over all points, for groups of points that are not independent.
+    """Spearman's correlation over all points, for groups of dependent points.
 
     Args:
-        groups: of each arm its points (x, y), one a seed; at least three arms.
+        groups: the points (x, y) of each arm, one per seed; at least three arms.
 
     Returns:
-        mean: the correlation over all points; ci95: percentiles of a bootstrap that draws arms, not points; p: of no
-        correlation between the arms' means, since the seeds of an arm say much the same: the share of their permutations
-        that correlate as much, exact for up to seven arms. Seeded.
+        mean: the correlation over all points; ci95: percentiles of a bootstrap that draws arms, not points; p: for no
+        correlation between the arms' means, since the seeds of an arm say much the same: the fraction of their permutations
+        that correlate as strongly, exact for up to seven arms. Seeded.
     """
     import numpy as np
     from scipy.stats import bootstrap, permutation_test, spearmanr
@@ -173,17 +173,17 @@ def rank_correlation(groups: Sequence[Sequence[tuple[float, float]]]) -> TestedE
 
 
 def rise_lead(x: tuple[Sequence[float], Sequence[float]], y: tuple[Sequence[float], Sequence[float]]) -> float | None:
-    """How many epochs earlier one curve has done half of its rise than another.
+    """How many epochs earlier than another a curve has completed half of its rise.
 
-    ``lead = t½(y) − t½(x)``; t½ is the first epoch from which the curve of 3-epoch means stays above the middle between
-    its lowest value and its mean over the last three epochs. A positive lead is an order in time, not a cause; on short
-    curves it is coarse, and a curve that rises from the start has an early t½ whatever came of it.
+    ``lead = t½(y) − t½(x)``; t½ is the first epoch from which the curve of 3-epoch means stays above the midpoint between
+    its lowest value and its mean over the last three epochs. A positive lead is an order in time, not a cause. On short
+    curves it is coarse, and a curve that rises from the start has an early t½ whatever follows.
 
     Args:
         x, y: epochs and values of each curve.
 
     Returns:
-        Epochs, or None where a curve has fewer than six points or does not rise.
+        Epochs, or None if a curve has fewer than six points or does not rise.
 
     >>> rise_lead((range(8), [0, 0, 1, 1, 1, 1, 1, 1]), (range(8), [0, 0, 0, 0, 0, 1, 1, 1]))
     3.0
@@ -205,9 +205,9 @@ def _half_rise(epochs: Sequence[float], values: Sequence[float]) -> float | None
 
 
 def corrected(ps: Sequence[float]) -> list[float]:
-    """p-values corrected for their number by the false discovery rate (Benjamini & Hochberg 1995).
+    """p-values corrected for multiple testing by the false discovery rate (Benjamini & Hochberg 1995).
 
-    Its condition, positive dependence, is what comparisons with one common baseline have.
+    Its condition, positive dependence, holds for comparisons with a common baseline.
     """
     if not ps:
         return []

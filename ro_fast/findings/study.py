@@ -26,12 +26,12 @@ RESULTS = "results.json"
 VERSION = 2  # of results.json: 2 measures gaps from means over three epochs
 COLUMNS = ("epoch", "lr", "train_robust_acc", "test_robust_acc", "small_loss_share", "feature_gap", "feature_gap_natural")
 
-Curves = dict[str, dict[str, NDArray[np.float64]]]  # arm → "epoch" [E], the other COLUMNS [seeds, E]; NaN is not measured
+Curves = dict[str, dict[str, NDArray[np.float64]]]  # arm → "epoch" [E], the other COLUMNS [seeds, E]; NaN means not measured
 
 
 @dataclass(frozen=True)
 class PartOfArm:
-    """The part that an arm plays in one question."""
+    """The role of an arm in one question."""
 
     name: str
     role: str
@@ -42,7 +42,7 @@ class PartOfArm:
 
 @dataclass(frozen=True)
 class Answer:
-    """What one question came to."""
+    """The answer to one question."""
 
     x_label: str | None = None
     figures: list[str] = field(default_factory=list)
@@ -66,7 +66,7 @@ class Part(Answer):
 
 @dataclass(frozen=True, kw_only=True)
 class Results(Answer):
-    """What results.json holds: of a suite of one question its answer, of one of several each of them, and what all come to."""
+    """The contents of results.json: for a suite of one question its answer, for several each answer and the overall one."""
 
     version: int
     suite: str
@@ -87,7 +87,7 @@ class Results(Answer):
 
 @dataclass(frozen=True, kw_only=True)
 class Question(Answer):
-    """One question with its own arms, in the parts that they play in it; a suite of one question is its only one."""
+    """One question with its own arms in their roles; a suite of one question has this one only."""
 
     suite: str
     question: str
@@ -125,7 +125,7 @@ def read_results(run_dir: Path) -> Results:
     """results.json of a suite's folder.
 
     Raises:
-        InputError: it is missing, of another version, or a field is missing or of another type.
+        InputError: if it is missing, of another version, or a field is missing or of another type.
     """
     path = run_dir / RESULTS
     if not path.is_file():
@@ -150,7 +150,7 @@ def read_results(run_dir: Path) -> Results:
 
 
 def read_curves(run_dir: Path, results: Results) -> Curves:
-    """Every arm's curves, cut to the epochs that all of its seeds have."""
+    """Every arm's curves, cut to the epochs common to all of its seeds."""
     curves: Curves = {}
     for arm in results.arms:
         runs = [_columns(run_dir / "runs" / arm.name / f"seed{seed.seed}") for seed in arm.seeds]

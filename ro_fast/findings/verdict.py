@@ -1,4 +1,4 @@
-"""From a suite's numbers to two sentences: which factor carries robust overfitting here, and how sure that is.
+"""From a suite's numbers to two sentences: which factor drives robust overfitting here, and how certain that is.
 
 The rules are data, fixed in the suite's YAML before the runs they judge (see configs/suite/factors.yaml).
 """
@@ -13,7 +13,7 @@ from ro_fast.findings.outcomes import Arm, Seed
 from ro_fast.findings.overfitting import BASELINE, IN_LOSS, NONE, ONE_SEED, OVERFITS, RISING, Overfitting, overfitting
 from ro_fast.findings.simultaneous import Comparison, simultaneous
 
-# What one change did to the gap, in words that follow "taking away X"; {share} of the baseline's gap went.
+# The effect of a change on the gap, in words that follow "taking away X"; {share} of the baseline's gap went.
 WORDS = {
     "carries": "removes {share} of it",
     "worsens": "makes it worse",
@@ -37,9 +37,9 @@ class Difference(Comparison):
 
 @dataclass(frozen=True)
 class Judged:
-    """What one change did to the baseline's gap."""
+    """The effect of one change on the baseline's gap."""
 
-    name: str  # of the arm
+    name: str  # the arm's name
     effect: str  # a key of WORDS
     words: str
     text: str  # the words, with the change of the gap in numbers
@@ -47,20 +47,20 @@ class Judged:
 
 @dataclass(frozen=True)
 class Finding:
-    """What a suite found and how sure that is, in two sentences; where rules judged it, their code and each arm's effect."""
+    """A suite's finding and its certainty, in two sentences; if rules judged it, also their code and each arm's effect."""
 
     sentences: list[str]
-    code: str | None = None  # of ro_fast.findings.overfitting.Overfitting; None without a baseline or without rules
-    overfits: bool | None = None  # None where the numbers do not settle it
+    code: str | None = None  # from ro_fast.findings.overfitting.Overfitting; None without a baseline or without rules
+    overfits: bool | None = None  # None if the numbers do not settle it
     arms: list[Judged] = field(default_factory=list)
 
 
 def compare_arms(arms: Sequence[Arm]) -> list[Difference]:
-    """Paired differences a − b over the seeds that two arms share, with intervals that hold for all of a family at once.
+    """Paired differences a − b over the seeds that two arms share, with intervals that hold for a whole family at once.
 
-    Each arm is compared with the baseline on ro_gap and last_robust_acc, a family each; and on ro_gap each factor with its
-    matched control, and perturbation with data_and_perturbation: does it matter that the sample itself goes too? Pairs of
-    which an arm is missing are left out.
+    Each arm is compared with the baseline on ro_gap and last_robust_acc, one family each. On ro_gap, each factor is also compared
+    with its matched control, and perturbation with data_and_perturbation: does it matter that the sample itself goes too? Pairs
+    with a missing arm are left out.
     """
     names = [arm.name for arm in arms]
     by_name = {arm.name: {seed.seed: seed for seed in arm.seeds} for arm in arms}
@@ -97,18 +97,18 @@ def _against_baseline(by_name: Mapping[str, Mapping[int, Seed]], metric: str) ->
 
 
 def write_finding(data: str, arms: Sequence[Arm], rules: RulesConfig, among: Sequence[Arm] | None = None) -> Finding:
-    """Judge a suite by its rules and say so in two sentences.
+    """Judges a suite by its rules and states the result in two sentences.
 
     Args:
-        data: what the data are called.
-        arms: of the suite; ``role`` (factor, control or mitigation) and ``factor`` (what it changes, in words) say what each is.
+        data: the name of the data.
+        arms: those of the suite; ``role`` (factor, control or mitigation) and ``factor`` (what it changes) describe each.
         rules: the limits.
-        among: all arms of a report of several questions, by whose spread the baseline's gap is judged; None: these.
+        among: all arms of a report of several questions, whose spread is used to judge the baseline's gap; None: these arms.
     """
     others = {arm.name: arm for arm in arms if arm.name != BASELINE}
     found = overfitting(among or arms, rules.min_gap)
     compared = {(c.a, c.b, c.metric): c for c in compare_arms(arms)}
-    plain: dict[str, str] = {}  # what each change alone did to the gap
+    plain: dict[str, str] = {}  # the effect of each change alone on the gap
     for name in others:
         gap, robust = (compared.get((name, BASELINE, metric)) for metric in ("ro_gap", "last_robust_acc"))
         plain[name] = "not judged"
@@ -139,7 +139,7 @@ def write_finding(data: str, arms: Sequence[Arm], rules: RulesConfig, among: Seq
 
 
 def more_seeds(arms: Sequence[Arm], finding: Finding) -> int | None:
-    """How many seeds to go on to where a factor's part is unclear or overfitting itself is not settled: 3, 5, 8; else None."""
+    """How many seeds to extend to if a factor's part is unclear or overfitting itself is not settled: 3, 5, 8; else None."""
     seeds = max((len(arm.seeds) for arm in arms), default=0)
     roles = {arm.name: arm.role for arm in arms}
     unclear = [entry for entry in finding.arms if entry.effect in OPEN and roles.get(entry.name) == "factor"]
@@ -185,7 +185,7 @@ def _effect(gap: Comparison, robust: Comparison, baseline_gap: float, rules: Rul
 def _beyond_control(
     arm: Arm, arms: Mapping[str, Arm], plain: Mapping[str, str], compared: Mapping[tuple[str, str, str], Comparison]
 ) -> tuple[str, str]:
-    """Whether a factor whose removal cures does more than its matched control, and what follows in words."""
+    """Whether a factor whose removal cures does more than its matched control, and what follows, in words."""
     control = arms.get(arm.control or "")
     if control is None:
         return "unclear", ", but no matched control ran, so that it may be any change as large"
@@ -202,7 +202,7 @@ def _factor(arm: Arm) -> str:
 
 
 def _change(gap: Comparison) -> str:
-    """The change of the gap, told with a positive number where it is a reduction."""
+    """The change of the gap, reported as a positive number if it is a reduction."""
     change, ci95 = gap.difference, gap.ci95
     if change > 0:
         return f"gap larger by {with_interval(change, ci95)}"
@@ -240,7 +240,7 @@ def _found(
 def _paper(
     rules: RulesConfig, arms: Mapping[str, Arm], judged: Mapping[str, Judged], carriers: Sequence[str]
 ) -> str:
-    """Where this agrees with what the paper reports and where it does not, as a clause."""
+    """Where this agrees with the paper and where it does not, as a clause."""
     effect = {name: entry.effect for name, entry in judged.items()}
     published = {name: cures for name, cures in rules.published.items() if name in arms}
     contradicted = [

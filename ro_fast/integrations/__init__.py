@@ -1,6 +1,6 @@
-"""ro_fast inside other projects: their calls, this project's attack and detector. One library a file.
+"""ro_fast inside other projects: their calls, this project's attack and detector. One library per file.
 
-A file imports its library and says in one sentence what to install where it is missing; this package itself needs torch only.
+A file imports its library and says in one sentence what to install if it is missing; this package itself needs torch only.
 """
 
 from __future__ import annotations

@@ -35,12 +35,12 @@ class _Prepared(nn.Module):
 class ProjectedGradientDescent(EvasionAttack):
     """ART's ProjectedGradientDescent: numpy in, numpy out, in the classifier's ``clip_values`` and through its preprocessing.
 
-    The loss is cross-entropy, or "margin" or "dlr", whatever loss the classifier trains with. Of several random starts that of
-    greatest loss is kept; with ``num_random_init=0`` the attack starts at the input. Each L2 step projects to the ball and then
-    clips to the range, where ART clips first. ``decay``, ``random_eps``, ``mask`` and budgets for each value are not supported.
+    The loss is cross-entropy, or "margin" or "dlr", whatever loss the classifier trains with. Of several random starts, the
+    result of greatest loss is kept; with ``num_random_init=0`` the attack starts at the input. Each L2 step projects to the ball,
+    then clips to the range; ART clips first. ``decay``, ``random_eps``, ``mask`` and per-value budgets are not supported.
 
     Raises:
-        InputError: on a budget, norm or classifier that it can't take, and inputs outside ``clip_values``.
+        InputError: on an unsupported budget, norm or classifier, or inputs outside ``clip_values``.
 
     >>> from art.estimators.classification import PyTorchClassifier
     >>> net = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
@@ -80,7 +80,7 @@ class ProjectedGradientDescent(EvasionAttack):
 
         Args:
             x: inputs in the classifier's ``clip_values``.
-            y: classes [N] or one-hot [N, C], the targets of a targeted attack; None: what the classifier predicts.
+            y: classes [N] or one-hot [N, C], the targets of a targeted attack; None: the classifier's predictions.
         """
         given = [name for name, value in kwargs.items() if value is not None]
         if given:

@@ -19,7 +19,7 @@ from ro_fast.integrations.adapt import in_unit_range, towards_target
 
 
 class _Model(nn.Module):
-    """A foolbox model with its preprocessing. The network itself is out of sight: it is attacked in the mode it is in."""
+    """A foolbox model with its preprocessing. The network itself is not accessible: it is attacked in its current mode."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class _PGD(FixedEpsilonAttack):
     ) -> None:
         self.rel_stepsize, self.abs_stepsize, self.steps = rel_stepsize, abs_stepsize, steps
         self.random_start, self.restarts, self.loss = random_start, restarts, loss
-        self._attack(1.0, 1.0, False)  # an option that doesn't fit is told where it is given
+        self._attack(1.0, 1.0, False)  # reports an invalid option where it is given
 
     def run(self, model: Any, inputs: Any, criterion: Any, *, epsilon: float, **kwargs: Any) -> Any:
         """Attacks ``inputs`` within ``epsilon``, in the model's bounds."""

@@ -1,4 +1,4 @@
-"""A Lightning callback that tells robust overfitting while a model trains, and can end the training there."""
+"""A Lightning callback that reports robust overfitting while a model trains, and can end the training there."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from ro_fast.overfitting.detector import Verdict
 
 
 class RobustOverfittingMonitor(Callback):
-    """Reads robust accuracy from what the module logs, warns when the alarm rings and, with ``stop=True``, ends the training.
+    """Reads robust accuracy from what the module logs, warns at an alarm and, with ``stop=True``, ends the training.
 
-    ``Trainer(callbacks=[RobustOverfittingMonitor("val_robust_acc", stop=True)])``. Each epoch with a validation is one value; one
-    without is passed over. What was seen is part of the trainer's checkpoints.
+    ``Trainer(callbacks=[RobustOverfittingMonitor("val_robust_acc", stop=True)])``. Each epoch with a validation gives one value;
+    others are skipped. The values so far are part of the trainer's checkpoints.
 
     Args:
         monitor: name under which the module logs robust validation accuracy, a fraction.
         robust_loss, train_robust_acc: names of the robust loss on the same samples and of robust train accuracy, logged for
-            each epoch (``on_epoch=True``); they make the verdict surer.
+            each epoch (``on_epoch=True``); they make the verdict more certain.
         stop: end the training at the alarm.
         warn: log the verdict as a warning of the logger "ro_fast".
 
     Raises:
-        InputError: where the module logs no such value.
+        InputError: if the module logs no such value.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class RobustOverfittingMonitor(Callback):
         return self._plain.verdict
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
-        """Notes that there are new values, which are whole once the epoch is."""
+        """Notes that there are new values, which are complete only at the end of the epoch."""
         self._validated = not trainer.sanity_checking
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
@@ -74,9 +74,9 @@ class RobustOverfittingMonitor(Callback):
             trainer.should_stop = True
 
     def state_dict(self) -> dict[str, Any]:
-        """What was seen, for the trainer's checkpoint."""
+        """The values so far, for the trainer's checkpoint."""
         return self._plain.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes on from a checkpoint."""
+        """Continues from a checkpoint."""
         self._plain.load_state_dict(state_dict)

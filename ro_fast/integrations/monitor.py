@@ -1,4 +1,4 @@
-"""Robust overfitting told while any training loop runs."""
+"""Reports robust overfitting during any training loop."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _log = logging.getLogger("ro_fast")
 
 
 class RobustOverfittingMonitor:
-    """Watches a training loop: one :meth:`update` an epoch, a warning when the alarm rings, :attr:`should_stop` from then on.
+    """Watches a training loop: one :meth:`update` per epoch, a warning at an alarm, :attr:`should_stop` from then on.
 
-    The verdict is :mod:`ro_fast.overfitting.detector`'s and depends on nothing but the epochs seen so far.
+    The verdict is that of :mod:`ro_fast.overfitting.detector` and depends only on the epochs seen so far.
 
     Args:
         warn: log the verdict as a warning of the logger "ro_fast" at each alarm.
@@ -42,7 +42,7 @@ class RobustOverfittingMonitor:
         train_robust_acc: float | None = None,
         epoch: int | None = None,
     ) -> Verdict:
-        """Takes the figures of one epoch, each a number or a tensor of one, and returns the verdict so far.
+        """Takes the values of one epoch, each a number or a tensor of one element, and returns the verdict so far.
 
         Args:
             robust_acc: robust validation or test accuracy, a fraction; None: not measured at this epoch.
@@ -51,7 +51,7 @@ class RobustOverfittingMonitor:
             epoch: its number; None: one more than the last.
 
         Raises:
-            InputError: on an accuracy outside [0, 1] or an epoch that does not grow.
+            InputError: if an accuracy is outside [0, 1] or an epoch does not increase.
         """
         epoch = self._epoch + 1 if epoch is None else epoch
         figures = {"robust_acc": robust_acc, "robust_loss": robust_loss, "train_robust_acc": train_robust_acc}
@@ -66,20 +66,20 @@ class RobustOverfittingMonitor:
 
     @property
     def verdict(self) -> Verdict:
-        """The verdict on what was seen so far."""
+        """The verdict on the values so far."""
         return self._watch.verdict()
 
     @property
     def should_stop(self) -> bool:
-        """Whether the alarm rang and the curve has not recovered since."""
+        """Whether an alarm was raised and the curve has not recovered since."""
         return self.verdict.overfitting is True
 
     def state_dict(self) -> dict[str, Any]:
-        """What was seen, for a checkpoint."""
+        """The values so far, for a checkpoint."""
         return {"seen": [dict(line) for line in self._seen]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from a checkpoint's ``state_dict()``."""
+        """Continues from a checkpoint's ``state_dict()``."""
         warn, self.warn = self.warn, False
         self._watch, self._seen, self._epoch = Watch(), [], -1
         for line in state["seen"]:

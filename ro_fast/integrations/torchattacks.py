@@ -1,10 +1,10 @@
-"""torchattacks' calls, with this project's attack behind them; torchattacks itself is not needed.
+"""torchattacks' calls, backed by this project's attack; torchattacks itself is not needed.
 
-Take ``from ro_fast.integrations.torchattacks import PGD`` for ``from torchattacks import PGD``. There are PGD and PGDL2, their
-targeted modes, ``set_normalization_used``, ``set_model_training_mode`` for the whole model and ``set_device``. There are no
-``save`` and ``load``, no combination of attacks (MultiAttack), and no ``eps_for_division``: a sample whose gradient is 0 takes
-no step, and one whose gradient's L2 norm is not far above 1e-10 a step of full length, where torchattacks' is shorter. Changes of
-mode print nothing.
+Use ``from ro_fast.integrations.torchattacks import PGD`` for ``from torchattacks import PGD``. There are PGD and PGDL2, their
+targeted modes, ``set_normalization_used``, ``set_model_training_mode`` for the whole model and ``set_device``. There is no
+``save`` or ``load``, no combination of attacks (MultiAttack), and no ``eps_for_division``: a sample whose gradient is 0 takes
+no step, and one whose gradient has an L2 norm not far above 1e-10 a step of full length, whereas torchattacks' is shorter.
+Mode changes print nothing.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ class _Attack:
         self.normalization_used: dict[str, Tensor] | None = None
         self._targets: TargetMap | None = None
         self._bn = "eval"
-        self._attack()  # a budget that doesn't fit is told where it is given
+        self._attack()  # reports an invalid budget where it is given
 
     def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Attacks ``images`` [N, ...], normalised where ``set_normalization_used`` says so, at ``labels`` int64 [N]."""
+        """Attacks ``images`` [N, ...], normalised if ``set_normalization_used`` says so, at ``labels`` int64 [N]."""
         x, y = images.detach().to(self.device), labels.detach().to(self.device)
         if self.normalization_used is None:
             return self._attack()(self.model, x, y if self._targets is None else self._targets(x, y))
@@ -56,11 +56,11 @@ class _Attack:
             raise InputError(str(error)) from error
 
     def set_device(self, device: torch.device | str) -> None:
-        """Where inputs are moved to."""
+        """The device to which inputs are moved."""
         self.device = torch.device(device)
 
     def set_normalization_used(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        """Says that images come, and shall go, as ``(x − mean) / std`` a channel; the attack works in [0, 1]."""
+        """Declares that images are passed and returned as ``(x − mean) / std`` per channel; the attack works in [0, 1]."""
         self.normalization_used = {
             name: torch.as_tensor(values, dtype=torch.float64).view(-1, 1, 1) for name, values in (("mean", mean), ("std", std))
         }
@@ -69,10 +69,10 @@ class _Attack:
     def set_model_training_mode(
         self, model_training: bool = False, batchnorm_training: bool = False, dropout_training: bool = False
     ) -> None:
-        """The mode the model is attacked in: eval, or train with BatchNorm and dropout.
+        """The mode in which the model is attacked: eval, or train with BatchNorm and dropout.
 
         Raises:
-            InputError: where they differ among each other.
+            InputError: if they differ from each other.
         """
         modes = {model_training, batchnorm_training, dropout_training}
         if len(modes) > 1:
@@ -84,7 +84,7 @@ class _Attack:
         self._targets = None
 
     def set_mode_targeted_by_label(self, quiet: bool = True) -> None:
-        """Towards the labels that are passed."""
+        """Towards the labels passed."""
         self._targets = lambda x, y: y
 
     def set_mode_targeted_by_function(self, target_map_function: TargetMap, quiet: bool = True) -> None:
@@ -100,7 +100,7 @@ class _Attack:
         self._targets = other
 
     def set_mode_targeted_least_likely(self, kth_min: int = 1, quiet: bool = True) -> None:
-        """Towards the other class of ``kth_min``-least logit."""
+        """Towards the other class with the ``kth_min``-smallest logit."""
         if kth_min < 1:
             raise InputError(f"set_mode_targeted_least_likely: kth_min = {kth_min} should be at least 1")
 
@@ -112,7 +112,7 @@ class _Attack:
 
     @torch.no_grad()
     def _logits(self, x: Tensor) -> Tensor:
-        """In eval mode, of images in [0, 1]."""
+        """In eval mode, for images in [0, 1]."""
         if self.normalization_used is not None:
             mean, std = (value.to(x) for value in self.normalization_used.values())
             x = (x - mean) / std
@@ -121,7 +121,7 @@ class _Attack:
 
 
 class PGD(_Attack):
-    """torchattacks.PGD: L∞. The same adversarial images up to rounding where ``random_start`` is off.
+    """torchattacks.PGD: L∞. The same adversarial images up to rounding if ``random_start`` is off.
 
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
     >>> images, labels = torch.rand(5, 3, 2, 2), torch.tensor([0, 1, 2, 0, 1])
@@ -140,7 +140,7 @@ class PGD(_Attack):
 
 
 class PGDL2(_Attack):
-    """torchattacks.PGDL2: L2. A random start lies on the ball's surface, where torchattacks draws its radius uniformly."""
+    """torchattacks.PGDL2: L2. A random start lies on the ball's surface, whereas torchattacks draws its radius uniformly."""
 
     _norm = "l2"
 

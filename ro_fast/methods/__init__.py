@@ -51,7 +51,7 @@ METHODS: dict[str, Method] = {
         feature_centres,
     )
 } | {"natural": Method(natural, no_attack), "gairat": Method(gairat, counting_attack)}
-# What can't be combined: the method and the objectives, or the mixed labels, that it has no meaning with.
+# What can't be combined: the method and the objectives, or the mixed labels, with which it makes no sense.
 _OBJECTIVES_OF = {
     "mlcat_loss_scaling": ("at",),
     "natural": ("at",),
@@ -82,13 +82,13 @@ __all__ = [
 
 
 def build_method(options: Options) -> Method:
-    """Returns the method that ``options["name"]`` names with its other options bound.
+    """Returns the method named in ``options["name"]`` with its other options bound.
 
-    The inputs are changed before it, and ``l1·Σ|w|`` over weight matrices and kernels is added to its loss, where the options
-    say so. "start_epoch" is left to the trainer, what objective, averaging and weight perturbation need to their builders.
+    If the options ask for it, the inputs are changed before the method runs, and ``l1·Σ|w|`` over weight matrices and kernels is
+    added to its loss. "start_epoch" is left to the trainer; objective, averaging and weight perturbation to their builders.
 
     Raises:
-        InputError: on an unknown name or option, with a list of those that exist, and on what can't be combined.
+        InputError: on an unknown name or option, with a list of the existing ones, and on what can't be combined.
     """
     name = options.get("name")
     if name not in METHODS:
@@ -126,9 +126,9 @@ def _check_combination(options: Options) -> None:
 
 
 def baseline_of(options: Options) -> Options:
-    """The options of what runs before a method starts: the baseline of the same objective.
+    """The options of what runs before a method starts: the baseline with the same objective.
 
-    Plain adversarial training has no options, so that it is the same run whether or not its defaults are spelt out.
+    Plain adversarial training has no options, so it is the same run whether or not its defaults are spelt out.
 
     >>> baseline_of({"name": "perturbation", "masks": "frozen", "objective": "trades", "start_epoch": 3})
     {'name': 'baseline', 'objective': 'trades'}
@@ -141,12 +141,12 @@ def baseline_of(options: Options) -> Options:
 
 
 def remembers(options: Options) -> bool:
-    """Whether a method asks for what its samples were at the fork."""
+    """Whether a method needs the state of its samples at the fork."""
     return options.get("masks") in ("frozen", "transformed") or options.get("name") == "frozen_perturbation"
 
 
 def teachers_of(options: Options) -> dict[str, Options]:
-    """The teachers a method asks: name -> options of the method that trains it.
+    """The teachers a method needs: name -> options of the method that trains it.
 
     >>> teachers_of({"name": "distillation", "objective": "trades"})
     {'natural': {'name': 'natural'}, 'robust': {'name': 'baseline', 'objective': 'trades'}}

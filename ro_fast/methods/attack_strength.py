@@ -9,7 +9,7 @@ from ro_fast.methods.step import Step
 
 
 def attack_strength(step: Step, eps_ratio: float = 2.0, masks: str = "moving") -> Tensor:
-    """``mean_n ℓ(x'_n)``, x' attacked within ``ε_a = eps_ratio·ε`` where the loss at ε is small."""
+    """``mean_n ℓ(x'_n)``, x' attacked within ``ε_a = eps_ratio·ε`` if the loss at ε is small."""
     small = small_of(step, step.decide(trains=False), masks).nonzero().squeeze(1)
     x = step.x_adv.clone()
     if len(small) > 0:

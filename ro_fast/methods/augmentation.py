@@ -1,4 +1,4 @@
-"""Harder images in place of easy ones: AugMix repeated on small-loss samples (arXiv 2310.00607: ROFG_DA, data augmentation)."""
+"""Harder images instead of easy ones: AugMix repeated on small-loss samples (arXiv 2310.00607: ROFG_DA, data augmentation)."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ def augmentation(
 ) -> Tensor:
     """``mean_n ℓ(x'_n)``, where small-loss samples are mixed by AugMix and attacked again, as long as they stay small-loss.
 
-    A round mixes the samples whose loss is still small, each from its own natural image; the rounds end when the share of
-    small-loss samples in the batch is below (or above) ``share``. The paper's text leaves open which of the two it means.
+    A round mixes the samples whose loss is still small, each from its own natural image; the rounds end when the fraction of
+    small-loss samples in the batch is below (or above) ``share``. The paper leaves open which of the two it means.
 
     Args:
-        direction, share: when to stop: "below" or "above" this share of the batch.
-        rounds: at most so many.
-        severity, width, depth: of AugMix: strength 1 to 10, chains, operations a chain (0: 1 to 3 at random).
+        direction, share: when to stop: "below" or "above" this fraction of the batch.
+        rounds: upper limit on the number of rounds.
+        severity, width, depth: of AugMix: strength 1 to 10, chains, operations per chain (0: 1 to 3 at random).
     """
     small = step.decide(trains=False).small
     x, x_adv = step.x.clone(), step.x_adv.clone()

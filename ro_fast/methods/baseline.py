@@ -1,4 +1,4 @@
-"""Adversarial training by its objective alone: PGD-AT (Madry et al. 2018, arXiv 1706.06083), or TRADES (arXiv 1901.08573)."""
+"""Adversarial training with its objective alone: PGD-AT (Madry et al. 2018, arXiv 1706.06083), or TRADES (arXiv 1901.08573)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""BatchNorm's running statistics in a training step: held while the model is only looked at, or moved as by two forwards."""
+"""BatchNorm's running statistics in a training step: frozen while the model is only inspected, or updated as by two forwards."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ def _norms(model: nn.Module) -> list[AnyBatchNorm]:
 
 
 def have_momentum(model: nn.Module) -> bool:
-    """Whether running statistics are exponential averages everywhere, and not means over all batches."""
+    """Whether all running statistics are exponential averages rather than means over all batches."""
     return all(m.momentum is not None for m in _norms(model))
 
 
 @contextlib.contextmanager
 def running_statistics_held(model: nn.Module) -> Iterator[None]:
-    """Lets BatchNorm use the batch's statistics, as in training, without moving its running ones."""
+    """Lets BatchNorm use the batch's statistics, as in training, without updating its running ones."""
     norms = _norms(model)
     for m in norms:
         m.track_running_stats = False
@@ -34,7 +34,7 @@ def running_statistics_held(model: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def statistics_moved_twice(model: nn.Module) -> Iterator[None]:
-    """One forward moves the running statistics r as two do: r ← (1 − m)²·r + (1 − (1 − m)²)·batch."""
+    """Makes one forward update the running statistics r as two do: r ← (1 − m)²·r + (1 − (1 − m)²)·batch."""
     norms = _norms(model)
     momenta = [m.momentum for m in norms]
     for m in norms:

@@ -1,4 +1,4 @@
-"""Learnt smoothing: two teachers' answers in place of a part of the label (Chen et al. 2021, ICLR)."""
+"""Learnt smoothing: two teachers' outputs replace part of the label (Chen et al. 2021, ICLR)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from ro_fast.ops import weighted_cross_entropy
 def distillation(step: Step, natural_share: float = 0.1, robust_share: float = 0.6, temperature: float = 2.0) -> Tensor:
     """``(1 − a − b)·ℓ(x', y) + a·KD(f(x'), f_nat(x')) + b·KD(f(x'), f_rob(x'))``.
 
-    ``KD(z, t) = T²·CE(softmax(t/T), softmax(z/T))``. The teachers are of the student's architecture, trained on the same data
-    with the same seed: one on natural images alone, whose last state is taken; one by plain adversarial training of the same
-    objective, whose best state on validation is. Their training is work of this method and counted: see
+    ``KD(z, t) = T²·CE(softmax(t/T), softmax(z/T))``. The teachers have the student's architecture and are trained on the same
+    data with the same seed: one on natural images alone, of which the last state is used; one by plain adversarial training with
+    the same objective, of which the best state on validation is used. Their training counts as work of this method: see
     :mod:`ro_fast.training.teachers`. Defaults as released with Chen et al.,
     "Robust overfitting may be mitigated by properly learned smoothening".
     """

@@ -1,4 +1,4 @@
-"""A regulariser made of the project's own statistic: how well class centres of other samples tell a sample's class."""
+"""A regulariser derived from the project's own statistic: how well class centres of other samples predict a sample's class."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from ro_fast.methods.step import Step
 
 
 def feature_centres(step: Step, strength: float = 2.0) -> Tensor:
-    """``mean_n ℓ(x'_n) + λ·R`` with R, a smooth form of the training half of the feature generalisation gap.
+    """``mean_n ℓ(x'_n) + λ·R`` with R a smooth form of the training half of the feature generalisation gap.
 
-    :func:`ro_fast.features.feature_gap` asks whether a sample's class has the nearest centre, where its own class's centre
-    is made without it. R asks the same of a batch's adversarial features h(x'), with centres of the *natural* features of the
+    :func:`ro_fast.features.feature_gap` asks whether the nearest centre is that of a sample's class, where the centre of its own
+    class is computed without it. R asks the same of a batch's adversarial features h(x'), with *natural* feature centres of the
     other samples: ``R = mean_n −log softmax_c(−‖h(x'_n) − m_c^(−n)‖²/τ)_{y_n}``, with τ the mean squared distance of the centres
-    from their mean. Centres and τ are constants to the gradient, so that features can't lower R by shrinking.
+    from their mean. Centres and τ are constants to the gradient, so features can't lower R by shrinking.
 
-    Why: perturbations degrade features by moving them off the natural structure of their class. What R rewards is a place that
-    *other* samples of the class account for; a sample learnt by heart has none. A wrong label is pulled to the wrong
-    centre all the same. It needs two samples of a class in the batch; others are left out of R. It costs a forward
-    on the natural batch. The strength has no published value: of 0.1, 0.5 and 2 the last was best, by little, on seeds 100
+    Why: perturbations degrade features by moving them off the natural structure of their class. R rewards positions that
+    *other* samples of the class account for; a memorised sample has none. A wrong label is still pulled to the wrong
+    centre. R needs two samples of a class in the batch; others are left out of it. It costs a forward
+    pass on the natural batch. The strength has no published value: of 0.1, 0.5 and 2 the last was best, by little, on seeds 100
     and 101 of the noisy digits.
     """
     decision, features = step.decide_with_features()
@@ -33,7 +33,7 @@ def centre_loss(
     y: Tensor,  # int64 [N]
     num_classes: int,
 ) -> Tensor:
-    """R of :func:`feature_centres`, a scalar; 0 where no class has two samples."""
+    """R of :func:`feature_centres`, a scalar; 0 if no class has two samples."""
     count = torch.bincount(y, minlength=num_classes).to(natural.dtype)  # [C]
     total = natural.new_zeros(num_classes, natural.shape[1]).index_add_(0, y, natural)
     centre = total / count.clamp(min=1)[:, None]  # [C, D]

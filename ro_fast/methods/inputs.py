@@ -1,6 +1,6 @@
-"""What is done to the images of a batch before they are attacked, on the device: mixing, cutting, shifting, erasing.
+"""Changes to the images of a batch before they are attacked, on the device: mixing, cutting, shifting, erasing.
 
-Each is a function of the step that changes ``step.x`` and, where images are mixed, ``step.target``; a method goes on from there.
+Each is a function of the step that changes ``step.x`` and, if images are mixed, ``step.target``; a method works on the result.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from ro_fast.errors import InputError
 from ro_fast.methods.step import Step
 from ro_fast.ops._torch_private import standard_gamma
 
-OPTIONS = ("inputs", "inputs_strength")  # of every method
+OPTIONS = ("inputs", "inputs_strength")  # for every method
 MIXING = ("mixup", "cutmix")
 
 
 def mixup(step: Step, alpha: float) -> None:
-    """``x ← λ·x + (1 − λ)·x_π``, the labels alike; π a permutation of the batch, λ ~ Beta(α, α) for each image.
+    """``x ← λ·x + (1 − λ)·x_π``, likewise for labels; π a permutation of the batch, λ ~ Beta(α, α) for each image.
 
-    Zhang et al. 2018 (arXiv 1710.09412); Rice et al. 2020 use α = 1.4 in adversarial training. λ is the larger share, which
-    gives the same mixtures and leaves each image's own label the first.
+    Zhang et al. 2018 (arXiv 1710.09412); Rice et al. 2020 use α = 1.4 in adversarial training. λ is taken as the larger share,
+    which gives the same mixtures and makes each image's own label the dominant one.
     """
     g, n = step.generator, len(step.x)
     share = _beta(alpha, n, step.x, g)
@@ -35,10 +35,10 @@ def mixup(step: Step, alpha: float) -> None:
 
 
 def cutmix(step: Step, alpha: float) -> None:
-    """Pastes a rectangle of another image; the label is mixed by the area that stays.
+    """Pastes in a rectangle of another image; labels are mixed by the area that remains.
 
-    Yun et al. 2019 (arXiv 1905.04899), sides √(1 − λ) of the image's with λ ~ Beta(α, α), α = 1, clipped at the border; in
-    adversarial training with weight averages Rebuffi et al. 2021 (arXiv 2103.01946).
+    Yun et al. 2019 (arXiv 1905.04899): sides √(1 − λ) of the image's with λ ~ Beta(α, α), α = 1, clipped at the border; in
+    adversarial training with weight averaging, Rebuffi et al. 2021 (arXiv 2103.01946).
     """
     g, (n, _, h, w) = step.generator, _images(step, "cutmix")
     side = (1 - _beta(alpha, n, step.x, g)).sqrt()
@@ -49,7 +49,7 @@ def cutmix(step: Step, alpha: float) -> None:
 
 
 def cutout(step: Step, share: float) -> None:
-    """Blackens a square of ``share`` of the image's side, centred anywhere, clipped at the border.
+    """Blackens a square of ``share`` of the image's side, centred anywhere and clipped at the border.
 
     DeVries & Taylor 2017 (arXiv 1708.04552); 14 of 32 pixels in Rice et al. 2020.
     """
@@ -60,12 +60,12 @@ def cutout(step: Step, share: float) -> None:
 
 
 def idbh(step: Step, share: float) -> None:
-    """Crop-shift, then random erasing of half of the images: the spatial part of IDBH (Li & Spratling 2023, arXiv 2301.09879).
+    """Crop-shift, then random erasing of half the images: the spatial part of IDBH (Li & Spratling 2023, arXiv 2301.09879).
 
-    Crop-shift cuts up to ``share`` of the side off an image, split at random between opposite borders, and puts what is left
-    back at a random place, on black; 11 of 32 pixels as published. Erasing fills a rectangle of 2 to 33 % of the area and an
-    aspect of 0.3 to 3.3 with noise (Zhong et al. 2020, arXiv 1708.04896). Flips are data.augment's; IDBH's changes of colour
-    are left out.
+    Crop-shift cuts up to ``share`` of the side off an image, split at random between opposite borders, and places what remains
+    at a random position on black; 11 of 32 pixels as published. Erasing fills a rectangle of 2 to 33 % of the area and an
+    aspect ratio of 0.3 to 3.3 with noise (Zhong et al. 2020, arXiv 1708.04896). Flips belong to data.augment; IDBH's colour
+    changes are left out.
     """
     g, (n, _, h, w) = step.generator, _images(step, "idbh")
     step.x = _crop_shift(step.x, round(share * h), round(share * w), g)
@@ -86,10 +86,10 @@ INPUTS: dict[str, tuple[Callable[[Step, float], None], float, tuple[float, float
 
 
 def build_inputs(options: Mapping[str, Any]) -> Callable[[Step], None] | None:
-    """The change of inputs that a method's options name, or None.
+    """The input change named in a method's options, or None.
 
     Raises:
-        InputError: on an unknown name or a strength that doesn't fit.
+        InputError: on an unknown name or an invalid strength.
     """
     name, strength = options.get("inputs"), options.get("inputs_strength")
     if name is None:
@@ -122,7 +122,7 @@ def _mixed(step: Step, other: Tensor, share: Tensor) -> Tensor:
 def _rectangles(
     n: int, h: int, w: int, height: Tensor, width: Tensor, like: Tensor, generator: torch.Generator | None
 ) -> Tensor:
-    """Bool [N, H, W]: inside a rectangle of a size [N] in pixels, rounded, whose centre lies anywhere in the image."""
+    """Bool [N, H, W]: inside a rectangle of size [N] in pixels, rounded, whose centre lies anywhere in the image."""
     down, right = torch.rand(2, n, generator=generator, device=like.device)
 
     def along(size: int, length: Tensor, centre: Tensor) -> Tensor:
@@ -138,7 +138,7 @@ def _crop_shift(x: Tensor, most_rows: int, most_columns: int, generator: torch.G
     n, c, h, w = x.shape
 
     def along(size: int, most: int) -> tuple[Tensor, Tensor]:
-        """Where each position comes from [N, size], and whether it lies in what is left."""
+        """The source of each position, [N, size], and whether it lies in what remains."""
         cut, before, place = torch.rand(3, n, generator=generator, device=x.device)
         cut = (cut * (most + 1)).floor()
         before, place = (before * (cut + 1)).floor(), (place * (cut + 1)).floor()

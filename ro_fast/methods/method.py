@@ -1,4 +1,4 @@
-"""What a method is: what it does to a batch's inputs, the attack on them, and the loss of the step."""
+"""The interface of a method: what it does to a batch's inputs, the attack on them, and the loss of the step."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Method:
     """A training step in three parts, called in this order by the trainer.
 
     Args:
-        loss: of the step, a scalar: a function of the step, then the method's own options by name.
-        attack: makes the adversarial batch ``step.x_adv`` [N, ...].
-        change_inputs: changes ``step.x`` and, where images are mixed, ``step.target`` before the attack.
+        loss: the loss of the step, a scalar: a function of the step, then the method's own options by name.
+        attack: creates the adversarial batch ``step.x_adv`` [N, ...].
+        change_inputs: changes ``step.x`` and, if images are mixed, ``step.target`` before the attack.
     """
 
     loss: Callable[..., Tensor]
@@ -34,7 +34,7 @@ class Method:
     change_inputs: Callable[[Step], None] = unchanged
 
     def __call__(self, step: Step, **options: object) -> Tensor:
-        """All three parts: the loss of a step that has only its batch."""
+        """All three parts: the loss of a step that so far has only its batch."""
         self.change_inputs(step)
         step.x_adv = self.attack(step)
         return self.loss(step, **options)

@@ -1,4 +1,4 @@
-"""Training without attack: the teacher of natural images, and what adversarial training is compared with."""
+"""Training without attack: the natural teacher, and what adversarial training is compared with."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ def no_attack(step: Step) -> Tensor:
 
 
 def natural(step: Step) -> Tensor:
-    """``mean_n CE(f(x_n), y_n)``. No attack is made: what is logged of training, "robust" too, is of natural inputs."""
+    """``mean_n CE(f(x_n), y_n)``. There is no attack: training metrics, including "robust" ones, are for natural inputs."""
     return step.loss(step.x_adv, logits=step.decide(trains=True).logits)

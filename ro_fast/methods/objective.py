@@ -1,8 +1,9 @@
-"""What adversarial training minimises: how the attack climbs, and what the loss is made of. Orthogonal to the methods.
+"""What adversarial training minimises: the loss the attack climbs and the loss of the step. Orthogonal to the methods.
 
-"trades" and "mart" are what the papers write; "trades2019" and "mart2020" also follow the released code where it differs: the
-attack starts at normal noise of 0.001 and is not clipped there, the natural forward comes before the adversarial one, TRADES runs
-it once more behind that, and MART's logarithms have small constants. Running statistics of BatchNorm then move as they did.
+"trades" and "mart" are as the papers state them; "trades2019" and "mart2020" also follow the released code where it differs:
+the attack starts at normal noise of 0.001 and is not clipped there, the natural forward precedes the adversarial one, TRADES
+runs it once more afterwards, and MART's logarithms have small constants. BatchNorm's running statistics then change as they
+did there.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from ro_fast.attacks.borrow import borrowed
 from ro_fast.errors import InputError
 from ro_fast.ops import boosted_cross_entropy, weighted_cross_entropy, weighted_kl
 
-OPTIONS = ("objective", "beta")  # of every method
+OPTIONS = ("objective", "beta")  # for every method
 
 
 @dataclass(frozen=True)
 class Objective:
-    """One objective; ``forwards`` is how many a step trains on, ``attack_forwards`` how many its attack adds."""
+    """One objective; ``forwards`` is the number a step trains on, ``attack_forwards`` the number its attack adds."""
 
     name: str  # "at", "trades" or "mart"
     forwards: int
@@ -34,7 +35,7 @@ class Objective:
 
     @property
     def repeats_natural(self) -> bool:
-        """Whether the natural forward runs twice in a step; the answers are the same, BatchNorm's statistics move once more."""
+        """Whether the natural forward runs twice in a step; the outputs are the same, but BatchNorm is updated once more."""
         return self.released and self.name == "trades"
 
     def attack(
@@ -45,9 +46,9 @@ class Objective:
         y: Tensor,  # int64 [N]
         eps: float | None = None,
     ) -> Tensor:
-        """The adversarial inputs that the objective asks for.
+        """The adversarial inputs required by the objective.
 
-        "at" and "mart" climb the cross-entropy. "trades" climbs ``KL(f(x) ‖ f(x'))`` from the natural answer, both in the
+        "at" and "mart" climb the cross-entropy. "trades" climbs ``KL(f(x) ‖ f(x'))`` from the natural output, both in the
         attack's mode; it needs a random start, since that divergence is flat at x.
         """
         if self.released:
@@ -57,21 +58,21 @@ class Objective:
         with torch.no_grad(), borrowed(model, attack.bn):
             natural = model(x)
 
-        # The natural answer goes as the target, so that the loss is the same function for every batch and engines know it again.
+        # The natural output is passed as the target: the loss is then the same function for every batch, which engines recognise.
         return dataclasses.replace(attack, loss=_divergence)(model, x, natural, eps=eps)
 
     def loss(
         self,
         logits: Tensor,  # [N, C] of adversarial inputs
-        natural: Tensor | None,  # [N, C] of natural ones, where the objective needs them
+        natural: Tensor | None,  # [N, C] of natural ones, if the objective needs them
         y: Tensor,  # int64 [N] or probabilities [N, C]
         weight: Tensor | None = None,  # [N]
         reduction: str = "mean",
     ) -> Tensor:
         """ "at": ``CE(f(x'), y)`` (Madry et al. 2018). "trades": ``CE(f(x), y) + β·KL(f(x) ‖ f(x'))`` (Zhang et al. 2019, eq. 5).
-        "mart": ``BCE(f(x'), y) + β·KL(f(x) ‖ f(x'))·(1 − p_y(x))`` (Wang et al. 2020, eq. 11), of classes only.
+        "mart": ``BCE(f(x'), y) + β·KL(f(x) ‖ f(x'))·(1 − p_y(x))`` (Wang et al. 2020, eq. 11), for hard labels only.
 
-        Gradients flow into both answers, in MART's factor too, as in the published code.
+        Gradients flow through both outputs, and through MART's factor too, as in the published code.
         """
         if natural is None:
             return weighted_cross_entropy(logits, y, weight, reduction=reduction)
@@ -88,7 +89,7 @@ class Objective:
 
 
 def _divergence(logits: Tensor, natural: Tensor) -> Tensor:
-    """``KL(f(x) ‖ f(x'))`` [N] of answers at x' and at x."""
+    """``KL(f(x) ‖ f(x'))`` [N] from the outputs at x' and at x."""
     return weighted_kl(logits.to(natural.dtype), natural, reduction="none")
 
 
@@ -106,7 +107,7 @@ def _released_mart(
 
 
 def _reduced(loss: Tensor, weight: Tensor | None, reduction: str) -> Tensor:
-    """Losses [N] that hold their weights already, reduced as the losses of :mod:`ro_fast.ops` are."""
+    """Losses [N] that are already weighted, reduced like the losses of :mod:`ro_fast.ops`."""
     if reduction == "weighted_mean" and weight is not None:
         total = weight.sum()
         return torch.where(total == 0, 0.0, loss.sum() / total)
@@ -125,7 +126,7 @@ _RELEASED_START = 0.001
 
 
 def build_objective(options: dict) -> Objective:
-    """The objective that a method's options name; plain adversarial training unless they do.
+    """The objective named in a method's options; plain adversarial training by default.
 
     Raises:
         InputError: on an unknown name.

@@ -1,4 +1,4 @@
-"""What methods' options mean and the values that they may take: an option means the same in every method that has it."""
+"""The meaning and allowed values of methods' options: an option means the same in every method that has it."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any
 from ro_fast.errors import InputError
 from ro_fast.methods import inputs, objective, weight_perturbation
 
-Options = dict[str, Any]  # a method's, as its YAML holds them: its name and its options' values
+Options = dict[str, Any]  # a method's, as in its YAML: its name and its options' values
 AVERAGING = ("averaging", "decay", "average_from")  # ro_fast/training/averaging.py
-# Options of every method; None is the default of each but the objective.
+# Options of every method; each defaults to None, except the objective.
 COMMON = (*objective.OPTIONS, *inputs.OPTIONS, *AVERAGING, *weight_perturbation.OPTIONS, "l1")
 
 
 @dataclass(frozen=True)
 class Option:
-    """One option: what it means, and which values it takes: one of some words, true or false, or a number within bounds."""
+    """One option: its meaning and its allowed values: one of a few words, true or false, or a number within bounds."""
 
     about: str
     words: tuple[str, ...] = ()
@@ -77,12 +77,12 @@ OPTIONS: dict[str, Option] = {
 
 
 def common_defaults() -> Options:
-    """What every method has besides its own options; None is off."""
+    """The options of every method besides its own; None is off."""
     return {"start_epoch": 0, **dict.fromkeys(COMMON), "objective": "at", "beta": 6.0}
 
 
 def check_options(options: Mapping[str, Any]) -> None:
-    """Raises InputError, naming the key, where an option's value is none of those that it may take."""
+    """Raises InputError, naming the key, if an option's value is not allowed."""
     for key, value in options.items():
         option = OPTIONS.get(key)
         if option is None or (value is None and key in COMMON):

@@ -1,6 +1,6 @@
-"""Other perturbations on small-loss samples: none, random, another sample's, or that of the fork (arXiv 2310.00607).
+"""Other perturbations on small-loss samples: none, random, another sample's, or that from the fork (arXiv 2310.00607).
 
-All train on ``mean_n ℓ(x'_n)``, where ``x'_n`` is the adversarial input of a large-loss sample.
+All train on ``mean_n ℓ(x'_n)``, where ``x'_n`` of a large-loss sample is its adversarial input.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from ro_fast.methods.step import Decision, Step
 
 
 def small_of(step: Step, decision: Decision, masks: str) -> Tensor:
-    """Small-loss samples, bool [N]: of this step ("moving"), those that were so at the fork ("frozen"), or those of this step
-    that were not so at the fork ("transformed": Yu et al. 2022, whose code asks the same)."""
+    """Small-loss samples, bool [N]: those of this step ("moving"), those at the fork ("frozen"), or those of this step
+    that were not so at the fork ("transformed": Yu et al. 2022, whose code does the same)."""
     if masks == "moving":
         return decision.small
     assert step.remembered is not None, f"a method with {masks} masks is given what was at the fork"
@@ -23,7 +23,7 @@ def small_of(step: Step, decision: Decision, masks: str) -> Tensor:
 
 
 def perturbation(step: Step, masks: str = "moving") -> Tensor:
-    """Small-loss samples lose their perturbation, and stay as natural inputs: the factor ablation's second arm."""
+    """Small-loss samples lose their perturbation and stay natural inputs: the factor ablation's second arm."""
     return _instead(step, lambda: step.x, masks)
 
 
@@ -33,7 +33,7 @@ def random_perturbation(step: Step, masks: str = "moving") -> Tensor:
     def random() -> Tensor:
         noise = torch.empty_like(step.x)
         if step.attack.norm == "linf":
-            noise.uniform_(-1, 1, generator=step.generator).sign_()  # as long, in every value, as most adversarial ones
+            noise.uniform_(-1, 1, generator=step.generator).sign_()  # of the same size, in every value, as most adversarial ones
         else:
             noise.normal_(generator=step.generator)
         box, eps, _ = step.attack.ball()
@@ -43,7 +43,7 @@ def random_perturbation(step: Step, masks: str = "moving") -> Tensor:
 
 
 def foreign_perturbation(step: Step, masks: str = "moving") -> Tensor:
-    """Small-loss samples get their neighbour's perturbation in the batch: made against the model, but not for them."""
+    """Small-loss samples get the perturbation of their neighbour in the batch: made against the model, but not for them."""
     return _instead(step, lambda: (step.x + (step.x_adv - step.x).roll(1, 0)).clamp(0, 1), masks)
 
 

@@ -1,14 +1,14 @@
 """Leaving samples out by their adversarial loss: the factor ablation's removal of natural data, and its controls.
 
-``Σ_n keep_n·ℓ_n / denominator``, with switches that say how exactly samples are left out:
+``Σ_n keep_n·ℓ_n / denominator``, with switches that determine how exactly samples are left out:
 
-* masks: "moving" decides at each step; "frozen" keeps the small-loss samples of the fork.
+* masks: "moving" decides at each step; "frozen" uses the small-loss samples of the fork throughout.
 * denominator: "all" divides by N, as published; "kept" by the samples kept.
-* removed_in_batchnorm: True sends removed samples through the training forward, where they count in BatchNorm's
+* removed_in_batchnorm: True passes removed samples through the training forward, where they count in BatchNorm's
   statistics, as published; False leaves them out of it.
-* lr: "matched" undoes the denominator's effect on the step's length. Where the loss is divided by all, the learning rate is
-  divided by the share kept, so that steps are as long as without removal; where by those kept, it is multiplied by it, so
-  that each sample kept moves the weights as much as without removal. It waits for the device at each step.
+* lr: "matched" undoes the denominator's effect on the step length. If the loss is divided by all samples, the learning rate is
+  divided by the fraction kept, so that steps are as long as without removal; if by those kept, it is multiplied by it, so
+  that each sample kept moves the weights as much as without removal. It synchronises with the device at each step.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def data_and_perturbation(
 def large_loss_removal(
     step: Step, masks: str = "moving", denominator: str = "all", removed_in_batchnorm: bool = True, lr: str = "as_is"
 ) -> Tensor:
-    """Leaves out the others, the large-loss samples: the other side of the threshold."""
+    """Leaves out the large-loss samples instead: the other side of the threshold."""
     return _without(step, lambda small: ~small, masks, denominator, removed_in_batchnorm, lr)
 
 
@@ -47,7 +47,7 @@ def random_removal(
     lr: str = "as_is",
     count: str = "small",
 ) -> Tensor:
-    """Leaves out as many samples as are small-loss, or large-loss, drawn at random: is it which go, or how many?"""
+    """Leaves out as many samples as are small-loss, or large-loss, at random: does it matter which go, or how many?"""
 
     def drawn(small: Tensor) -> Tensor:
         rank = torch.rand(len(small), generator=step.generator, device=small.device).argsort().argsort()
@@ -72,7 +72,7 @@ def _without(
 
 def _among_kept(step: Step, keep: Tensor, denominator: str) -> Tensor:
     index = keep.nonzero().squeeze(1)
-    if len(index) < 2:  # BatchNorm has no statistics of one sample; a loss of 0 leaves the step to momentum and decay
+    if len(index) < 2:  # BatchNorm has no statistics of one sample; with a loss of 0 only momentum and decay act
         return sum(p.sum() for p in step.model.parameters()) * 0.0  # type: ignore[return-value]
     total = step.among(index).loss(step.x_adv[index], reduction="sum")
     return total / (len(keep) if denominator == "all" else len(index))
@@ -81,7 +81,7 @@ def _among_kept(step: Step, keep: Tensor, denominator: str) -> Tensor:
 def mlcat_loss_scaling(step: Step, detach: bool = True) -> Tensor:
     """Scales small losses up to the threshold c, ``mean_n ℓ_n·max(1, c/ℓ_n)`` (MLCAT, Yu et al. 2022, arXiv 2206.08675).
 
-    The factor c/ℓ is a constant to the gradient with ``detach=True``, which is what the paper describes. The released code
+    The factor c/ℓ is a constant to the gradient with ``detach=True``, as the paper describes. The released code
     does not detach it (False): a scaled loss is then the constant c, its gradient is 0, and the method removes small-loss
     samples instead.
     """

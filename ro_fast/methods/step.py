@@ -1,4 +1,4 @@
-"""One training step as a method sees it: the batch, the attack, the objective, and what the step's work came to."""
+"""One training step as a method sees it: the batch, the attack, the objective, and the work the step took."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ro_fast.ops import weighted_cross_entropy
 
 @dataclass
 class Work:
-    """Samples that went through the network, by kind of pass; a pass costs 1, 2 or 3 forwards."""
+    """Samples passed through the network, by kind of pass; a pass costs 1, 2 or 3 forwards."""
 
     forward: int = 0  # forward only: F
     input_grad: int = 0  # forward and input gradient: 2F
@@ -29,22 +29,22 @@ class Work:
 
     @property
     def forwards(self) -> int:
-        """The work in units of one sample's forward."""
+        """The work in units of one sample's forward pass."""
         return self.forward + 2 * self.input_grad + 3 * self.full
 
 
 @dataclass(frozen=True)
 class Decision:
-    """The model's answer to the adversarial batch of the plain attack, by which methods decide and the trainer logs."""
+    """The model's output on the adversarial batch of the plain attack, on which methods decide and the trainer reports."""
 
-    logits: Tensor  # [N, C]; with a graph only where the step trains on them
+    logits: Tensor  # [N, C]; with a graph only if the step trains on them
     loss: Tensor  # [N] adversarial cross-entropy, detached
     small: Tensor  # bool [N]
 
 
 @dataclass(frozen=True)
 class Remembered:
-    """What a batch's samples were at the fork."""
+    """The state of a batch's samples at the fork."""
 
     small: Tensor  # bool [N]
     perturbation: Tensor  # [N, ...], augmented as the inputs are
@@ -52,17 +52,17 @@ class Remembered:
 
 @dataclass
 class Kept:
-    """What a method has from one step to the next, and what it was given before the first."""
+    """What a method keeps from one step to the next, and what it was given before the first."""
 
     samples: int  # training images
     classes: int
-    state: dict[str, Tensor] = field(default_factory=dict)  # the method's own, a part of the run's checkpoint
+    state: dict[str, Tensor] = field(default_factory=dict)  # the method's own, part of the run's checkpoint
     teachers: dict[str, nn.Module] = field(default_factory=dict)  # "natural", "robust": see ro_fast.methods.teachers_of
-    weight: Tensor | None = None  # [samples], made before training
+    weight: Tensor | None = None  # [samples], computed before training
 
 
 class Step:
-    """What a method may ask for in one training step."""
+    """Everything a method may use in one training step."""
 
     def __init__(
         self,
@@ -73,29 +73,29 @@ class Step:
         small_loss: SmallLossConfig,
         work: Work,
         *,
-        index: Tensor | None = None,  # int64 [N], where the samples lie in the training images
+        index: Tensor | None = None,  # int64 [N], positions in the training images
         objective: Objective = AT,
-        generator: torch.Generator | None = None,  # draws what a method leaves to chance
-        remembered: Remembered | None = None,  # for methods that ask for it: see ro_fast.methods.remembers
+        generator: torch.Generator | None = None,  # used for a method's random choices
+        remembered: Remembered | None = None,  # for methods that need it: see ro_fast.methods.remembers
         kept: Kept | None = None,
-        weights: WeightPerturbation | None = None,  # moves the weights before the step's first training forward
+        weights: WeightPerturbation | None = None,  # perturbs the weights before the step's first training forward
     ) -> None:
-        # The forward after the attack's last step sees what the training forward sees: one of them serves for both.
+        # The forward after the attack's last step sees the same as the training forward, so one can serve for both.
         joins = attack.final_forward and attack.restarts == 1 and attack.bn == "train" and have_momentum(model)
         self._joins = joins and objective.forwards == 1
         self.model, self.x, self.y, self.index = model, x, y, index
-        self.target = y  # int64 [N] or probabilities [N, C]: what is attacked and learnt, where inputs are mixed another than y
+        self.target = y  # int64 [N] or probabilities [N, C]: attacked and learnt; differs from y if inputs are mixed
         self.attack = dataclasses.replace(attack, final_forward=False) if self._joins else attack
         self.objective, self.generator, self.remembered = objective, generator, remembered
         self.kept, self.weights = kept or Kept(len(x), 0), weights
-        self.lr_scale = 1.0  # a method may set it: the step's learning rate is the schedule's times this
+        self.lr_scale = 1.0  # a method may set it: the step's learning rate is the schedule's times this value
         self._small_loss, self._work = small_loss, work
-        self.x_adv = x  # [N, ...] the adversarial batch, once the method's attack has made it
-        self.right: Tensor | None = None  # [N] the attack's iterates that were still classified right, where it counts them
+        self.x_adv = x  # [N, ...] the adversarial batch, once the method's attack has created it
+        self.right: Tensor | None = None  # [N] attack iterates still classified correctly, if it counts them
         self.decision: Decision | None = None
-        # The released code of TRADES and MART runs the natural forward first; with weights perturbed (AWP) it comes second.
+        # The released code of TRADES and MART runs the natural forward first; with perturbed weights (AWP) it comes second.
         self._natural_first = objective.released and weights is None
-        self._natural: Tensor | None = None  # logits [N, C] of the step's natural inputs, where they came first
+        self._natural: Tensor | None = None  # logits [N, C] of the step's natural inputs, if they came first
 
     def attacked(self, x: Tensor, y: Tensor, eps: float | None = None) -> Tensor:
         """Adversarial inputs for any samples, at the attack's radius or at ``eps``."""
@@ -115,26 +115,26 @@ class Step:
         return self.model(x)
 
     def decide_with_features(self) -> tuple[Decision, Tensor]:
-        """:meth:`decide` on logits that the step trains on, with the penultimate features [N, D] they are made of."""
+        """:meth:`decide` on logits that the step trains on, with the penultimate features [N, D] that produce them."""
         self._before_training(self.x_adv)
         with statistics_moved_twice(self.model) if self._joins else contextlib.nullcontext():
             logits, features = FeatureReader(self.model, [PENULTIMATE], detach=False)(self.x_adv)
         return self._decided(logits), features[PENULTIMATE]
 
     def look(self, x: Tensor) -> Tensor:
-        """Penultimate features [N, D] in the mode of training, without a graph; leaves no trace."""
+        """Penultimate features [N, D] in training mode, without a graph; leaves no trace."""
         self._work.forward += len(x)
         with torch.no_grad(), running_statistics_held(self.model):
             return FeatureReader(self.model, [PENULTIMATE])(x)[1][PENULTIMATE]
 
     def asked(self, teacher: str, x: Tensor) -> Tensor:
-        """A teacher's logits [N, C]; counted as a forward of the model, since teachers are of its kind."""
+        """A teacher's logits [N, C]; counted as a forward of the model, since teachers have its architecture."""
         self._work.forward += len(x)
         with torch.no_grad():
             return self.kept.teachers[teacher](x)
 
     def count_training(self, n: int) -> None:
-        """Counts n samples whose forward and backward serves something else than the step's own loss."""
+        """Counts n samples whose forward and backward serve something other than the step's own loss."""
         self._work.full += n
 
     def _before_training(self, x: Tensor) -> None:
@@ -143,7 +143,7 @@ class Step:
             self.weights.apply(self.model, lambda of_small: self._perturbed_loss(x, of_small))
 
     def _perturbed_loss(self, x: Tensor, of_small: bool) -> Tensor:
-        """The objective's loss on the inputs that are about to be trained on, of all or of small-loss samples alone."""
+        """The objective's loss on the inputs about to be trained on, for all or only the small-loss samples."""
         self.count_training(len(x) * self.objective.forwards)
         logits = self.model(x)
         natural = self.model(self.x) if self.objective.forwards > 1 else None
@@ -151,9 +151,9 @@ class Step:
         return self.objective.loss(logits, natural, self.target, weight)
 
     def decide(self, trains: bool) -> Decision:
-        """Looks at the adversarial batch; ``trains`` says whether the step's loss is made of these logits.
+        """Evaluates the adversarial batch; ``trains`` says whether the step's loss is computed from these logits.
 
-        Where it is not, the forward neither builds a graph nor moves BatchNorm's running statistics: it sees the same
+        If not, the forward neither builds a graph nor updates BatchNorm's running statistics: it uses the same
         batch statistics, and leaves no trace.
         """
         if trains:
@@ -171,7 +171,7 @@ class Step:
         return self.decision
 
     def is_small(self, x_adv: Tensor) -> Tensor:
-        """Which samples of another adversarial batch of these labels have a small loss, bool [N]; leaves no trace."""
+        """Which samples of another adversarial batch with these labels have a small loss, bool [N]; leaves no trace."""
         logits = self._looked_at(x_adv, False)
         loss = weighted_cross_entropy(logits, self.target, reduction="none")
         return small_loss_mask(loss, logits.shape[1], self._small_loss)
@@ -180,8 +180,8 @@ class Step:
         self,
         x_adv: Tensor,  # [N, ...] what to train on
         *,
-        x: Tensor | None = None,  # [N, ...] natural inputs, for objectives that need them; None: the step's
-        logits: Tensor | None = None,  # [N, C] of x_adv, where they are known
+        x: Tensor | None = None,  # [N, ...] natural inputs, if the objective needs them; None: the step's
+        logits: Tensor | None = None,  # [N, C] of x_adv, if known
         weight: Tensor | None = None,  # [N]
         target: Tensor | None = None,  # int64 [N] or probabilities [N, C]; None: the step's
         reduction: str = "mean",
@@ -202,7 +202,7 @@ class Step:
         return self.objective.loss(logits, natural, self.target if target is None else target, weight, reduction)
 
     def among(self, index: Tensor) -> Step:
-        """A step on some of the samples, for their losses: what it works is counted here."""
+        """Takes a step on some of the samples, for their losses; its work is counted here."""
         x, y = self.x[index], self.y[index]
         shared = {"objective": self.objective, "kept": self.kept, "weights": self.weights}
         some = Step(self.model, self.attack, x, y, self._small_loss, self._work, **shared)  # type: ignore[arg-type]

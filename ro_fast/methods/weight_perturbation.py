@@ -1,4 +1,4 @@
-"""Adversarial weight perturbation: the step's gradient is taken where nearby weights are worst (AWP), and MLCAT's form of it."""
+"""Adversarial weight perturbation: takes the step's gradient at the worst nearby weights (AWP), and MLCAT's form of it."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from torch import Tensor, nn
 from ro_fast.errors import InputError
 from ro_fast.methods.batch_norm import running_statistics_held
 
-OPTIONS = ("weight_perturbation", "gamma")  # of every method
+OPTIONS = ("weight_perturbation", "gamma")  # for every method
 _KINDS = {"awp": 0.01, "mlcat": 0.01}  # with the published γ
 _MLCAT_STEPS = 10
 _TINY = 1e-20
 
 
 class WeightPerturbation:
-    """Moves the weights by v before the step's first training forward, and back after the optimiser's step.
+    """Adds v to the weights before the step's first training forward, and removes it after the optimiser step.
 
     "awp" (Wu et al. 2020, arXiv 2004.05884, Algorithm 1 as released): with ``g_l = ∇_{w_l} L(x', y)`` of the whole batch,
     ``v_l = γ·‖w_l‖·g_l/‖g_l‖`` for each weight matrix or kernel l. "mlcat" (Yu et al. 2022, arXiv 2206.08675, MLCAT_WP as
-    released): ten times, the gradient at w + v of small-loss samples alone is added to G, and ``v = γ·‖w‖·G/‖G‖`` with the
-    norms of all weights together: only what is learnt already is made harder. Biases and BatchNorm's parameters stay.
+    released): ten times, the gradient of small-loss samples alone at w + v is added to G, and ``v = γ·‖w‖·G/‖G‖`` with the
+    norms over all weights together: only what is already learnt is made harder. Biases and BatchNorm's parameters stay.
 
-    L is the objective's loss on the inputs that the forward gets. The optimiser steps from w + v, as released. BatchNorm's
-    running statistics don't move. It keeps nothing from one step to the next, so that a run needs no state of it.
+    L is the objective's loss on the forward's inputs. The optimiser steps from w + v, as released. BatchNorm's
+    running statistics are not updated. Nothing is kept from one step to the next, so a run stores no state for it.
     """
 
     def __init__(self, kind: str, gamma: float) -> None:
@@ -38,9 +38,9 @@ class WeightPerturbation:
         """Finds v and adds it to the weights.
 
         Args:
-            model: the network that is about to be trained.
-            loss: the objective's loss on the batch that it is about to be trained on, at the weights as they are: of all
-                samples (False), or of small-loss samples alone (True).
+            model: the network about to be trained.
+            loss: the objective's loss on the coming batch at the current weights: for all
+                samples (False), or small-loss samples alone (True).
         """
         self.applied = True
         weights = [p for name, p in model.named_parameters() if p.dim() > 1 and "weight" in name and p.requires_grad]
@@ -61,7 +61,7 @@ class WeightPerturbation:
         self.applied = True
 
     def restore(self) -> None:
-        """Takes v away again; does nothing where none was added."""
+        """Removes v again; does nothing if none was added."""
         self._add(-1)
         self._moved, self.applied = [], False
 
@@ -87,7 +87,7 @@ def _norm(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def build_weight_perturbation(options: Mapping[str, Any]) -> WeightPerturbation | None:
-    """The perturbation that a method's options name, or None.
+    """The perturbation named in a method's options, or None.
 
     Raises:
         InputError: on an unknown name.

@@ -31,25 +31,25 @@ def build_model(
     config: ModelConfig,
     image_shape: tuple[int, ...],  # (C, H, W), or (D,) for mlp
     num_classes: int,
-    mean: Sequence[float],  # of the training images, in [0, 1] units; config.mean goes first
+    mean: Sequence[float],  # of the training images, in [0, 1] units; config.mean takes precedence
     std: Sequence[float],
 ) -> Network | TimmModel:
-    """Build the network that a config names, normalisation included.
+    """Builds the network named in a config, including normalisation.
 
-    The weights follow from torch's global generator alone, so that a seed determines them.
+    The weights depend on torch's global generator alone, so a seed determines them.
 
     Args:
         config: name, source, width, and a mean and std that override the data's.
         image_shape: shape of one input, (C, H, W) or (D,).
         num_classes: number of logits.
-        mean: a value a channel, or one for all.
+        mean: one value per channel, or one for all.
         std: likewise, above 0.
 
     Returns:
         A module from [N, *image_shape] in [0, 1] to logits [N, num_classes].
 
     Raises:
-        InputError: unknown name or source, width below 1, vectors given to a network for images, bad mean or std.
+        InputError: on an unknown name or source, a width below 1, vectors given to a network for images, or a bad mean or std.
     """
     if config.source not in ("ro_fast", "timm"):
         raise InputError(f"unknown model.source '{config.source}'; one of: ro_fast, timm")

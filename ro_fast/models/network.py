@@ -1,4 +1,4 @@
-"""What every model is: normalise, compute features, classify them linearly."""
+"""The common form of every model: normalise, compute features, classify them linearly."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Network(nn.Module):
         self.classifier = nn.Linear(feature_size, num_classes)
 
     def features(self, x: Tensor) -> Tensor:  # [N, ...] in [0, 1] -> [N, D]
-        """Return the penultimate features [N, D]."""
+        """Returns the penultimate features [N, D]."""
         return self.trunk(self.normalize(x))
 
     def forward(self, x: Tensor) -> Tensor:  # [N, ...] in [0, 1] -> [N, C]

@@ -11,15 +11,15 @@ from ro_fast.errors import InputError
 
 
 class Normalize(nn.Module):
-    """Standardise each channel: (x − mean) / std.
+    """Standardises each channel: (x − mean) / std.
 
     Args:
         image_shape: (C, H, W), or (D,) for vectors, which share one mean and std.
-        mean: one value a channel, or one for all, in input units.
+        mean: one value per channel, or one for all, in input units.
         std: likewise, above 0.
 
     Raises:
-        InputError: mean or std of another length, std ≤ 0, or an input with another number of channels.
+        InputError: on a mean or std of wrong length, std ≤ 0, or an input with a different number of channels.
     """
 
     mean: Tensor
@@ -40,7 +40,7 @@ class Normalize(nn.Module):
             )
 
     def scale_and_shift(self) -> tuple[Tensor, Tensor]:
-        """The layer as ``scale·x + shift``, by which attacks can fuse it."""
+        """The layer as ``scale·x + shift``, which attacks can fuse."""
         return 1 / self.std, -self.mean / self.std
 
     def forward(self, x: Tensor) -> Tensor:  # x: [N, C, H, W] or [N, D]

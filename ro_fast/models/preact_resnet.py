@@ -1,4 +1,4 @@
-"""Pre-activation residual networks (He et al. 2016, arXiv 1603.05027), in their version for 32×32 images."""
+"""Pre-activation residual networks (He et al. 2016, arXiv 1603.05027), in the version for 32×32 images."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from torch.nn import functional as F
 
 
 def conv3x3(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
-    """A 3×3 convolution that keeps the size, without the bias that a BatchNorm behind it would undo."""
+    """A 3×3 convolution that keeps the size, without a bias, which the BatchNorm after it would cancel."""
     return nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
 
 
 class PreActBlock(nn.Module):
-    """BN-ReLU-conv twice; a 1×1 convolution of the activated input is the shortcut where the shape changes."""
+    """BN-ReLU-conv twice; if the shape changes, the shortcut is a 1×1 convolution of the activated input."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class PreActBlock(nn.Module):
 
 
 def preact_trunk(channels: int, stem: int, widths: Sequence[int], blocks: int) -> tuple[nn.Sequential, int]:
-    """Build stem, stages (each after the first halves the resolution), final BN-ReLU and mean over positions."""
+    """Builds stem, stages (each after the first halves the resolution), final BN-ReLU and mean over positions."""
     layers: list[nn.Module] = [conv3x3(channels, stem)]
     inputs = stem
     for stage, outputs in enumerate(widths):
@@ -47,5 +47,5 @@ def preact_trunk(channels: int, stem: int, widths: Sequence[int], blocks: int) -
 
 
 def preact_resnet18(image_shape: tuple[int, ...], width: int = 0) -> tuple[nn.Module, int]:
-    """Build the trunk of PreActResNet-18 with PyTorch's default initialisation; width is not used."""
+    """Builds the trunk of PreActResNet-18 with PyTorch's default initialisation; width is not used."""
     return preact_trunk(image_shape[0], stem=64, widths=(64, 128, 256, 512), blocks=2)

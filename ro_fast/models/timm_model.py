@@ -1,4 +1,4 @@
-"""Any image classifier of timm, by name."""
+"""Any timm image classifier, by name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class TimmModel(nn.Module):
         num_classes: number of logits.
 
     Raises:
-        InputError: timm is missing, or does not know or cannot build the name.
+        InputError: if timm is missing, does not know the name, or cannot build the model.
     """
 
     def __init__(self, name: str, normalize: Normalize, channels: int, num_classes: int) -> None:
@@ -36,7 +36,7 @@ class TimmModel(nn.Module):
             ) from error
 
     def features(self, x: Tensor) -> Tensor:  # [N, C, H, W] in [0, 1] -> [N, D]
-        """Return the pooled features [N, D] that timm's classifier reads."""
+        """Returns the pooled features [N, D] that timm's classifier reads."""
         return self.net.forward_head(self.net.forward_features(self.normalize(x)), pre_logits=True)
 
     def forward(self, x: Tensor) -> Tensor:  # [N, C, H, W] in [0, 1] -> [N, classes]

@@ -8,9 +8,9 @@ from ro_fast.models.preact_resnet import preact_trunk
 
 
 def wide_resnet34_10(image_shape: tuple[int, ...], width: int = 0) -> tuple[nn.Module, int]:
-    """Build the trunk of WRN-34-10: three stages of (34 − 4) / 6 = 5 blocks, ten times 16, 32, 64 channels.
+    """Builds the trunk of WRN-34-10: three stages of (34 − 4) / 6 = 5 blocks, with ten times 16, 32, 64 channels.
 
-    Convolutions start from N(0, 2 / (k²·outputs)), as in the paper's code; width is not used.
+    Convolutions are initialised from N(0, 2 / (k²·outputs)), as in the paper's code; width is not used.
     """
     trunk, feature_size = preact_trunk(image_shape[0], stem=16, widths=(160, 320, 640), blocks=5)
     for module in trunk.modules():

@@ -1,4 +1,4 @@
-"""The fused operators: a public function each, the same name in ``torch.ops.ro_fast``, several backends behind it."""
+"""The fused operators: one public function each, with the same name in ``torch.ops.ro_fast`` and several backends behind it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Argument checks shared by the operators; each message names what came, where, and what would be right."""
+"""Argument checks shared by the operators; each message names what was given, where, and what would be valid."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LARGEST = torch.finfo(torch.float32).max
 
 
 def check_images(op: str, **tensors: Tensor) -> None:
-    """All of one shape [N, ...], one dtype of DTYPES, one device; the first tensor is what the others are held against."""
+    """All of one shape [N, ...], one dtype of DTYPES, one device; the others are compared with the first tensor."""
     (first, like), *others = tensors.items()
     if not isinstance(like, Tensor):
         raise TypeError(f"{op}: {first} is {type(like).__name__}; a torch tensor is needed")
@@ -35,7 +35,7 @@ def check_images(op: str, **tensors: Tensor) -> None:
 
 
 def check_per_sample(op: str, name: str, tensor: Tensor, like: Tensor) -> None:
-    """A tensor with one value a sample: shape [N], on the device of ``like``."""
+    """A tensor with one value per sample: shape [N], on the device of ``like``."""
     if tensor.shape != like.shape[:1]:
         raise ValueError(f"{op}: {name} has shape {list(tensor.shape)}; one value for each of {like.shape[0]} samples is needed")
     if tensor.device != like.device:
@@ -43,13 +43,13 @@ def check_per_sample(op: str, name: str, tensor: Tensor, like: Tensor) -> None:
 
 
 def check_real(op: str, name: str, tensor: Tensor) -> None:
-    """No complex numbers, which a cast would strip of their imaginary part."""
+    """Rejects complex numbers, whose imaginary part a cast would drop."""
     if tensor.is_complex():
         raise TypeError(f"{op}: {name} is {tensor.dtype}; real numbers are needed")
 
 
 def check_out(op: str, out: Tensor, **others: Tensor) -> None:
-    """An output is an input itself, value by value, or shares no memory with it: a shifted one is read after it was written."""
+    """An output is exactly an input itself or shares no memory with it: a shifted input would be overwritten before it's read."""
     for name, other in others.items():
         same = out.shape == other.shape and out.stride() == other.stride() and out.dtype == other.dtype
         if _overlap(out, other) and not (same and out.data_ptr() == other.data_ptr()):
@@ -57,7 +57,7 @@ def check_out(op: str, out: Tensor, **others: Tensor) -> None:
 
 
 def _overlap(a: Tensor, b: Tensor) -> bool:
-    """Whether two dense tensors have memory in common; of others, and of a tracer's, nothing is said."""
+    """Whether two dense tensors share memory; False for others and for a tracer's tensors."""
     last = torch.channels_last
     dense = all(t.is_contiguous() or (t.dim() == 4 and t.is_contiguous(memory_format=last)) for t in (a, b))
     if not dense or transformed() or torch.compiler.is_compiling():
@@ -73,10 +73,10 @@ def check_norm(op: str, norm: str) -> None:
 
 
 def check_budget(op: str, name: str, value: float, norm: str, lo: float, hi: float) -> None:
-    """Not negative, not NaN and, in L∞, not wider than the input range: 8 is taken for 8/255 more often than meant."""
+    """Not negative, not NaN and, in L∞, not wider than the input range: 8 is usually 8/255 by mistake."""
     if not value >= 0:
         raise ValueError(f"{op}: {name} = {value:g} should be at least 0")
-    if name == "alpha" and value > _LARGEST:  # infinity times the sign of a gradient of 0 is no number
+    if name == "alpha" and value > _LARGEST:  # infinity times the sign of a zero gradient is NaN
         raise ValueError(f"{op}: {name} = {value:g} should be finite in float32")
     if norm == "linf" and value > hi - lo:
         hint = f"; was {value:g}/255 = {value / 255:.4g} meant?" if hi - lo <= 1 < value <= 255 else ""
@@ -86,9 +86,9 @@ def check_budget(op: str, name: str, value: float, norm: str, lo: float, hi: flo
 def split_budget(
     op: str, name: str, value: float | Tensor, like: Tensor, norm: str, lo: float, hi: float
 ) -> tuple[float, Tensor | None]:
-    """Splits a budget into the pair the schemas take: a number, or a tensor with one value a sample.
+    """Splits a budget into the pair that the schemas take: a number, or a tensor with one value per sample.
 
-    Per-sample values are not looked at: that would wait for the device.
+    Per-sample values are not checked: that would synchronise with the device.
     """
     if isinstance(value, Tensor) and value.dim() > 0:
         check_per_sample(op, name, value, like)
@@ -100,7 +100,7 @@ def split_budget(
 
 
 def check_range(op: str, lo: float, hi: float) -> None:
-    """An input range that is not empty."""
+    """Requires a non-empty input range."""
     if not lo < hi or math.isnan(lo) or math.isnan(hi):
         raise ValueError(f"{op}: the input range [lo, hi] = [{lo:g}, {hi:g}] is empty; lo should be below hi")
 

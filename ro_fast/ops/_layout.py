@@ -1,4 +1,4 @@
-"""Memory order of images: sample-major, either contiguous or channels_last, so that a sample is one run of memory."""
+"""Memory order of images: sample-major, either contiguous or channels_last, so that each sample is one block of memory."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from torch import Tensor
 
 
 def order_of(t: Tensor) -> torch.memory_format:
-    """The order ``t`` lies in; for a tensor that is neither, the order it has to be copied to.
+    """The memory order of ``t``; for a tensor in neither order, the order to copy it to.
 
-    Strides alone don't tell: with one channel the two orders are the same memory under different strides.
+    Strides alone don't decide: with one channel both orders are the same memory with different strides.
     """
     if not t.is_contiguous() and t.dim() == 4 and t.is_contiguous(memory_format=torch.channels_last):
         return torch.channels_last
@@ -17,10 +17,10 @@ def order_of(t: Tensor) -> torch.memory_format:
 
 
 def in_order(t: Tensor, order: torch.memory_format) -> Tensor:
-    """``t`` itself where it lies in that order, else a copy that does."""
+    """``t`` itself if it is in that order, otherwise a copy that is."""
     return t.contiguous(memory_format=order)
 
 
 def contiguous(*tensors: Tensor | None) -> list[Tensor | None]:
-    """Each tensor that is there, contiguous."""
+    """Makes each tensor that is not None contiguous."""
     return [t if t is None else t.contiguous() for t in tensors]

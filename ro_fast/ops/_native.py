@@ -12,7 +12,7 @@ _MODULES = {"cpu": "_C", "cuda": "_C_cuda"}
 
 @functools.cache
 def why_missing(device_type: str) -> str | None:
-    """Returns None when the compiled operators of a device are loaded, else one sentence saying why not."""
+    """Returns None if the compiled operators of a device are loaded, otherwise one sentence saying why not."""
     module = _MODULES.get(device_type)
     if module is None:
         return f"no native operators exist for device '{device_type}'"

@@ -1,4 +1,4 @@
-"""What losses over rows of logits share: their checks, weights and reductions."""
+"""Shared by losses over rows of logits: their checks, weights and reductions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ REDUCTIONS = ("none", "sum", "mean", "weighted_mean")
 
 
 def check_logits(op: str, logits: Tensor, classes: int = 1) -> None:
-    """[N, C] of a known dtype with at least so many classes."""
+    """[N, C] of a known dtype with at least that many classes."""
     _check.check_images(op, logits=logits)
     if logits.dim() != 2 or logits.shape[1] < classes:
         raise ValueError(f"{op}: logits have shape {list(logits.shape)}; [N, C] with C ≥ {classes} is needed")
@@ -36,10 +36,10 @@ def check_weight(op: str, weight: Tensor | None, logits: Tensor, reduction: str)
 
 
 def weighted(rows: Callable[[Tensor | None], Tensor], weight: Tensor | None, reduction: str) -> Tensor:
-    """Reduces ``rows(weight)``, the weighted losses [N], of which each of weight 0 is 0.
+    """Reduces ``rows(weight)``, the weighted losses [N]; each loss of weight 0 is 0.
 
-    An operator differentiates in its logits alone: weights are decided, not learned, in nearly every method. A weight that
-    requires grad is multiplied here.
+    An operator is differentiable in its logits alone: weights are decided, not learnt, in nearly every method. A weight that
+    requires grad is multiplied in here.
     """
     if weight is not None and weight.requires_grad and torch.is_grad_enabled():
         loss = rows(None)
@@ -50,13 +50,13 @@ def weighted(rows: Callable[[Tensor | None], Tensor], weight: Tensor | None, red
         return loss
     if reduction == "weighted_mean" and weight is not None:
         total = weight.sum(dtype=loss.dtype)
-        return loss.sum() / torch.where(total == 0, 1.0, total)  # the other way round, 0 weights have a gradient of NaN
+        return loss.sum() / torch.where(total == 0, 1.0, total)  # the other way round, zero weights would have NaN gradients
     if reduction == "weighted_mean" and len(loss) == 0:
         return loss.sum()
     return loss.sum() if reduction == "sum" else loss.mean()
 
 
 def row_scale(like: Tensor, weight: Tensor | None) -> Tensor:
-    """The weights [N] as they are computed with, ones where there are none."""
+    """The weights [N] in the compute dtype, ones if there are none."""
     dtype = _check.compute_dtype(like)
     return like.new_ones(len(like), dtype=dtype) if weight is None else weight.to(dtype)

@@ -1,8 +1,8 @@
-"""The only file that calls torch.library: it names operators, their backends' slots, their gradients and batch rules.
+"""The only file that calls torch.library: it declares operators, their backends' slots, gradients and batching rules.
 
-An operator has a public schema in the namespace ``ro_fast``. What a backend has to compute stands in a slot: a
+An operator has a public schema in the namespace ``ro_fast``. What a backend has to compute is declared by a slot: a
 schema in the namespace ``ro_fast_native``, whose torch reference is Python, whose Triton launcher is
-``ro_fast.kernels.<slot>``, and whose compiled kernel says only IMPL. Outputs that a backend writes come first.
+``ro_fast.kernels.<slot>``, and whose compiled kernel says only IMPL. Outputs written by a backend come first.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _DIRECT: dict[str, Any] = {}  # the same on the kernel itself
 
 
 def define_slot(schema: str, reference: Callable[..., Any]) -> None:
-    """Declares what each backend implements, with the torch reference that always can."""
+    """Declares what each backend implements, with the torch reference, which is always available."""
     _NATIVE.define(schema)
     backends.REFERENCE[schema.split("(")[0]] = reference
 
@@ -35,10 +35,10 @@ def define_op(
     setup_context: Callable[..., None] | None = None,
     batch: Callable[..., Any] | None = None,
 ) -> None:
-    """Declares a public operator: its kernel for every device, its shapes, and its gradient where it has one.
+    """Declares a public operator: its kernel for every device, its shapes, and its gradient if it has one.
 
-    ``batch`` computes the operator on arguments that each have one more dimension in front, as torch.func.vmap asks for;
-    None calls it once for each entry of that dimension, and is an error where it writes into its arguments.
+    ``batch`` computes the operator on arguments that each have one more leading dimension, as required by torch.func.vmap;
+    None calls the operator once per entry of that dimension, and is an error if it writes into its arguments.
     """
     name = schema.split("(")[0]
     _PUBLIC.define(schema)
@@ -55,11 +55,11 @@ def define_op(
 
 
 def call(name: str, *args: Any) -> Any:
-    """Calls a differentiable operator, also below torch.func's transforms, where what register_autograd makes is an error,
-    and forward-mode differentiation, where it would give tangents of 0 without a word.
+    """Calls a differentiable operator, including under torch.func's transforms, where register_autograd's gradient is an error,
+    and under forward-mode differentiation, where it would silently give zero tangents.
 
-    Where nobody looks at operators, the kernel is called without the dispatcher, whose two ways through Python, forth and
-    back, take as long as a small loss.
+    If nothing intercepts operators, the kernel is called without the dispatcher, whose two passes through Python, forward and
+    backward, take as long as a small loss.
     """
     if _torch_private.differentiated_by_transforms():
         return _FUNCTIONS[name].apply(*args)
@@ -69,7 +69,7 @@ def call(name: str, *args: Any) -> Any:
 
 
 def _nobody_looks(args: tuple[Any, ...]) -> bool:
-    """Whether operators are neither traced nor intercepted: no compiler, no mode, and tensors of torch's own class."""
+    """Whether operators are neither traced nor intercepted: no compiler, no mode, and plain torch tensors."""
     if torch.compiler.is_compiling() or _torch_private.operators_intercepted():
         return False
     return all(type(a) in (Tensor, torch.nn.Parameter) and not a.is_meta for a in args if isinstance(a, Tensor))
@@ -88,7 +88,7 @@ def _function(name: str, backward: Callable[..., Any], setup_context: Callable[.
 def _direct(
     name: str, kernel: Callable[..., Any], backward: Callable[..., Any], setup_context: Callable[..., None] | None
 ) -> Any:
-    def forward(ctx: Any, *args: Any) -> Any:  # a setup_context of its own would have torch bind the arguments by name
+    def forward(ctx: Any, *args: Any) -> Any:  # with a separate setup_context, torch would bind the arguments by name
         output = kernel(*args)
         if setup_context is not None:
             setup_context(ctx, args, output)
@@ -98,7 +98,7 @@ def _direct(
 
 
 def differentiable_once(name: str) -> Callable[..., Any]:
-    """The backward of a gradient: an error, where torch would go on with a second derivative of 0."""
+    """The backward of a gradient: an error, where torch would silently continue with a second derivative of 0."""
 
     def backward(ctx: Any, *grads: Tensor) -> Any:
         raise NotImplementedError(f"{name}: it is differentiable once; a second derivative was asked for")
@@ -107,7 +107,7 @@ def differentiable_once(name: str) -> Callable[..., Any]:
 
 
 def rows(overload: Callable[..., Any], *args: Any) -> Any:
-    """Batch rule of operators whose tensors all have samples in front: the batch is more samples."""
+    """Batching rule of operators whose tensors all have samples in front: the batch is more samples."""
     size = next(a.shape[:2] for a in args if isinstance(a, Tensor))
     flat = [a.flatten(0, 1) if isinstance(a, Tensor) else a for a in args]
     return _torch_private.tree_map(lambda t: t.unflatten(0, size), overload(*flat))
@@ -125,7 +125,7 @@ def _refused(overload: Any, *args: Any) -> Any:
 
 
 def _batched(rule: Callable[..., Any], overload: Any, size: int, dims: tuple[Any, ...], args: tuple[Any, ...]) -> Any:
-    """Gives each tensor its batch dimension in front, of stride 0 where it has none, and says that results have it there."""
+    """Moves each tensor's batch dimension to the front, with stride 0 if it has none, and reports it there for results."""
 
     def in_front(arg: Any, dim: Any) -> Any:
         if isinstance(arg, (list, tuple)):

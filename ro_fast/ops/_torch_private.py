@@ -1,7 +1,7 @@
 """Every private name of torch that the project uses, so that a new version is checked in one place.
 
-Seen in torch 2.11 and 2.13. Where a later torch has lost one, importing this module says which; nothing falls back in
-silence. What is private in torch's oneDNN operators is looked up when it is called, since a build may lack oneDNN.
+Verified with torch 2.11 and 2.13. If a later torch has removed one, importing this module says which; nothing falls back
+silently. Private names of torch's oneDNN operators are looked up when called, since a build may lack oneDNN.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ __all__ = [
 
 
 def any_hooks(module: nn.Module) -> bool:
-    """Whether calling a module runs hooks, its own or those of all modules."""
+    """Whether calling a module runs hooks, either its own or global ones."""
     m, everywhere = module, nn.modules.module
     own = m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks
     of_all = everywhere._global_forward_hooks or everywhere._global_forward_pre_hooks
@@ -51,24 +51,24 @@ def any_hooks(module: nn.Module) -> bool:
 
 
 def fake_tensors() -> Any:
-    """A mode in which operators run on tensors that have shapes and no values; ``from_tensor`` makes one of a real tensor."""
+    """A mode in which operators run on tensors with shapes but no values; ``from_tensor`` makes one from a real tensor."""
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     return FakeTensorMode()
 
 
 def differentiated_by_transforms() -> bool:
-    """Whether torch.func's transforms or forward-mode differentiation are at work, which operators reach by other ways."""
+    """Whether torch.func's transforms or forward-mode differentiation are active, which reach operators by other paths."""
     return _transforms_active() or torch.autograd.forward_ad._current_level >= 0
 
 
 def transformed() -> bool:
-    """Whether torch.func's transforms are at work, below which tensors have no memory of their own."""
+    """Whether torch.func's transforms are active, under which tensors have no memory of their own."""
     return bool(_transforms_active())
 
 
 def operators_intercepted() -> bool:
-    """Whether a dispatch or a function mode sees every operator."""
+    """Whether a dispatch or function mode intercepts operators."""
     return bool(_dispatch_modes() or _function_mode())
 
 
@@ -83,7 +83,7 @@ def standard_gamma(shape: Tensor, generator: torch.Generator | None) -> Tensor:
 
 
 def trace_autograd() -> contextlib.AbstractContextManager[Any]:
-    """Lets torch.compile trace torch.autograd.grad within a compiled function, off by default, for any number of shapes."""
+    """Lets torch.compile trace torch.autograd.grad within a compiled function (off by default), for any number of shapes."""
     return torch._dynamo.config.patch(trace_autograd_ops=True, recompile_limit=1024, accumulated_recompile_limit=4096)
 
 
@@ -91,13 +91,13 @@ def mkldnn(name: str) -> Callable[..., Any]:
     """An operator of torch's oneDNN namespace without its leading underscore, as Inductor calls it.
 
     Raises:
-        AttributeError: where this build has none.
+        AttributeError: if this build has none.
     """
     return getattr(torch.ops.mkldnn, f"_{name}")
 
 
 def mkldnn_packs(weight: Tensor) -> bool:
-    """Whether oneDNN keeps a convolution's weights in an order of its own between calls."""
+    """Whether oneDNN can keep a convolution's weights in its own layout between calls."""
     backend = torch.backends.mkldnn
     if weight.device.type != "cpu" or not (backend.is_available() and backend.enabled):
         return False

@@ -1,4 +1,4 @@
-"""ReLU of an affine map by channel, which keeps one bit a value; and the input gradient, which needs no more than that."""
+"""ReLU of a per-channel affine map, which keeps one bit per value; and its input gradient, which needs nothing else."""
 
 from __future__ import annotations
 
@@ -75,18 +75,18 @@ def affine_relu(
     *,
     out: Tensor | None = None,  # [N, C, ...]
 ) -> tuple[Tensor, Tensor]:
-    """ReLU of an affine map by channel, ``y = max(0, scale_c·x + shift_c)``, with its mask in bits.
+    """ReLU of a per-channel affine map, ``y = max(0, scale_c·x + shift_c)``, with its mask as bits.
 
-    BatchNorm in eval mode and the ReLU after it are one such map: ``scale = γ/√(σ² + ϵ)``, ``shift = β − μ·scale``.
+    BatchNorm in eval mode followed by ReLU is such a map: ``scale = γ/√(σ² + ϵ)``, ``shift = β − μ·scale``.
 
     Args:
-        x: [N, C, ...], float32, bfloat16 or float64; contiguous or channels_last are read in place.
-        scale, shift: [C], None for 1 and 0; computed with in float32, or float64 for float64 inputs.
+        x: [N, C, ...], float32, bfloat16 or float64; contiguous or channels_last tensors are read in place.
+        scale, shift: [C], None for 1 and 0; used in float32, or float64 for float64 inputs.
         out: where to write, in the memory order of ``x``; may be ``x`` itself.
 
     Returns:
-        y in the memory order of x, and uint8 [ceil(size / 8)]: bit k of byte j tells whether value 8j + k of the memory
-        order passed, which is all that :func:`affine_relu_backward` needs. No gradient flows by itself.
+        y in the memory order of x, and uint8 [ceil(size / 8)]: bit k of byte j says whether value 8j + k of the memory
+        order passed, which is all that :func:`affine_relu_backward` needs. Not differentiable by itself.
 
     Raises:
         ValueError, TypeError: on shapes, dtypes or devices that don't fit, naming both values.
@@ -119,10 +119,10 @@ def affine_relu_backward(
     """Input gradient of :func:`affine_relu`, ``scale_c·grad`` where the value passed, else 0; plus ``add``.
 
     Args:
-        grad: gradient of y, [N, C, ...], in the memory order that ``bits`` were made in.
+        grad: gradient of y, [N, C, ...], in the memory order in which ``bits`` were made.
         bits: as :func:`affine_relu` returned them.
-        scale: [C], as given there.
-        add: gradient that reaches x another way, as past a residual block, [N, C, ...].
+        scale: [C], as given to :func:`affine_relu`.
+        add: gradient that reaches x by another path, such as a residual connection, [N, C, ...].
         out: where to write, in the memory order of ``grad``; may be ``grad`` itself.
 
     Returns:

@@ -1,7 +1,7 @@
-"""Which implementation of an operator runs where: reference (torch), triton or native (C++).
+"""Which implementation of an operator runs on which device: reference (torch), triton or native (C++).
 
 A backend is chosen by :func:`use_backend`, else by the environment variable ``RO_FAST_BACKEND``, else by the
-order of the device. A backend that was named and cannot run is an error; nothing falls back in silence.
+device's order of preference. Naming a backend that cannot run is an error; nothing falls back silently.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch
 from ro_fast.ops import _native, _torch_private
 
 BACKENDS = ("reference", "triton", "native")
-# Triton on a CPU is its interpreter, made for tests: it runs only where it is named.
+# Triton on a CPU is its interpreter, meant for tests: it runs only if named.
 _ORDER = {"cpu": ("native", "reference"), "cuda": ("native", "triton", "reference")}
 
 REFERENCE: dict[str, Callable[..., Any]] = {}  # operator slot -> torch implementation; filled by ro_fast.ops
@@ -28,7 +28,7 @@ _named: contextvars.ContextVar[str | None] = contextvars.ContextVar("ro_fast_bac
 
 @contextlib.contextmanager
 def use_backend(name: str) -> Iterator[None]:
-    """Runs every operator in the block on the named backend, or raises ValueError where it cannot.
+    """Runs every operator in the block on the named backend, or raises ValueError if it cannot.
 
     >>> from ro_fast.ops import pgd_step
     >>> x = torch.full((1, 2), 0.5)
@@ -45,7 +45,7 @@ def use_backend(name: str) -> Iterator[None]:
 
 
 def select(op: str, device_type: str) -> Callable[..., Any]:
-    """Returns the implementation of operator slot ``op`` that runs on ``device_type`` now."""
+    """Returns the implementation of operator slot ``op`` that currently runs on ``device_type``."""
     return _resolve(op, device_type, _wanted())
 
 
@@ -55,7 +55,7 @@ def available(op: str, device_type: str) -> list[str]:
 
 
 def why_not(name: str, op: str, device_type: str) -> str | None:
-    """Returns None where a backend can run an operator on a device, else one sentence saying why it cannot."""
+    """Returns None if a backend can run an operator on a device, otherwise one sentence saying why it cannot."""
     _check_name(name)
     if name == "triton":
         return _why_no_triton(op, device_type)
@@ -65,13 +65,13 @@ def why_not(name: str, op: str, device_type: str) -> str | None:
 
 
 def running(op: str, device_type: str) -> str:
-    """Names the backend that runs operator slot ``op`` on ``device_type`` now."""
+    """Names the backend that currently runs operator slot ``op`` on ``device_type``."""
     _check_op(op)
     return _wanted() or next(name for name in _order(device_type) if why_not(name, op, device_type) is None)
 
 
 def explain(op: str, device_type: str) -> str:
-    """Tells in a few lines which backend runs an operator on a device, and why each other one does not."""
+    """Reports in a few lines which backend runs an operator on a device, and why each of the others does not."""
     lines = [f"{op} on {device_type}: {running(op, device_type)}" + (" (named)" if _wanted() else "")]
     for name in BACKENDS:
         lines.append(f"  {name}: {why_not(name, op, device_type) or 'available'}")

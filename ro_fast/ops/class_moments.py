@@ -15,7 +15,7 @@ _INTO = "(Tensor(a!) count, Tensor(b!) mean, Tensor(c!)? scatter, Tensor feature
 
 @dataclass(frozen=True)
 class ClassMoments:
-    """Count, mean and scatter of each class, and the scatter matrices made of them; all in float64.
+    """Count, mean and scatter of each class, and the scatter matrices derived from them; all in float64.
 
     >>> a = class_moments(torch.tensor([[1.0], [3.0]]), torch.tensor([0, 0]), 1, covariance=True)
     >>> b = class_moments(torch.tensor([[6.0], [6.0]]), torch.tensor([0, 0]), 1, covariance=True)
@@ -25,7 +25,7 @@ class ClassMoments:
 
     count: Tensor  # [C] int64
     mean: Tensor  # [C, D] float64; zero for a class without samples
-    scatter: Tensor | None  # [C, D, D] float64, Σ (f − mean)(f − mean)ᵀ; None where it was not asked for
+    scatter: Tensor | None  # [C, D, D] float64, Σ (f − mean)(f − mean)ᵀ; None if not requested
 
     @classmethod
     def empty(
@@ -41,12 +41,12 @@ class ClassMoments:
         features: Tensor,  # [N, D]
         labels: Tensor,  # int64 [N]
     ) -> ClassMoments:
-        """Adds a batch in place, without a second scatter beside this one; returns itself.
+        """Adds a batch in place, without allocating a second scatter; returns itself.
 
-        The formula is that of :meth:`merge`, with the moments of the batch as the other.
+        The formula is that of :meth:`merge`, applied to the moments of the batch.
 
         Raises:
-            ValueError, TypeError: as :func:`class_moments`, and where the features are not as wide as those before.
+            ValueError, TypeError: as for :func:`class_moments`, and if the number of features differs from before.
 
         >>> moments = ClassMoments.empty(2, 1)
         >>> for f, y in [([[1.0]], [0]), ([[3.0], [7.0]], [0, 1])]:
@@ -65,13 +65,13 @@ class ClassMoments:
         return self
 
     def merge(self, other: ClassMoments) -> ClassMoments:
-        """Moments of both sets of samples together.
+        """Moments of both sets of samples combined.
 
         ``mean = (n_a·m_a + n_b·m_b)/n``, ``scatter = S_a + S_b + (n_a·n_b/n)·d·dᵀ`` with ``d = m_b − m_a``, ``n = n_a + n_b``
         (Chan, Golub & LeVeque 1983).
 
         Raises:
-            ValueError: where the two differ in classes, features or in having a scatter.
+            ValueError: if the two differ in classes, features or in having a scatter.
         """
         if self.mean.shape != other.mean.shape or (self.scatter is None) != (other.scatter is None):
             raise ValueError(
@@ -107,7 +107,7 @@ class ClassMoments:
 
     @property
     def overall_mean(self) -> Tensor:
-        """Mean of all samples, ``m = Σ_c n_c·m_c/N`` [D]; NaN where there are none."""
+        """Mean of all samples, ``m = Σ_c n_c·m_c/N`` [D]; NaN if there are none."""
         return self.count.to(torch.float64) @ self.mean / self.count.sum()
 
     @property
@@ -124,7 +124,7 @@ class ClassMoments:
 
 
 def _join(count: Tensor, mean: Tensor, scatter: Tensor | None, count_b: Tensor, mean_b: Tensor) -> None:
-    """Joins count and mean of other samples to these in place; ``scatter`` is the sum of both and gets what lies between."""
+    """Merges count and mean of other samples into these in place; adds the between-sets term to ``scatter``, the sum of both."""
     share = count_b.to(torch.float64) / (count + count_b).clamp(min=1)  # [C]
     delta = torch.where(count_b.unsqueeze(1) > 0, mean_b - mean, 0.0)  # [C, D]
     if scatter is not None:
@@ -137,7 +137,7 @@ def _join(count: Tensor, mean: Tensor, scatter: Tensor | None, count_b: Tensor, 
 def _reference(count: Tensor, mean: Tensor, scatter: Tensor | None, features: Tensor, labels: Tensor) -> None:
     f = features.to(torch.float64)
     own = torch.zeros_like(count).index_add_(0, labels, torch.ones_like(labels))
-    if f.is_cuda:  # where index_add_ adds in whatever order its threads come, so that float64 sums change from call to call
+    if f.is_cuda:  # there index_add_ adds in whatever order its threads run, so float64 sums vary between calls
         total = torch.stack([f[labels == c].sum(0) for c in range(len(mean))])
     else:
         total = torch.zeros_like(mean).index_add_(0, labels, f)
@@ -183,7 +183,7 @@ def class_moments(
     *,
     covariance: bool = False,
 ) -> ClassMoments:
-    """Count, mean and, if asked, scatter of the features of each class.
+    """Count, mean and, if requested, scatter of the features of each class.
 
     ``mean_c = Σ_{n: y_n = c} f_n / count_c``, ``scatter_c = Σ_{n: y_n = c} (f_n − mean_c)(f_n − mean_c)ᵀ``.
 
@@ -191,7 +191,7 @@ def class_moments(
         features: [N, D], float32, bfloat16 or float64; summed in float64.
         labels: int64 [N] in [0, num_classes).
         num_classes: C.
-        covariance: also compute the scatter, N·D² multiplications.
+        covariance: also compute the scatter, at N·D² multiplications.
 
     Returns:
         ClassMoments with count [C], mean [C, D], scatter [C, D, D] or None. No gradient flows.

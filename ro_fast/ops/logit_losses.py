@@ -1,6 +1,6 @@
 """Losses on single logits: MART's boosted cross-entropy, Carlini & Wagner's margin, the difference of logits ratio.
 
-All three are told by a few classes of each row, so that they share a schema and in each backend one loop over rows.
+All three depend on a few classes per row, so they share a schema and, in each backend, one loop over rows.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ro_fast.ops import _check, _layout, _reduce, _register, backends
 NAMES = ("boosted_cross_entropy", "margin_loss", "dlr_loss")
 
 _ARGS = "Tensor logits, Tensor target, Tensor? target_class, Tensor? weight"
-_TINY = 1e-12  # of the ratio's denominator, as in AutoAttack
+_TINY = 1e-12  # in the ratio's denominator, as in AutoAttack
 
 
 def _one_hot(index: Tensor, like: Tensor) -> Tensor:
@@ -23,7 +23,7 @@ def _one_hot(index: Tensor, like: Tensor) -> Tensor:
 
 
 def _rival(z: Tensor, y: Tensor) -> Tensor:
-    """argmax_{k≠y} z_k [N], the first of equals."""
+    """argmax_{k≠y} z_k [N], the first in case of ties."""
     return torch.where(_one_hot(y, z).bool(), -torch.inf, z).argmax(1)
 
 
@@ -59,7 +59,7 @@ _LOSSES = {"boosted_cross_entropy": _boosted, "margin_loss": _margin, "dlr_loss"
 
 
 def _of_rows(name: str, logits: Tensor, target: Tensor, target_class: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Loss [N] and gradient [N, C] of each row; a row that holds NaN gives NaN."""
+    """Loss [N] and gradient [N, C] of each row; a row with NaN gives NaN."""
     z = logits.to(_check.compute_dtype(logits))
     loss, grad = _LOSSES[name](z, target, target_class)
     broken = z.isnan().any(1)
@@ -131,14 +131,14 @@ def boosted_cross_entropy(
 ) -> Tensor:
     """MART's boosted cross-entropy, ``−log p_y − log(1 − max_{k≠y} p_k)``, p = softmax(logits).
 
-    Computed from sums of exponentials, so that neither logarithm loses its digits; MART's code adds 1e-4 within them
+    Computed from sums of exponentials, so that neither logarithm loses precision; MART's code adds 1e-4 within them
     instead, which bounds the second term by 9.2.
 
     Args:
-        logits: [N, C], C ≥ 2, float32, bfloat16 or float64; computed in float32 at the least.
+        logits: [N, C], C ≥ 2, float32, bfloat16 or float64; computed in at least float32.
         target: classes int64 [N].
         weight: [N], None for ones.
-        reduction: one of "none", "sum", "mean", "weighted_mean", as :func:`weighted_cross_entropy`'s.
+        reduction: one of "none", "sum", "mean", "weighted_mean", as for :func:`weighted_cross_entropy`.
 
     Returns:
         [N] for "none", else a scalar. Differentiable once, in logits and weight.
@@ -161,21 +161,21 @@ def margin_loss(
     *,
     reduction: str = "mean",
 ) -> Tensor:
-    """The margin by which a sample is misclassified, ``max_{k≠y} z_k − z_y``: an attack climbs it, positive is success.
+    """The margin by which a sample is misclassified, ``max_{k≠y} z_k − z_y``: an attack climbs it; positive means success.
 
     Args:
-        logits: [N, C], C ≥ 2, float32, bfloat16 or float64; computed in float32 at the least.
+        logits: [N, C], C ≥ 2, float32, bfloat16 or float64; computed in at least float32.
         target: classes int64 [N].
         weight: [N], None for ones.
-        reduction: one of "none", "sum", "mean", "weighted_mean", as :func:`weighted_cross_entropy`'s.
+        reduction: one of "none", "sum", "mean", "weighted_mean", as for :func:`weighted_cross_entropy`.
 
     Returns:
-        [N] for "none", else a scalar. Differentiable once, in logits and weight; of equal rivals the first gets the gradient.
+        [N] for "none", else a scalar. Differentiable once, in logits and weight; among tied rivals the first gets the gradient.
 
     Raises:
         ValueError, TypeError: on shapes, dtypes or options that don't fit, naming both values.
 
-    Deterministic. Source: Carlini & Wagner 2017 (arXiv 1608.04644), f₆ with its sign turned.
+    Deterministic. Source: Carlini & Wagner 2017 (arXiv 1608.04644), f₆ with its sign reversed.
 
     >>> margin_loss(torch.tensor([[3.0, 1.0, 2.0]]), torch.tensor([0]))
     tensor(-1.)
@@ -191,20 +191,20 @@ def dlr_loss(
     *,
     reduction: str = "mean",
 ) -> Tensor:
-    """Difference of logits ratio, which neither shift nor scale of the logits changes: an attack climbs it.
+    """Difference of logits ratio, invariant to shift and scale of the logits: an attack climbs it.
 
-    ``(max_{k≠y} z_k − z_y) / (z_π1 − z_π3 + 1e-12)``, π the classes by falling logit; with a target class t
+    ``(max_{k≠y} z_k − z_y) / (z_π1 − z_π3 + 1e-12)``, π the classes by decreasing logit; with a target class t
     ``(z_t − z_y) / (z_π1 − (z_π3 + z_π4)/2 + 1e-12)``.
 
     Args:
-        logits: [N, C], C ≥ 3, or 4 with target classes, float32, bfloat16 or float64; computed in float32 at the least.
+        logits: [N, C], C ≥ 3, or 4 with target classes, float32, bfloat16 or float64; computed in at least float32.
         target: true classes int64 [N].
-        target_class: classes int64 [N] to go to; None for any other.
+        target_class: classes int64 [N] to target; None for any other class.
         weight: [N], None for ones.
-        reduction: one of "none", "sum", "mean", "weighted_mean", as :func:`weighted_cross_entropy`'s.
+        reduction: one of "none", "sum", "mean", "weighted_mean", as for :func:`weighted_cross_entropy`.
 
     Returns:
-        [N] for "none", else a scalar. Differentiable once, in logits and weight; of equal logits the first class comes first.
+        [N] for "none", else a scalar. Differentiable once, in logits and weight; ties go to the first class.
 
     Raises:
         ValueError, TypeError: on shapes, dtypes or options that don't fit, naming both values.

@@ -54,10 +54,10 @@ def pgd_init(
     lo: float = 0.0,
     hi: float = 1.0,
 ) -> Tensor:
-    """The start of PGD at a random place of the ball: ``clamp(x + ε·u, lo, hi)``.
+    """The start of PGD at a random point of the ball: ``clamp(x + ε·u, lo, hi)``.
 
-    L∞: ``u = noise``, uniform in (−1, 1). L2: ``u = noise/‖noise‖₂`` of normal noise, uniform on the sphere (a uniform
-    draw from the ball lies within 1 % of it for images); pass ``eps`` [N] already scaled for a smaller start.
+    L∞: ``u = noise``, uniform in (−1, 1). L2: ``u = noise/‖noise‖₂`` from normal noise, uniform on the sphere (a uniform
+    draw from the ball lies within 1 % of the sphere for images); pass ``eps`` [N] already scaled for a smaller start.
 
     Args:
         x, noise: natural inputs and noise, [N, ...], float32, bfloat16 or float64.

@@ -86,14 +86,14 @@ def pgd_mlp(
 
     ``x₀ = clamp(x + ε·u, lo, hi)``, then ``steps`` times
     ``x ← clamp(clamp(x + α·sign(∇ₓ CE(f(x), y)), x_natural − ε, x_natural + ε), lo, hi)`` with
-    ``f(x) = W_L·relu(… relu(W_1·x + b_1) …) + b_L``: the same points as ``pgd_init`` and ``pgd_step`` around autograd.
+    ``f(x) = W_L·relu(… relu(W_1·x + b_1) …) + b_L``: the same iterates as ``pgd_init`` and ``pgd_step`` with autograd.
 
     Args:
-        x: natural inputs [N, D], float32, bfloat16 or float64; between the steps float32 at the least.
+        x: natural inputs [N, D], float32, bfloat16 or float64; at least float32 between steps.
         y: classes int64 [N] in [0, C).
-        weights: one [out, in] a layer, in order, in the dtype of x; the first takes D values, the last gives C logits.
+        weights: one [out, in] per layer, in order, in the dtype of x; the first takes D values, the last gives C logits.
             One layer is a linear model.
-        biases: one [out] a layer, or None for a layer without one; None where no layer has one.
+        biases: one [out] per layer, or None for a layer without one; None if no layer has one.
         noise: u, uniform in (−1, 1), [N, D] in the dtype of x; None starts at x itself.
         eps, alpha: radius and step length in input units, a number or [N].
         steps: gradient steps, at least 0.
@@ -131,7 +131,7 @@ def pgd_mlp(
 
 
 def _check_layers(op: str, x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor | None]) -> list[Tensor]:
-    """Layers that chain from D values to logits; returns the biases with zeros for those that are None."""
+    """Checks layers that chain from D values to logits; returns the biases with zeros for those that are None."""
     if len(weights) == 0 or len(biases) != len(weights):
         raise ValueError(f"{op}: {len(weights)} weights and {len(biases)} biases; as many of each, at least one, are needed")
     filled, width = [], x.shape[1]

@@ -14,7 +14,7 @@ _ARGS = (
 
 
 def _reference(
-    out: Tensor,  # [N, ...] written; all images lie in the same sample-major order; may be x_adv itself
+    out: Tensor,  # written; all images are in the same sample-major order; may be x_adv itself
     x_adv: Tensor,  # [N, ...]
     x: Tensor,  # [N, ...]
     grad: Tensor,  # [N, ...]
@@ -97,20 +97,20 @@ def pgd_step(
 
     Args:
         x_adv, x, grad: adversarial inputs, natural inputs and input gradients, [N, ...], all float32, bfloat16 or
-            float64 (bfloat16 is computed in float32 and rounded once); contiguous or channels_last are read in place.
+            float64 (bfloat16 is computed in float32 and rounded once); contiguous or channels_last tensors are read in place.
         eps, alpha: radius and step length in input units, a number or [N].
         norm: "linf" or "l2".
         lo, hi: input range.
-        active: bool [N]; samples where it is False come back unchanged.
+        active: bool [N]; samples for which it is False are returned unchanged.
         out: where to write; may be ``x_adv`` itself.
 
     Returns:
-        The next adversarial inputs, in the memory order of ``x_adv``; ``out`` where it was given. No gradient flows.
+        The next adversarial inputs, in the memory order of ``x_adv``; ``out`` if it was given. No gradient flows.
 
     Raises:
         ValueError, TypeError: on shapes, dtypes, devices or budgets that don't fit, naming both values.
 
-    Deterministic. Nothing waits for the device. Source: Madry et al. 2018 (arXiv 1706.06083), eq. after (2.1).
+    Deterministic. Never synchronises with the device. Source: Madry et al. 2018 (arXiv 1706.06083), eq. after (2.1).
 
     >>> x = torch.tensor([[0.5, 0.95]])
     >>> pgd_step(x, x, torch.tensor([[-3.0, 2.0]]), eps=0.1, alpha=0.2)
@@ -138,7 +138,7 @@ def step_arguments(
     hi: float,
     active: Tensor | None,
 ) -> tuple:
-    """A step's arguments, checked, as the schemas take them."""
+    """A step's arguments, checked, in the form the schemas take."""
     _check.check_images(op, x_adv=x_adv, x=x, grad=grad)
     _check.check_norm(op, norm)
     _check.check_range(op, lo, hi)

@@ -1,4 +1,4 @@
-"""One PGD step that also writes what the next forward reads: normalised, cast and laid out, in the same pass."""
+"""One PGD step that also writes the next forward's input: normalised, cast and laid out, in the same pass."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ARGS = f"{_STEP}, Tensor mean, Tensor std"
 
 
 def _reference(
-    out: Tensor,  # [N, C, ...] written; x_adv, x and grad lie in its memory order; may be x_adv itself
+    out: Tensor,  # [N, C, ...] written; x_adv, x and grad are in its memory order; may be x_adv itself
     input: Tensor,  # [N, C, ...] written, in its own dtype and memory order
     *step_mean_std,  # the other arguments of pgd_step; mean [C] or [1] in the compute dtype; std likewise
 ) -> None:
@@ -72,30 +72,30 @@ def pgd_step_input(
     memory_format: torch.memory_format | None = None,
     out: tuple[Tensor, Tensor] | None = None,  # two of [N, C, ...]
 ) -> tuple[Tensor, Tensor]:
-    """One PGD step and what the network's first layer makes of it: ``(x_next, (x_next − mean_c)/std_c)``.
+    """One PGD step and the resulting input of the network's first layer: ``(x_next, (x_next − mean_c)/std_c)``.
 
-    ``x_next`` is :func:`pgd_step`'s, digit for digit; the second is computed from it as it was rounded. In float32 with a
-    bfloat16 input 18 bytes a value are moved; a step followed by normalising and casting moves 30 and more.
+    ``x_next`` equals :func:`pgd_step`'s, bit for bit; the second is computed from its rounded value. In float32 with a
+    bfloat16 input 18 bytes per value are moved; a step followed by normalising and casting moves 30 or more.
 
     Args:
-        x_adv, x, grad, eps, alpha, norm, lo, hi, active: as :func:`pgd_step`'s; images have a channel dimension. ``grad`` is
-            the gradient of ``x_adv``: that of the input over std, which in L∞ has the same sign.
-        mean, std: a value a channel, or one for all, on the device of ``x``; std above 0. Computed with in float32, or float64
+        x_adv, x, grad, eps, alpha, norm, lo, hi, active: as for :func:`pgd_step`; images have a channel dimension. ``grad`` is
+            the gradient of ``x_adv``: that of the input divided by std, which in L∞ has the same sign.
+        mean, std: one value per channel, or one for all, on the device of ``x``; std above 0. Used in float32, or float64
             for float64 inputs.
-        dtype: of the input: that of ``x``, which is the default, or torch.bfloat16.
-        memory_format: of the input: torch.contiguous_format or torch.channels_last (for [N, C, H, W]); that of ``x_adv`` unless
-            given.
-        out: where to write both; the first may be ``x_adv`` itself, the second tells dtype and memory order, which then are
+        dtype: of the input: that of ``x`` (the default) or torch.bfloat16.
+        memory_format: of the input: torch.contiguous_format or torch.channels_last (for [N, C, H, W]); by default that of
+            ``x_adv``.
+        out: where to write both; the first may be ``x_adv`` itself; the second determines dtype and memory order, which are then
             not given.
 
     Returns:
-        The next adversarial inputs, in the memory order of ``x_adv``, and the network's input; ``out`` where it was given. No
+        The next adversarial inputs, in the memory order of ``x_adv``, and the network's input; ``out`` if it was given. No
         gradient flows.
 
     Raises:
         ValueError, TypeError: on shapes, dtypes, devices or budgets that don't fit, naming both values.
 
-    Deterministic. Nothing waits for the device. Source: Madry et al. 2018 (arXiv 1706.06083), eq. after (2.1).
+    Deterministic. Never synchronises with the device. Source: Madry et al. 2018 (arXiv 1706.06083), eq. after (2.1).
 
     >>> x, half = torch.tensor([[0.5, 0.95]]), torch.tensor([0.5])
     >>> pgd_step_input(x, x, torch.tensor([[-3.0, 2.0]]), eps=0.25, alpha=0.25, mean=half, std=half)
@@ -112,7 +112,7 @@ def pgd_step_input(
         raise ValueError(f"{op}: out tells dtype and memory_format of the input; give either")
     dtype = x.dtype if dtype is None else dtype
     order = memory_format
-    if order is None:  # below vmap a tensor can't be asked for its order
+    if order is None:  # under vmap a tensor can't be asked for its memory order
         order = torch.contiguous_format if _torch_private.transformed() else _layout.order_of(x_adv)
     if order not in (torch.contiguous_format, torch.channels_last) or (order == torch.channels_last and x.dim() != 4):
         raise ValueError(f"{op}: memory_format is {order} for {x.dim()} dimensions; contiguous, or channels_last for 4 is needed")
@@ -138,7 +138,7 @@ def _check_dtype(op: str, dtype: torch.dtype, x: Tensor) -> None:
 
 
 def _channels(op: str, name: str, values: Tensor, x: Tensor) -> Tensor:
-    """[C] in the compute dtype; one value stays one where no memory orders have to be told apart."""
+    """[C] in the compute dtype; a single value is kept if memory orders need not be told apart."""
     if values.numel() not in (1, x.shape[1]):
         raise ValueError(f"{op}: {name} has shape {list(values.shape)}; [1] or [{x.shape[1]}], one a channel, is needed")
     if values.device != x.device:

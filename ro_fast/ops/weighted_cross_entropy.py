@@ -1,4 +1,4 @@
-"""Cross-entropy with a weight a sample, hard or soft targets and label smoothing; its backward recomputes softmax."""
+"""Cross-entropy with one weight per sample, hard or soft targets and label smoothing; its backward recomputes softmax."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def _scale(logits: Tensor, weight: Tensor | None, reduction: str) -> Tensor:
 def _reference(logits: Tensor, target: Tensor, weight: Tensor | None, label_smoothing: float, reduction: str) -> Tensor:
     log_p = torch.log_softmax(logits.to(_check.compute_dtype(logits)), dim=1)
     q = _smoothed(logits, target, label_smoothing)
-    # 0·log 0 = 0: a class without target mass says nothing, however small its probability.
+    # 0·log 0 = 0: a class without target mass contributes nothing, however small its probability.
     ce = -torch.where(q == 0, 0.0, q * log_p).sum(1)
     scale = _scale(logits, weight, reduction)
     if reduction == "mean" and len(ce) == 0:
         return ce.new_tensor(float("nan"))
-    # A sample of weight 0 is left out altogether, also where its loss is infinite.
+    # A sample of weight 0 is left out entirely, even if its loss is infinite.
     loss = torch.where(scale == 0, 0.0, scale * ce)
     return loss if reduction == "none" else loss.sum()
 
@@ -82,7 +82,7 @@ def _autograd(ctx, grad: Tensor):
 
 
 def _each(overload, logits: Tensor, target: Tensor, weight: Tensor | None, label_smoothing: float, reduction: str) -> Tensor:
-    """Of a batch [B, N, C]: all rows in one call, then a reduction each."""
+    """For a batch [B, N, C]: all rows in one call, then one reduction each."""
     loss = _register.rows(overload, logits, target, weight, label_smoothing, "none")  # [B, N]
     if reduction == "none":
         return loss
@@ -127,14 +127,14 @@ def weighted_cross_entropy(
     label_smoothing: float = 0.0,
     reduction: str = "mean",
 ) -> Tensor:
-    """Cross-entropy with one weight a sample, in one pass over the logits.
+    """Cross-entropy with one weight per sample, in one pass over the logits.
 
     ``ce_n = −Σ_c q_nc · log softmax(logits_n)_c`` with ``q = (1 − s)·t + s·Σt/C``, ``t`` the target (one-hot if hard).
     Reductions: "none" ``w_n·ce_n``; "sum" ``Σ w_n·ce_n``; "mean" ``Σ w_n·ce_n / N``; "weighted_mean"
     ``Σ w_n·ce_n / Σ w_n``, 0 where all weights are 0. A sample of weight 0 adds neither loss nor gradient.
 
     Args:
-        logits: [N, C], float32, bfloat16 or float64; computed in float32 at the least.
+        logits: [N, C], float32, bfloat16 or float64; computed in at least float32.
         target: classes int64 [N] in [0, C), or probabilities [N, C].
         weight: [N], None for ones. A weight that requires grad gets its gradient.
         label_smoothing: s in [0, 1].

@@ -1,4 +1,4 @@
-"""Kullback-Leibler divergence between two rows of logits with a weight a sample, the regulariser of TRADES and MART."""
+"""Kullback-Leibler divergence between two rows of logits with one weight per sample, the regulariser of TRADES and MART."""
 
 from __future__ import annotations
 
@@ -79,13 +79,13 @@ def weighted_kl(
     *,
     reduction: str = "mean",
 ) -> Tensor:
-    """KL divergence of the model's answer from another, ``kl_n = Σ_c t_nc·(log t_nc − log p_nc)``, weighted.
+    """KL divergence of the model's output from another, ``kl_n = Σ_c t_nc·(log t_nc − log p_nc)``, weighted.
 
-    ``p = softmax(logits)``, ``t = softmax(target_logits)``; a class of t = 0 adds nothing. TRADES takes adversarial logits and
-    natural ones as the target; MART the same with ``weight = 1 − t_ny``. Reductions as :func:`weighted_cross_entropy`'s.
+    ``p = softmax(logits)``, ``t = softmax(target_logits)``; classes with t = 0 add nothing. TRADES uses adversarial logits with
+    natural ones as the target; MART the same with ``weight = 1 − t_ny``. Reductions as for :func:`weighted_cross_entropy`.
 
     Args:
-        logits, target_logits: [N, C], both float32, bfloat16 or float64; computed in float32 at the least.
+        logits, target_logits: [N, C], both float32, bfloat16 or float64; computed in at least float32.
         weight: [N], None for ones. A weight that requires grad gets its gradient.
         reduction: one of "none", "sum", "mean", "weighted_mean".
 

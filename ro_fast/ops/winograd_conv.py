@@ -1,4 +1,4 @@
-"""3×3 convolution of stride 1 by Winograd's F(2×2, 3×3): 16 products where the definition has 36."""
+"""3×3 convolution of stride 1 by Winograd's F(2×2, 3×3): 16 products instead of the definition's 36."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _WEIGHTS = ((1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1))  # G
 def _reference(
     out: Tensor,  # [N, O, H, W] written
     x: Tensor,  # [N, C, H, W]
-    weights: Tensor,  # [16, C, O], or [16, O, C] where transposed; in the compute dtype
+    weights: Tensor,  # [16, C, O], or [16, O, C] if transposed; in the compute dtype
     bias: Tensor | None,  # [O] in the compute dtype
     relu: bool,
     transposed: bool,
@@ -54,10 +54,10 @@ _register.define_op(_SCHEMA, _into, lambda *args: None)
 def winograd_weights(
     weight: Tensor,  # [O, C, 3, 3]
 ) -> Tensor:  # [16, C, O]
-    """``G g Gᵀ`` for each pair of channels, as :func:`winograd_conv` takes it; in float32 at the least.
+    """``G g Gᵀ`` for each pair of channels, as :func:`winograd_conv` takes it; in at least float32.
 
     Raises:
-        ValueError: on a kernel that is not 3×3.
+        ValueError: if a kernel is not 3×3.
 
     >>> winograd_weights(torch.ones(2, 5, 3, 3)).shape
     torch.Size([16, 5, 2])
@@ -79,22 +79,22 @@ def winograd_conv(
     relu: bool = False,
     transposed: bool = False,
 ) -> Tensor:  # [N, O, H, W]
-    """Convolution of 3×3 with stride 1 and padding 1, ``y_o = b_o + Σ_c g_oc ∗ x_c``; max(0, y) with ``relu``.
+    """3×3 convolution with stride 1 and padding 1, ``y_o = b_o + Σ_c g_oc ∗ x_c``; max(0, y) with ``relu``.
 
-    For each 2×2 of outputs, of which d is the 4×4 of inputs: ``Aᵀ [Σ_c (G g Gᵀ) ⊙ (Bᵀ d B)] A``, which takes 4/9 of the
-    products. A GPU has only the reference: cuDNN has such kernels of its own.
+    For each 2×2 block of outputs, with d its 4×4 block of inputs: ``Aᵀ [Σ_c (G g Gᵀ) ⊙ (Bᵀ d B)] A``, which takes 4/9 of the
+    products. On a GPU there is only the reference: cuDNN has such kernels of its own.
 
     Args:
-        x: [N, C, H, W], float32, bfloat16 or float64; channels_last is read in place.
-        weights: as :func:`winograd_weights` gives them for a weight [O, C, 3, 3], in float32, or float64 for float64 inputs.
+        x: [N, C, H, W], float32, bfloat16 or float64; channels_last tensors are read in place.
+        weights: from :func:`winograd_weights` for a weight [O, C, 3, 3], in float32, or float64 for float64 inputs.
         bias: [O], None for 0.
-        relu: whether negative outputs become 0; NaN stays.
-        transposed: the transposed convolution, from [N, O, H, W] to [N, C, H, W]: the input gradient of the other one, with
+        relu: whether negative outputs become 0; NaN is kept.
+        transposed: the transposed convolution, from [N, O, H, W] to [N, C, H, W]: the input gradient of the forward one, with
             the same weights.
 
     Returns:
-        [N, O, H, W], channels last. A value that is not finite makes more of its neighbourhood NaN than the definition would.
-        No gradient flows by itself.
+        [N, O, H, W], channels last. A non-finite value turns more of its neighbourhood into NaN than the definition would.
+        Not differentiable by itself.
 
     Raises:
         ValueError, TypeError: on shapes, dtypes or devices that don't fit, naming both values.

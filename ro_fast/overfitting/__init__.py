@@ -1,4 +1,4 @@
-"""Is a learning curve overfitting robustly, since when, how sure: the detector, the files it reads, and its use in training."""
+"""Does a learning curve overfit robustly, since when, how certainly: the detector, its input files, and its use in training."""
 
 from ro_fast.overfitting.detector import Verdict, Watch, watch
 

@@ -1,4 +1,4 @@
-"""Learning curves from files: CSV, metrics.jsonl, the folder of a run, TensorBoard events."""
+"""Learning curves from files: CSV, metrics.jsonl, a run's folder, TensorBoard events."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ro_fast.errors import InputError
 from ro_fast.overfitting.detector import Verdict, watch
 
 EPOCH = ("epoch", "epochs", "step")
-# What a column may be called, the first that is there is taken; compared in lower case, with "/", "-", "." and blanks as "_".
+# Accepted names of columns; the first match is taken. Compared in lower case, with "/", "-", "." and blanks as "_".
 NAMES = {
     "test_robust_acc": (
         "test_robust_acc",
@@ -38,7 +38,7 @@ class LearningCurve:
     columns: dict[str, list[float]] = field(default_factory=dict)
 
     def judged(self, column: str | None = None) -> str:
-        """The column of accuracy to be judged: the one asked for, else test, else validation."""
+        """The accuracy column to judge: the one requested, else test, else validation."""
         return column or ("test_robust_acc" if "test_robust_acc" in self.columns else "val_robust_acc")
 
 
@@ -46,11 +46,11 @@ def read_curve(path: str | Path, column: str | None = None) -> LearningCurve:
     """Reads a learning curve.
 
     Args:
-        path: a ``.csv`` with a header, a ``.jsonl`` with a line an epoch, a run's folder, or a TensorBoard event file.
-        column: the accuracy to judge, by its name in the file; it becomes ``test_robust_acc``. None: by the usual names.
+        path: a ``.csv`` with a header, a ``.jsonl`` with one line per epoch, a run's folder, or a TensorBoard event file.
+        column: the accuracy to judge, by its name in the file; it becomes ``test_robust_acc``. None: found by the usual names.
 
     Raises:
-        InputError: where the file is missing or unreadable, or has no known column; the message lists those it has.
+        InputError: if the file is missing or unreadable, or has no known column; the message lists those it has.
     """
     path = Path(path)
     if not path.exists():
@@ -72,7 +72,7 @@ def read_curve(path: str | Path, column: str | None = None) -> LearningCurve:
 
 
 def watch_curve(curve: LearningCurve) -> Verdict:
-    """:func:`ro_fast.watch` on a curve that was read."""
+    """:func:`ro_fast.watch` on a curve read from a file."""
     return watch(**curve.columns, epochs=curve.epochs)
 
 
@@ -88,7 +88,7 @@ def _in_folder(folder: Path) -> Path:
     return events[0]
 
 
-Table = list[dict[str, float]]  # a row an epoch; a column that was not measured is NaN or missing
+Table = list[dict[str, float]]  # one row per epoch; a column that was not measured is NaN or missing
 
 
 def _csv(path: Path) -> Table:
@@ -130,7 +130,7 @@ def _tensorboard(path: Path) -> Table:
     for tag in events.Tags()[SCALARS]:
         for event in events.Scalars(tag):
             rows.setdefault(event.step, {})[tag] = float(event.value)
-    for tag in events.Tags()[TENSORS]:  # scalars as newer writers store them
+    for tag in events.Tags()[TENSORS]:  # scalars as stored by newer writers
         for event in events.Tensors(tag):
             value = make_ndarray(event.tensor_proto)
             if value.size == 1 and value.dtype.kind in "fiu":
@@ -166,7 +166,7 @@ def _curve(table: Table, path: Path, column: str | None) -> LearningCurve:
     if column is not None:
         if column not in header:
             raise InputError(f"curve={path} has no column '{column}'; there are: {', '.join(header)}")
-        # Only what belongs to the column that is judged may speak for it.
+        # Only values that belong to the judged column may be evidence for it.
         other = "val" if "val" in _plain(column) else "test"
         loss = found.get(f"{other}_robust_loss")
         found = {k: v for k, v in found.items() if k == "train_robust_acc"} | {"test_robust_acc": column}

@@ -1,26 +1,26 @@
-"""Is a learning curve robustly overfitting, since when, how sure: judged while it grows, from what was seen so far.
+"""Does a learning curve overfit robustly, since when, how certainly: judged while it grows, from the values so far.
 
-Robust overfitting is a fall of robust test accuracy while the model still gets better on its training set. At every
+Robust overfitting is a fall of robust test accuracy while the model still improves on its training set. At every
 epoch, in points (hundredths of accuracy):
 
 * ``level`` is the median of the last four values of a column, ``peak`` the highest level of robust accuracy so far;
-* ``fall = peak − level``, and ``noise`` is the standard error of that difference. It comes from the curve itself: the 70 %
-  quantile of the last 19 second differences, which a trend or a jump of the learning rate hardly moves;
+* ``fall = peak − level``, and ``noise`` is the standard error of that difference. It is estimated from the curve itself: the
+  70 % quantile of the last 19 second differences, which a trend or a jump of the learning rate hardly affects;
 * ``growth`` is the rise of robust train accuracy since the peak. Without that column it is the rise of robust test loss
-  beyond what the fall explains, at the rate at which loss and accuracy went together in this curve; without either,
-  half the fall. It counts between a quarter of the fall and 5 points. Where train accuracy fell too, by more than a
-  quarter of the fall, it is 0: a setback, such as a rise of the learning rate brings, is not overfitting;
-* ``score = (1 + 8 / age) · sqrt(max(0, fall − z · noise) · growth)``, both taken as they will be eight values later if
-  they go on as they did in the ``age`` values since the peak. A fast fall is told early, a slow one once it is large.
+  beyond what the fall explains, at the rate at which loss and accuracy moved together in this curve; without either,
+  half the fall. It is limited to between a quarter of the fall and 5 points. If train accuracy fell too, by more than a
+  quarter of the fall, it is 0: a setback, such as a rise of the learning rate causes, is not overfitting;
+* ``score = (1 + 8 / age) · sqrt(max(0, fall − z · noise) · growth)``, both extrapolated to eight values later at
+  their rate over the ``age`` values since the peak. A fast fall is reported early, a slow one once it is large.
 
-The alarm rings when the score reaches 2.5 points. z is 1.3 where test loss has risen by three times its own noise,
-2 where there is no loss but train accuracy, else 3.
+The alarm is raised when the score reaches 2.5 points. z is 1.3 if test loss has risen by three times its own noise,
+2 if there is no loss but train accuracy, else 3.
 
-Measured on 16 real runs, of which the constants were chosen: all 5 that end more than 5 points below their best are
-alarmed, 6 to 11 epochs after the best, 9 in the median (11 without loss, 13 without train accuracy, 28 with neither);
+Measured on 16 real runs, on which the constants were chosen: all 5 that end more than 5 points below their best raise an
+alarm, 6 to 11 epochs after the best, 9 in the median (11 without loss, 13 without train accuracy, 28 with neither);
 none of the 5 that end less than 1.5 points below. On 416 perturbed variants of them (noise, truncated, thinned,
 stretched, rescaled, with a smaller fall) 99 % and 6 %. A test set of some hundred images is so noisy that flat curves
-with a standard deviation of 0.5 to 1.5 points ring in 5 %.
+with a standard deviation of 0.5 to 1.5 points raise an alarm in 5 % of cases.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ from ro_fast.errors import InputError
 MIN_VALUES = 8  # fewer say nothing about noise
 ALARM = 2.5  # points of score
 WINDOW, NOISE_WINDOW, AHEAD = 4, 19, 8  # values
-SETBACK = 2.0  # points; a fall that is told in words where train accuracy fell with it
+SETBACK = 2.0  # points; a fall reported as a setback if train accuracy fell with it
 # Standard error of the difference of two medians of four, in standard deviations of one value.
 _SE = math.sqrt(2.2 / WINDOW)
-# The 70 % quantile of abs(x₁ − (x₀ + x₂) / 2) where x is standard normal.
+# The 70 % quantile of abs(x₁ − (x₀ + x₂) / 2) for standard normal x.
 _SECOND_DIFFERENCE = 1.0364 * math.sqrt(1.5)
 
 
@@ -47,19 +47,19 @@ _SECOND_DIFFERENCE = 1.0364 * math.sqrt(1.5)
 class Verdict:
     """What a learning curve shows so far. Accuracies and gap are fractions.
 
-    ``overfitting`` is True, False or None (unsure); ``confidence`` is the probability that this word is right, and of None
-    that there is overfitting, as it was measured on perturbed real curves. ``alarm_epoch`` is the first epoch at which the
-    alarm rang, and is never taken back; ``alarms`` are all of them. After an alarm a curve may recover: ``overfitting`` is
-    False again.
+    ``overfitting`` is True, False or None (unsure); ``confidence`` is the probability that this answer is right, or for None
+    that there is overfitting, as measured on perturbed real curves. ``alarm_epoch`` is the first epoch at which an
+    alarm was raised, and is never retracted; ``alarms`` are all of them. After an alarm a curve may recover: ``overfitting`` is
+    then False again.
     """
 
     overfitting: bool | None
-    onset_epoch: int | None  # of best accuracy, where the fall that is on began
+    onset_epoch: int | None  # of best accuracy, where the current fall began
     alarm_epoch: int | None
     confidence: float
     gap: float  # best accuracy − mean of the last five values
     best_epoch: int | None
-    score: float  # points; the alarm rings at 2.5
+    score: float  # points; the alarm is raised at 2.5
     reason: str
     alarms: tuple[int, ...] = ()
 
@@ -68,12 +68,12 @@ class Verdict:
         """The verdict in one sentence."""
         word = {True: "robust overfitting", False: "no robust overfitting so far", None: "unsure whether it overfits robustly"}
         since = f" since epoch {self.onset_epoch}" if self.onset_epoch is not None else ""
-        share = min(99, round(100 * self.confidence))  # nothing was measured that would tell 99 from 100
+        share = min(99, round(100 * self.confidence))  # the measurements can't distinguish 99 from 100
         sure = f"{share} % {'likely' if self.overfitting is None else 'sure'}"
         return f"{word[self.overfitting]}{since} ({sure}): {self.reason}"
 
     def lines(self) -> list[str]:
-        """The verdict in plain lines: what, what was seen, what to do."""
+        """The verdict in plain lines: the result, the evidence, what to do."""
         seen = f"gap {100 * self.gap:.1f} points (best, epoch {self.best_epoch}, less the mean of the last five)"
         if self.alarms:
             seen += f"; the alarm rang at epoch {', '.join(map(str, self.alarms))}"
@@ -81,7 +81,7 @@ class Verdict:
 
 
 class Watch:
-    """Watches a run while it trains: one :meth:`update` an epoch, each returns the verdict so far.
+    """Watches a run while it trains: one :meth:`update` per epoch, each returning the verdict so far.
 
     >>> monitor = Watch()
     >>> for epoch in range(60):
@@ -99,7 +99,7 @@ class Watch:
         self._levels: list[float] = []  # of robust accuracy
         self._peak = -1  # index of the highest level; -1: none yet
         self._alarms: list[int] = []
-        self._standing = False  # the last alarm, not taken back by a recovery
+        self._standing = False  # the last alarm has not been followed by a recovery
         self._last_epoch: int | None = None
 
     def update(
@@ -110,7 +110,7 @@ class Watch:
         train_robust_acc: float | None = None,
         epoch: int | None = None,
     ) -> Verdict:
-        """Takes the figures of one epoch and returns the verdict so far.
+        """Takes the values of one epoch and returns the verdict so far.
 
         Args:
             robust_acc: robust test or validation accuracy, a fraction; None or NaN: not measured at this epoch.
@@ -119,7 +119,7 @@ class Watch:
             epoch: its number; None: one more than the last.
 
         Raises:
-            InputError: on an accuracy outside [0, 1] or an epoch that does not grow.
+            InputError: if an accuracy is outside [0, 1] or an epoch does not increase.
         """
         if epoch is None:
             epoch = 0 if self._last_epoch is None else self._last_epoch + 1
@@ -151,7 +151,7 @@ class Watch:
             self._alarms.append(epoch)
 
     def verdict(self) -> Verdict:
-        """The verdict on what was seen so far."""
+        """The verdict on the values so far."""
         if len(self._acc) < MIN_VALUES:
             few = f"{len(self._acc)} values are too few, {MIN_VALUES} are needed"
             return Verdict(None, None, None, 0.0, _gap(self._acc), self._best(), 0.0, few)
@@ -188,20 +188,20 @@ def watch(
     val_robust_loss: Sequence[float | None] | None = None,
     epochs: Sequence[int] | None = None,
 ) -> Verdict:
-    """Tells whether a learning curve overfits robustly, since when, and how sure that is; the formula is this module's.
+    """Determines whether a learning curve overfits robustly, since when, and how certain that is; the formula is this module's.
 
-    The same as feeding :class:`Watch` one epoch after the other, so ``alarm_epoch`` depends on nothing after it.
+    The same as feeding :class:`Watch` epoch by epoch, so ``alarm_epoch`` depends on nothing after it.
 
     Args:
-        test_robust_acc: [epochs] fractions; None or NaN where an epoch was not measured. Validation accuracy does as well.
-        test_robust_loss: [epochs] robust test loss, if there is one.
-        train_robust_acc: [epochs] fractions, if there are any.
-        val_robust_acc: [epochs] fractions, judged where test_robust_acc is not given.
-        val_robust_loss: [epochs] the loss that belongs to it.
-        epochs: [epochs] their numbers, growing, gaps allowed; None: 0, 1, 2, …
+        test_robust_acc: [epochs] fractions; None or NaN if an epoch was not measured. Validation accuracy works as well.
+        test_robust_loss: [epochs] robust test loss, if available.
+        train_robust_acc: [epochs] fractions, if available.
+        val_robust_acc: [epochs] fractions, judged if test_robust_acc is not given.
+        val_robust_loss: [epochs] the corresponding loss.
+        epochs: [epochs] their numbers, increasing, gaps allowed; None: 0, 1, 2, …
 
     Raises:
-        InputError: on fewer than 8 values, percents, lengths that differ, or epochs that don't grow.
+        InputError: on fewer than 8 values, percentages, different lengths, or epochs that don't increase.
 
     >>> curve = [0.30, 0.35, 0.40, 0.44, 0.46, 0.47, 0.48, 0.48, 0.47, 0.46, 0.45, 0.44, 0.43, 0.42, 0.41, 0.40]
     >>> verdict = watch(curve, train_robust_acc=[0.30 + 0.02 * epoch for epoch in range(16)])
@@ -236,7 +236,7 @@ def watch(
 
 @dataclass(frozen=True)
 class _Evidence:
-    """Of the last epoch, in points: see the module."""
+    """For the last epoch, in points: see the module docstring."""
 
     fall: float
     noise: float
@@ -253,7 +253,7 @@ def _evidence(acc: list[float], loss: list[float], train: list[float], levels: l
     age = len(acc) - 1 - peak
     fall, noise = 100 * (levels[peak] - levels[-1]), 100 * _SE * _noise(acc)
     loss_rise = _level(loss) - _level(loss[: peak + 1])
-    # Train accuracy is smooth: its level lags less as a mean of three.
+    # Train accuracy is smooth: as a mean of three, its level lags less.
     train_rise = 100 * (_mean(train[-3:]) - _mean(train[max(0, peak - WINDOW + 1) : peak + 1]))
     growth = _growth(fall, train_rise, loss_rise, acc, loss)
     if not math.isnan(loss_rise):
@@ -275,7 +275,7 @@ def _growth(fall: float, train_rise: float, loss_rise: float, acc: list[float], 
 
 
 def _nats_per_point(acc: list[float], loss: list[float]) -> float:
-    """How much robust loss has fallen for each point of robust accuracy, least squares, within what real curves show."""
+    """The fall of robust loss per point of robust accuracy, by least squares, limited to the range of real curves."""
     x, y = np.array(acc), np.array(loss)
     both = np.isfinite(y)
     x, y = x[both] - x[both].mean(), y[both]
@@ -321,10 +321,10 @@ def _fraction(name: str, value: float | None, epoch: int) -> float:
 
 
 def _probability(e: _Evidence, standing: bool) -> float:
-    """Under an alarm that a gap above 2 points is left at the run's end; else that the gap so far is above 2 points.
+    """After an alarm, that a gap above 2 points remains at the run's end; otherwise that the gap so far is above 2 points.
 
     Logistic regressions on 12 000 prefixes of perturbed variants of 16 real curves, with and without loss and train
-    accuracy. Left out one curve at a time, they said 5, 18, 40, 60, 78, 90, 99 % where it was so in 6, 16, 40, 60, 81, 90, 99 %.
+    accuracy. Leaving out one curve at a time, predicted 5, 18, 40, 60, 78, 90, 99 % came true in 6, 16, 40, 60, 81, 90, 99 %.
     """
     logit = 0.41 + 1.25 * e.fall + 0.25 * e.noise if standing else -4.9 + 2.24 * e.fall + 2.8 * e.noise
     return 1 / (1 + math.exp(-max(-30.0, min(30.0, logit))))

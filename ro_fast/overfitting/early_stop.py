@@ -1,4 +1,4 @@
-"""The detector of robust overfitting beside a run: it tells of an alarm once, and may end the run there."""
+"""The detector of robust overfitting during a run: it reports each alarm once, and may end the run there."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ KINDS = ("none", "ro")
 
 
 class EarlyStop:
-    """Watches validation robust accuracy, since what is judged on test must not decide when training ends.
+    """Watches validation robust accuracy, since data used for testing must not decide when training ends.
 
     An alarm before the learning rate first drops is reported, not obeyed, since the drop usually lifts robust accuracy above all
     that came before it: going on costs time, while ending could cost accuracy. (Of 16 published curves two raise an alarm before
@@ -19,7 +19,7 @@ class EarlyStop:
 
     Args:
         kind: "ro" ends the run at an alarm, "none" only reports it.
-        history: the epochs done already; a run that goes on has the verdict it would have had.
+        history: the completed epochs; a continued run gets the verdict it would have had.
         first_drop: the epoch of the learning rate's first drop; 0 where it has none.
     """
 
@@ -30,7 +30,7 @@ class EarlyStop:
             self.see(epoch)
 
     def see(self, epoch: Epoch) -> str:
-        """Takes one epoch; returns what is to be told, "" for nothing."""
+        """Takes one epoch; returns the message to report, "" for none."""
         verdict = self._watch.update(
             epoch.val_robust_acc,
             robust_loss=epoch.val_robust_loss,

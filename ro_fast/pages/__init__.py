@@ -1,4 +1,4 @@
-"""The templates of all pages: one style, one way to write values."""
+"""The templates of all pages: one style, one way to format values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _HERE = Path(__file__).parent
 
 
 def render(template: str, folder: Path = _HERE, filters: Mapping[str, Any] | None = None, **values: Any) -> str:
-    """A page as HTML, from a template in a folder that can include what lies beside this file; same values, same bytes."""
+    """A page as HTML, from a template in a folder that can include the files beside this one; same values, same bytes."""
     from jinja2 import Environment, FileSystemLoader
 
     page = Environment(loader=FileSystemLoader([folder, _HERE]), autoescape=True, trim_blocks=True, lstrip_blocks=True)
@@ -23,7 +23,7 @@ def render(template: str, folder: Path = _HERE, filters: Mapping[str, Any] | Non
 
 
 def embedded(pictures: Mapping[str, Path]) -> dict[str, str]:
-    """PNG files in base64, to stand inside a page."""
+    """PNG files in base64, to be embedded in a page."""
     return {name: base64.b64encode(path.read_bytes()).decode() for name, path in pictures.items()}
 
 

@@ -1,4 +1,4 @@
-"""How all figures look: colours, lines, and the pieces that they share."""
+"""The look of all figures: colours, lines, and shared elements."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 GREY = "#6b6b6b"
-# After Okabe and Ito, told apart with any colour vision; yellow is left out and purple darker, to be read on white.
+# After Okabe and Ito, distinguishable with any colour vision; without yellow and with a darker purple, to be legible on white.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#AA4499", "#E69F00", "#56B4E9")
-LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)))  # and with none
+LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)))  # distinguishable without colour
 DPI = 150
 WIDE, NARROW = 9.0, 4.6  # inches: a desktop's page and README; a phone's
 
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Matplotlib's own defaults with ours over them, whatever the user's matplotlibrc says."""
+    """Matplotlib's defaults overridden by ours, whatever the user's matplotlibrc says."""
     import matplotlib.style
 
     ours = {
@@ -46,7 +46,7 @@ def style() -> Iterator[None]:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """A figure of so many inches that needs no display, and leaves pyplot's state alone."""
+    """A figure of the given size in inches that needs no display and leaves pyplot's state alone."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -56,17 +56,17 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def colours(curves: Curves) -> dict[str, str]:
-    """arm -> colour: black for the baseline, the others in their order."""
+    """arm -> colour: black for the baseline, the others in order."""
     arms = [arm for arm in curves if arm != BASELINE]
     return {BASELINE: "#222222", **{arm: PALETTE[index % len(PALETTE)] for index, arm in enumerate(arms)}}
 
 
 def band(ax: Axes, epoch: NDArray[np.float64], values: NDArray[np.float64], colour: str, **line: Any) -> None:
-    """Mean over seeds with the band from the lowest seed to the highest; values: [seeds, epochs]."""
+    """Mean over seeds with the band from the lowest to the highest seed; values: [seeds, epochs]."""
     ax.fill_between(epoch, 100 * values.min(axis=0), 100 * values.max(axis=0), color=colour, alpha=0.2, linewidth=0)
     ax.plot(epoch, 100 * values.mean(axis=0), color=colour, **line)
 
 
 def mark_fork(ax: Axes, fork_epoch: int) -> None:
-    """A dotted line between the last epoch that arms share and the first of their own."""
+    """A dotted line between the last epoch shared by the arms and the first of their own."""
     ax.axvline(fork_epoch - 0.5, color="#222222", lw=0.9, ls=(0, (2, 2)))

@@ -1,4 +1,4 @@
-"""From a data set to a decision within a budget of time: will adversarial training overfit here, what helps, at what cost."""
+"""From a data set to a decision within a time budget: will adversarial training overfit here, what helps, and at what cost."""
 
 from ro_fast.prototype.run import prototype
 

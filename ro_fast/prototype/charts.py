@@ -1,4 +1,4 @@
-"""The charts of a prototype's page. They carry digits only; the words stand in the page, in its language."""
+"""The charts of a prototype's page. They contain only digits; the text is in the page, in its language."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _COLOURS = {FIRST: PALETTE[2], HELPS: PALETTE[0], HARMS: PALETTE[1]}
 
 
 def save_charts(result: Prototype, curves: Curves, folder: Path) -> dict[str, Path]:
-    """Draws ``gains``, ``learning_curve`` where there is one, and ``curves``, each also as ``…_narrow``."""
+    """Draws ``gains``, ``learning_curve`` if there is one, and ``curves``, each also as ``…_narrow``."""
     folder.mkdir(parents=True, exist_ok=True)
     paths: dict[str, Path] = {}
     with style():
@@ -34,7 +34,7 @@ def save_charts(result: Prototype, curves: Curves, folder: Path) -> dict[str, Pa
 
 
 def draw_gains(result: Prototype, width: float) -> Figure:
-    """A row an action that has a gain: mean and 95 % interval in points, against plain adversarial training at 0."""
+    """One row per action that has a gain: mean and 95 % interval in points, relative to plain adversarial training at 0."""
     rows = [(number, action.gain, action.verdict) for number, action in enumerate(result.actions, 1) if action.gain is not None]
     figure = new_figure(width, 0.4 * len(rows) + 0.6)
     ax = figure.subplots()
@@ -51,7 +51,7 @@ def draw_gains(result: Prototype, width: float) -> Figure:
 
 
 def draw_learning_curve(curve: LearningCurve, width: float) -> Figure:
-    """Accuracy in % against training images, with 95 % intervals, and hollow what was extrapolated."""
+    """Accuracy in % against training images, with 95 % intervals; extrapolated values are hollow."""
     figure = new_figure(width, 2.8)
     ax = figure.subplots()
     measured, ahead = curve.points, curve.doubled
@@ -69,7 +69,7 @@ def draw_learning_curve(curve: LearningCurve, width: float) -> Figure:
 
 
 def draw_curves(result: Prototype, curves: Curves, width: float) -> Figure:
-    """Robust accuracy by epoch: of plain adversarial training on test and training images, and with what helps most."""
+    """Robust accuracy by epoch: plain adversarial training on test and training images, and the most helpful mitigation."""
     figure = new_figure(width, 3.2)
     ax = figure.subplots()
     plain = curves[BASELINE]

@@ -1,4 +1,4 @@
-"""The budget of a prototype, and what it planned, kept on disk for the command that goes on."""
+"""The budget of a prototype and its plan, kept on disk for when the command is continued."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from ro_fast.errors import InputError
 from ro_fast.prototype.plan import Plan, seconds_of
 from ro_fast.storage import checkpoint, records
 
-_ELSEWHERE = ("out", "report", "jobs", "threads", "prefixes", "teachers")  # no part of what a prototype is
+_ELSEWHERE = ("out", "report", "jobs", "threads", "prefixes", "teachers")  # not part of a prototype's identity
 
 
 @dataclass(frozen=True)
 class _Kept:
-    """What plan.json holds."""
+    """The contents of plan.json."""
 
     of: str  # digest of the configuration
     plan: Plan
@@ -24,7 +24,7 @@ class _Kept:
 
 
 class Clock:
-    """The budget and the plan, kept in plan.json so that a prototype that goes on keeps its subset and counts all its time."""
+    """The budget and the plan, kept in plan.json so that a continued prototype keeps its subset and counts all its time."""
 
     def __init__(self, config: PrototypeConfig) -> None:
         self.budget = seconds_of(config.budget)
@@ -43,16 +43,16 @@ class Clock:
 
     @property
     def spent(self) -> float:
-        """Seconds, with those of earlier attempts."""
+        """Seconds spent, including earlier attempts."""
         return self._before + time.monotonic() - self._start
 
     @property
     def left(self) -> float:
-        """Seconds of the budget."""
+        """Seconds left of the budget."""
         return self.budget - self.spent
 
     def keep(self, plan: Plan) -> None:
-        """Writes down the plan and the time spent so far."""
+        """Stores the plan and the time spent so far."""
         self.plan = plan
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Is it data that is missing? What twice the images would bring, from smaller subsets of those at hand."""
+"""Would more data help? The gain expected from twice the images, estimated from smaller subsets of those available."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from ro_fast.findings.outcomes import Arm
 from ro_fast.findings.simultaneous import Comparison
 from ro_fast.findings.statistics import Estimate, mean_ci95
 
-FACTOR = 2  # how far ahead; further is guesswork
+FACTOR = 2  # how far to extrapolate; further is guesswork
 
 
 def learning_curve(arms: Sequence[Arm], sizes: Mapping[str, int], test_size: int) -> LearningCurve | None:
-    """Extrapolates the last robust accuracy to twice the training images.
+    """Extrapolates the last robust accuracy to twice as many training images.
 
-    The error of each seed is taken to follow ``1 − accuracy = a · n^−b`` (a power law, as Hestness et al. 2017, arXiv 1712.00409,
-    find it for natural accuracy), fitted by least squares of logarithms over the sizes; the gain is the fitted error at n
-    minus that at 2n, for the largest n. An error below half a test image counts as that.
+    Each seed's error is assumed to follow ``1 − accuracy = a · n^−b`` (a power law, as Hestness et al. 2017, arXiv 1712.00409,
+    find for natural accuracy), fitted by least squares of logarithms over the sizes; the gain is the fitted error at n
+    minus that at 2n, for the largest n. An error below half a test image is set to half a test image.
 
     Args:
-        arms: of a suite.
-        sizes: training images of the arms that differ in nothing else.
+        arms: those of a suite.
+        sizes: training images of the arms that otherwise are the same.
         test_size: test images.
 
     Returns:

@@ -1,4 +1,4 @@
-"""report.html of a prototype: one page for whoever decides, in English or Japanese, with the numbers of prototype.json."""
+"""report.html of a prototype: one page for the decision maker, in English or Japanese, with the numbers of prototype.json."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Words:
         self._texts = yaml.safe_load(path.read_text(encoding="utf-8"))
 
     def __call__(self, key: str, **values: Any) -> Any:
-        """The text at a dotted key; strings have their {names} filled in."""
+        """The text at a dotted key; the {names} in strings are filled in."""
         text: Any = self._texts
         for name in key.split("."):
             text = text[name]
@@ -42,17 +42,17 @@ class Words:
         return text.format(**values) if isinstance(text, str) else text
 
     def estimate(self, value: float, ci95: Interval | None, sign: bool = False) -> str:
-        """Points with their interval, from fractions, within a sentence."""
+        """Points with their interval, from fractions, for use within a sentence."""
         number, span = self.parts(value, ci95, sign)
         return str(self("estimate", value=number, interval=span) if span else self("bare", value=number))
 
     def parts(self, value: float, ci95: Interval | None, sign: bool = False) -> tuple[str, str]:
-        """The number and its interval, "" with one seed, which has none."""
+        """The number and its interval, "" with a single seed, which has none."""
         number = _points(value, "+" if sign else "")
         return number, "" if ci95 is None else self("interval", lo=_points(ci95[0]), hi=_points(ci95[1]))
 
     def action(self, action: Action, result: Prototype) -> str:
-        """What to do, in words; an arm without a text of its own by what it changes."""
+        """What to do, in words; an arm without a text of its own is described by what it changes."""
         name, plan = action.action, result.plan
         if action.finding is not None:
             return str(self("action.repair", what=self(f"kind.{action.finding.kind}")["name"]))
@@ -67,7 +67,7 @@ def _points(value: float, sign: str = "") -> str:
 
 
 def sentences(result: Prototype, language: str) -> list[str]:
-    """The risk, what was found, and what to do first."""
+    """The risk, the finding, and what to do first."""
     words = Words(language)
     level, gap = result.risk.level, result.risk.gap
     first = next((action for action in result.actions if action.verdict == FIRST), None)
@@ -97,10 +97,10 @@ def write_page(result: Prototype, out: Path, language: str) -> Path:
 
 
 def rebuild_page(out: Path, language: str | None = None) -> Path:
-    """Writes the page anew from prototype.json and the runs beside it, in another language where one is given.
+    """Rewrites the page from prototype.json and the runs beside it, in another language if one is given.
 
     Raises:
-        InputError: on a language that is not there, and on a prototype.json that is not complete.
+        InputError: if the language is not available, or prototype.json is incomplete.
     """
     if language is not None and language not in LANGUAGES:
         raise InputError(f"report.language={language} is unknown; there are: {', '.join(LANGUAGES)}")
@@ -153,7 +153,7 @@ def _evidence(result: Prototype, words: Words) -> list[str]:
 
 @dataclass(frozen=True)
 class _Row:
-    """An action as the page shows it; numbers with their interval, each "" where there is none."""
+    """An action as shown on the page; numbers with their interval, each "" if there is none."""
 
     number: int
     what: str
@@ -179,7 +179,7 @@ def _row(number: int, action: Action, result: Prototype, words: Words) -> _Row:
 
 @dataclass(frozen=True)
 class _WorthRow:
-    """What a training comes to, as the page shows it."""
+    """The outcome of a training run, as shown on the page."""
 
     name: str
     natural: tuple[str, str]
@@ -202,7 +202,7 @@ def _missing(result: Prototype, words: Words) -> str:
 
 
 def _commands(result: Prototype) -> list[str]:
-    """What to run next, with what helps best in it."""
+    """What to run next, including the most helpful mitigation."""
     options = {
         "label_smoothing": "method=label_smoothing",
         "mixup": "method.inputs=mixup",

@@ -1,4 +1,4 @@
-"""How large a prototype can be: the subset that lets enough seeds fit into the budget, by speeds measured beforehand."""
+"""The size of a prototype: the subset that lets enough seeds fit into the budget, at speeds measured beforehand."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from ro_fast.config import ArmConfig
 from ro_fast.errors import InputError
 from ro_fast.prototype.speed import Speed
 
-SEEDS = 3  # that should fit; fewer give intervals that say little
-SLACK = 1.2  # runs side by side slow each other down
-PER_CLASS = 8  # images of a class at least
+SEEDS = 3  # target number; with fewer, intervals say little
+SLACK = 1.2  # parallel runs slow each other down
+PER_CLASS = 8  # minimum number of images per class
 _UNITS = {"s": 1, "min": 60, "h": 3600}
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Images that are there, or that a prototype takes."""
+    """Images that are available, or that a prototype uses."""
 
     train: int
     val: int
@@ -28,7 +28,7 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Plan:
-    """One prototype: its images, its length, and what a seed of it takes."""
+    """One prototype: its images, its length, and the time one seed takes."""
 
     sizes: Sizes
     available: Sizes
@@ -37,20 +37,20 @@ class Plan:
 
     @property
     def is_whole(self) -> bool:
-        """Whether all images that are there are taken."""
+        """Whether all available images are used."""
         return self.sizes == self.available
 
     @property
     def parts(self) -> tuple[int, ...]:
-        """Smaller sets that show what images are worth: a quarter and a half."""
+        """Smaller sets that show the value of images: a quarter and a half."""
         return self.sizes.train // 4, self.sizes.train // 2
 
 
 def seconds_of(budget: str) -> float:
-    """Seconds of a length of time in words.
+    """Converts a duration in words to seconds.
 
     Raises:
-        InputError: on anything else than hours, minutes and seconds.
+        InputError: on anything other than hours, minutes and seconds.
 
     >>> seconds_of("10min"), seconds_of("1h30min"), seconds_of("90s")
     (600.0, 5400.0, 90.0)
@@ -67,14 +67,14 @@ def seconds_of(budget: str) -> float:
 
 
 def sizes_for(train: int, available: Sizes) -> Sizes:
-    """Validation and test images beside so many training images: a fifth, and as many but at least 300, if there are."""
+    """Validation and test images for a number of training images: a fifth, and as many but at least 300, if available."""
     if train >= available.train:
         return available
     return Sizes(train, min(available.val, max(train // 5, 1)), min(available.test, max(train, 300)))
 
 
 def sizes_to_try(available: int, classes: int) -> list[int]:
-    """Training subsets from all images down to a few a class, each a twentieth smaller than the one before.
+    """Training subsets from all images down to a few per class, each a twentieth smaller than the one before.
 
     >>> sizes_to_try(100, 10)[:3], sizes_to_try(100, 10)[-1]
     ([100, 95, 90], 80)
@@ -86,7 +86,7 @@ def sizes_to_try(available: int, classes: int) -> list[int]:
 
 
 def largest_that_fits(plans: Sequence[Plan], seconds: float) -> Plan | None:
-    """The largest of which three seeds fit into so many seconds; else two, else one; else None.
+    """The largest candidate of which three seeds fit into the given seconds; else two, else one; else None.
 
     A smaller subset need not be faster, since it is trained for more epochs.
     """
@@ -98,10 +98,10 @@ def largest_that_fits(plans: Sequence[Plan], seconds: float) -> Plan | None:
 
 
 def seed_seconds(sizes: Sizes, epochs: int, arms: Sequence[ArmConfig], fork: float, steps: int, speed: Speed) -> float:
-    """Seconds that one seed of all arms takes when ``speed.jobs`` of them run side by side."""
+    """Seconds that one seed of all arms takes with ``speed.jobs`` runs in parallel."""
     judged = (sizes.val + sizes.test) * speed.judge
-    plain = 3 / (2 * steps + 3)  # forwards of a step without attack and with one
-    work = fork * (sizes.train * speed.train + judged)  # the prefix of those that share it
+    plain = 3 / (2 * steps + 3)  # work of a step without attack relative to one with an attack
+    work = fork * (sizes.train * speed.train + judged)  # the prefix of the arms that share it
     for arm in arms:
         train = arm.set.get("data.train_size", sizes.train)
         own = 1 - fork if _shares_prefix(arm) else 1.0
@@ -114,7 +114,7 @@ def _shares_prefix(arm: ArmConfig) -> bool:
 
 
 def epochs_for(train: int, epochs: int, min_steps: int, batch_size: int) -> int:
-    """Epochs of a run: as configured, and more where a small set would give fewer than ``min_steps`` gradient steps.
+    """Epochs of a run: as configured, or more if a small set would give fewer than ``min_steps`` gradient steps.
 
     >>> epochs_for(1000, 24, 200, 64), epochs_for(100, 24, 200, 64)
     (24, 100)

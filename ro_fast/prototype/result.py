@@ -1,4 +1,4 @@
-"""prototype.json: what a prototype found, in codes and numbers."""
+"""prototype.json: the findings of a prototype, in codes and numbers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ro_fast.findings.decision import Action, Concern, LearningCurve, Risk, Wort
 from ro_fast.storage.records import read
 
 RESULT = "prototype.json"
-VERSION = 2  # of it
+VERSION = 2  # of prototype.json
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Ran:
     """What was trained, and how long it took."""
 
     train: int  # images
-    available: int  # training images that there are
+    available: int  # available training images
     test: int
     classes: int
     epochs: int
@@ -38,16 +38,16 @@ class Ran:
 
 @dataclass(frozen=True)
 class Prototype:
-    """What prototype.json holds."""
+    """The contents of prototype.json."""
 
     version: int
     data: str
     path: str | None
     language: str
-    sentences: list[str]  # in that language: the risk, what was found, what to do first
+    sentences: list[str]  # in that language: the risk, the finding, what to do first
     risk: Risk
-    worth: dict[str, Worth]  # what plain training gives, by arm
-    actions: list[Action]  # first things first
+    worth: dict[str, Worth]  # results of plain training, by arm
+    actions: list[Action]  # most important first
     learning_curve: LearningCurve | None
     check: list[Concern]
     plan: Ran
@@ -59,7 +59,7 @@ def read_prototype(out: Path) -> Prototype:
     """The result in a prototype's folder.
 
     Raises:
-        InputError: it is missing or not complete.
+        InputError: if it is missing or incomplete.
     """
     remedy = "run the prototype again, it resumes"
     found = read(Prototype, out / RESULT, remedy)

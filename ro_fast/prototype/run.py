@@ -1,4 +1,4 @@
-"""The prototype as a whole: check, measure speed, plan, train seed by seed while the budget lasts, decide, write the page."""
+"""The whole prototype: check, measure speed, plan, train seed by seed while the budget lasts, decide, write the page."""
 
 from __future__ import annotations
 
@@ -45,24 +45,24 @@ from ro_fast.suite.run import ablate, epochs_to_train, jobs_and_threads
 from ro_fast.training.validate import check as check_run
 
 log = logging.getLogger("ro_fast")
-Progress = Callable[[int, int, str], AbstractContextManager[Listener]]  # epochs in all, done already, title
+Progress = Callable[[int, int, str], AbstractContextManager[Listener]]  # total epochs, already done, title
 
 
 def prototype(config: PrototypeConfig, progress: Progress | None = None) -> Prototype:
     """Checks the data, trains small runs within ``config.budget`` seconds and says what to do; into ``config.out``.
 
-    The training subset is the largest, class-balanced, that lets three seeds of all arms fit into what the check leaves of the
-    budget (else two, else one), by speeds measured on this machine; seeds are added while another fits. The same command
-    continues an interrupted prototype with the same subset, and rewrites the page, in another language too.
+    The training subset is the largest class-balanced one for which three seeds of all arms fit into the budget left by the check
+    (else two, else one), at speeds measured on this machine; seeds are added while another fits. The same command
+    continues an interrupted prototype with the same subset and rewrites the page, also in another language.
 
     Args:
         config: data, model and attack as for training; budget, rules, and the suite of arms.
-        progress: makes what shows one seed's progress.
+        progress: creates the display of one seed's progress.
 
     Raises:
-        InputError: on bad data or values, on a budget that is too short for one seed, and where config.out holds another
+        InputError: on bad data or values, if the budget is too short for one seed, or if config.out holds another
             prototype; nothing is trained then.
-        WorkError: where a run fails.
+        WorkError: if a run fails.
     """
     if config.report.language not in LANGUAGES:
         raise InputError(f"report.language={config.report.language} is unknown; there are: {', '.join(LANGUAGES)}")
@@ -117,10 +117,10 @@ def _planned(config: PrototypeConfig, size: int, available: Sizes, extra: list[A
 
 
 def _checked(config: PrototypeConfig, data_config: DataConfig, data: ImageData, folder: str) -> Check:
-    """The check of some data, made or found done."""
+    """The check of some data, run now or found done."""
     out = Path(config.out) / folder
     wanted = CheckConfig(data=data_config, seed=config.seed, threads=config.threads, out=str(out))
-    with contextlib.suppress(InputError):  # none is there, or none that is whole
+    with contextlib.suppress(InputError):  # there is none, or it is incomplete
         done = read_check(out / "check.json")
         if (done.fingerprint, done.config) == (data.fingerprint(), wanted):
             return done
@@ -132,7 +132,7 @@ def _subset(data: DataConfig, sizes: Sizes) -> DataConfig:
 
 
 def _parts(plan: Plan) -> list[ArmConfig]:
-    """Arms on smaller subsets; validation and test images stay the same. None where a quarter would be next to nothing."""
+    """Arms on smaller subsets; validation and test images stay the same. None if a quarter would be next to nothing."""
     if plan.parts[0] < 2 * PER_CLASS:
         return []
     sizes = {"data.val_size": plan.sizes.val, "data.test_size": plan.sizes.test}
@@ -142,7 +142,7 @@ def _parts(plan: Plan) -> list[ArmConfig]:
 
 
 def _without_suspects(config: PrototypeConfig, small: DataConfig, plan: Plan, checked: Check) -> list[ArmConfig]:
-    """An arm that leaves out what the check of the very images finds, where the check of all finds something."""
+    """An arm that leaves out what the check of these images finds, if the check of all images finds something."""
     if not excluded(checked.findings):
         return []
     folder = "check" if plan.is_whole else "check_subset"
@@ -163,7 +163,7 @@ def _without_suspects(config: PrototypeConfig, small: DataConfig, plan: Plan, ch
 def _train(
     config: PrototypeConfig, data: DataConfig, plan: Plan, arms: list[ArmConfig], clock: Clock, progress: Progress | None
 ) -> Results:
-    """One seed of all arms after another, while the budget has room for one more."""
+    """Runs all arms seed after seed, while the budget has room for another."""
     common = {field.name: getattr(config, field.name) for field in dataclasses.fields(AblateConfig)}
     suite = dataclasses.replace(config.suite, arms=arms)
     trainer = dataclasses.replace(config.trainer, epochs=plan.epochs)
@@ -196,7 +196,7 @@ def _decide(config: PrototypeConfig, data: ImageData, checked: Check, plan: Plan
     sizes = {f"size_{size}": size for size in plan.parts} | {BASELINE: plan.sizes.train}
     curve = learning_curve(results.arms, sizes, plan.sizes.test)
     found = overfitting(results.arms, config.rules.min_gap)
-    assert found is not None and results.ranking is not None  # the suite has a baseline, and ranks
+    assert found is not None and results.ranking is not None  # the suite has a baseline and a ranking
     actions = order_actions(results.ranking, found, checked.findings, curve, config.rules)
     arms = [arm.name for arm in results.arms]
     best = next((action.action for action in actions if action.action in arms and action.verdict in (FIRST, HELPS)), None)

@@ -1,4 +1,4 @@
-"""How fast this machine trains and judges the model at hand, measured on a few images."""
+"""How fast this machine trains and scores the given model, measured on a few images."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ IMAGES = 256
 
 @dataclass(frozen=True)
 class Speed:
-    """Seconds an image in one run, and how many runs go side by side."""
+    """Seconds per image in one run, and how many runs go in parallel."""
 
-    train: float  # attacked and learnt from once
-    judge: float  # judged once, naturally and attacked
+    train: float  # attacked and trained on once
+    judge: float  # scored once, naturally and attacked
     jobs: int
 
 
 def measure_speed(config: TrainConfig, data: ImageData, device: torch.device, jobs: int, threads: int | None) -> Speed:
-    """Trains an epoch on up to 256 images and judges as many, after one that warms up; leaves nothing behind."""
+    """Trains one epoch on up to 256 images and scores as many, after a warm-up; leaves nothing behind."""
     use_threads(threads)
     count = min(IMAGES, len(data.x_train))
     chosen = torch.randperm(len(data.x_train), generator=torch.Generator().manual_seed(config.seed))[:count]

@@ -1,4 +1,4 @@
-"""What mitigations gain against what they cost."""
+"""The gain of mitigations against their cost."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ro_fast.pages.figure_style import GREY, PALETTE, WIDE, new_figure
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Verdicts by colour and by the dot's filling, so that they are told apart without colours too.
+# Verdicts are shown by colour and by the dot's filling, so that they can be distinguished without colour.
 _LOOKS = {
     FIRST: (PALETTE[2], "*", PALETTE[2], 13),
     HELPS: (PALETTE[0], "D", PALETTE[0], 6),
@@ -21,7 +21,7 @@ _LOOKS = {
 
 
 def draw_gain_cost(question: Question, curves: Curves, width: float) -> Figure:
-    """A row a mitigation, best first: left its gain with the 95 % interval, right its training work and time as multiples."""
+    """One row per mitigation, best first: left its gain with the 95 % interval, right its training work and time as multiples."""
     entries = question.ranking or []
     wide = width >= WIDE
     figure = new_figure(width, 0.3 * len(entries) + 1.4)

@@ -1,4 +1,4 @@
-"""The picture of an evaluation: what each model keeps under one attack after another."""
+"""The figure of an evaluation: the accuracy each model keeps under one attack after another."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _NAMES = {"apgd_ce": "APGD-CE", "apgd_t": "APGD-T", "square": "Square"}
 
 
 def save_evaluation_figure(found: Evaluated, path: Path) -> Path:
-    """Draws accuracy with its 95 % interval: natural, PGD, CW, then what each attack of the cascade leaves.
+    """Draws accuracy with its 95 % interval: natural, PGD, CW, then what remains after each attack of the cascade.
 
     Args:
-        found: what evaluation.json holds.
+        found: the contents of evaluation.json.
         path: a .png.
     """
     models = found.models

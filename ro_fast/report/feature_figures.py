@@ -1,4 +1,4 @@
-"""Feature generalisation beside robust overfitting: over epochs, and over arms and seeds."""
+"""Feature generalisation compared with robust overfitting: over epochs, and over arms and seeds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def draw_features(question: Question, curves: Curves, width: float) -> Figure:
-    """A panel an arm: the feature gap on adversarial and natural images, and how far robust accuracy lies below its best."""
+    """One panel per arm: the feature gap on adversarial and natural images, and how far robust accuracy lies below its best."""
     from matplotlib.lines import Line2D
 
     columns = min(len(curves), 4 if width >= WIDE else 2)
@@ -46,7 +46,7 @@ def draw_features(question: Question, curves: Curves, width: float) -> Figure:
 
 
 def draw_correlation(question: Question, curves: Curves, width: float) -> Figure:
-    """A circle a run: feature gap against robust overfitting gap; runs of other questions of the report in grey."""
+    """One circle per run: feature gap against robust overfitting gap; runs of the report's other questions in grey."""
     figure = new_figure(width, 4.0 if width >= WIDE else 5.4)
     ax = figure.subplots()
     colour_of = colours(curves)

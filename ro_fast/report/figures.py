@@ -1,4 +1,4 @@
-"""The figures that every suite can have: curves by arm, gap by arm, share of small-loss samples."""
+"""Figures available for every suite: curves by arm, gap by arm, share of small-loss samples."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def draw_curves(question: Question, curves: Curves, width: float) -> Figure:
-    """A panel an arm: train and test robust accuracy, the baseline's test curve in grey behind."""
+    """One panel per arm: train and test robust accuracy, with the baseline's test curve in grey behind."""
     columns = min(len(curves), 3 if width >= WIDE else 2)
     rows = -(-len(curves) // columns)
     figure = new_figure(width, 2.3 * rows + 0.6)
@@ -51,7 +51,7 @@ def draw_curves(question: Question, curves: Curves, width: float) -> Figure:
 
 
 def draw_gap(question: Question, curves: Curves, width: float) -> Figure:
-    """A row an arm: mean gap with its 95 % interval, seeds as dots."""
+    """One row per arm: mean gap with its 95 % interval, seeds as dots."""
     arms = question.arms
     figure = new_figure(width, 0.5 * len(arms) + 1.0)
     ax = figure.subplots()
@@ -93,7 +93,7 @@ def draw_gap(question: Question, curves: Curves, width: float) -> Figure:
 
 
 def draw_small_loss_share(question: Question, curves: Curves, width: float) -> Figure:
-    """A line an arm: the share of training samples whose adversarial loss counts as small."""
+    """One line per arm: the share of training samples whose adversarial loss counts as small."""
     figure = new_figure(width, 3.4 if width >= WIDE else 4.2)
     ax = figure.subplots()
     colour_of = colours(curves)
@@ -118,7 +118,7 @@ def draw_small_loss_share(question: Question, curves: Curves, width: float) -> F
 
 
 def _drops(curve: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
-    """The first epochs at a learning rate that fell by half or more at once."""
+    """The first epochs after the learning rate fell by half or more at once."""
     lr = curve["lr"][0]
     return np.asarray(curve["epoch"][1:][lr[1:] <= lr[:-1] / 2])
 

@@ -1,4 +1,4 @@
-"""Which figures there are, what they show in words, and how they reach the disk."""
+"""The available figures, what they show in words, and how they are written to disk."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ FIGURES: dict[str, tuple[Callable[..., Any], str]] = {
 
 
 def save_figures(question: Question, curves: Curves, folder: Path, names: Sequence[str]) -> dict[str, Path]:
-    """Draws figures of a question, each for a wide and for a narrow page, into ``folder``.
+    """Draws a question's figures, each for a wide and for a narrow page, into ``folder``.
 
     Returns:
         ``{"curves": path, "curves_narrow": path, "gap": ..., ...}``.

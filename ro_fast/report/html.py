@@ -1,4 +1,4 @@
-"""report.html: one page that opens anywhere, offline, with its pictures inside."""
+"""report.html: one self-contained page that opens offline, with its figures embedded."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DEFAULT_FIGURES = ("curves", "gap", "small_loss_share")
 
 
 def build_report(run_dir: Path) -> Path:
-    """Write ``figures/*.png`` and ``report.html`` of a finished suite, from its results.json and metrics.
+    """Writes ``figures/*.png`` and ``report.html`` of a finished suite, from its results.json and metrics.
 
     Args:
         run_dir: the suite's output folder.
@@ -26,7 +26,7 @@ def build_report(run_dir: Path) -> Path:
         The path of report.html. The same folder gives the same bytes.
 
     Raises:
-        InputError: a file is missing or broken, the folder cannot be written, or a package is not installed.
+        InputError: if a file is missing or broken, the folder cannot be written, or a package is not installed.
     """
     for module in ("matplotlib", "jinja2"):
         if importlib.util.find_spec(module) is None:
@@ -54,12 +54,12 @@ class _Picture:
 
 @dataclass(frozen=True, kw_only=True)
 class _Section(Question):
-    """A question as the page shows it."""
+    """A question as shown on the page."""
 
     sentences: list[str]
-    effects: dict[str, str]  # arm -> what the rules say of it
+    effects: dict[str, str]  # arm -> its result by the rules
     pictures: list[_Picture]
-    differences: list[Difference]  # that no table shows
+    differences: list[Difference]  # shown in no table
 
 
 def _section(results: Results, question: Question, curves: Curves, folder: Path) -> _Section:
@@ -77,7 +77,7 @@ def _section(results: Results, question: Question, curves: Curves, folder: Path)
 
 
 def _finding(results: Results, question: Question) -> Finding:
-    """What results.json found, so that page and file say the same."""
+    """The findings of results.json, so that page and file agree."""
     if question.finding is not None:
         return question.finding
     if question.rules is not None:
@@ -86,7 +86,7 @@ def _finding(results: Results, question: Question) -> Finding:
 
 
 def _can_draw(name: str, question: Question) -> bool:
-    """Figures of features need arms that measured them, those of gain and cost a ranking."""
+    """Figures of features need arms that measured them; those of gain and cost need a ranking."""
     if name == "gain_cost":
         return bool(question.ranking)
     if name not in ("features", "correlation"):

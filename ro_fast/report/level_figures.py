@@ -1,4 +1,4 @@
-"""A suite's answer along its axis: what a dose, a threshold or a size does to the gap and to robustness."""
+"""A suite's results along its axis: the effect of a dose, a threshold or a size on the gap and on robustness."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The picture of a verdict: the learning curve with its best epoch, onset and alarm marked."""
+"""The figure of a verdict: the learning curve with its best epoch, onset and alarm marked."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ro_fast.pages.figure_style import DPI, GREY, PALETTE, WIDE, new_figure, sty
 
 
 def save_watch_figure(curve: LearningCurve, verdict: Verdict, path: Path) -> Path:
-    """Draws robust accuracy of test (or validation) and train over epochs, and the loss below where there is one."""
+    """Draws robust test (or validation) and train accuracy over epochs, and the loss below if there is one."""
     judged = curve.judged()
     loss = curve.columns.get(judged.replace("acc", "loss"))
     with style():

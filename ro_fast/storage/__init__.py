@@ -1,1 +1,1 @@
-"""What lies on disk: states written whole or not at all, and the folder of a run with its lock."""
+"""Files on disk: states written completely or not at all, and a run's folder with its lock."""

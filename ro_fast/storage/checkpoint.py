@@ -1,4 +1,4 @@
-"""Exact states on disk, written so that a kill at any moment leaves the old one or the new one, never half of one."""
+"""Exact states on disk, written so that a kill at any moment leaves either the old one or the new one, never half of one."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def write_text(path: Path, text: str) -> None:
 
 def save(path: Path, state: State) -> None:
     """Writes a state of tensors, numbers, strings, lists and dicts atomically; :func:`load` reads it."""
-    buffer = io.BytesIO()  # torch reports a full disk in words of its own; a plain write says what happened
+    buffer = io.BytesIO()  # torch's own message for a full disk is unclear; a plain write says what happened
     torch.save({"format": _FORMAT, **state}, buffer)
     write_atomically(path, lambda file: file.write(buffer.getbuffer()))
 
@@ -51,7 +51,7 @@ def load(path: Path) -> State:
     """Reads a state onto the CPU; nothing in the file is executed.
 
     Raises:
-        InputError: where the file is cut short, or is no checkpoint of ro_fast.
+        InputError: if the file is truncated, or is not a checkpoint of ro_fast.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -75,7 +75,7 @@ def flat(config: Any) -> Flat:
 
 
 def differences(here: Flat, there: Flat) -> str:
-    """Names what two flat configs differ in, "" where they agree; of digests the first digits."""
+    """Names the differences between two flat configs, "" if they agree; of digests, the first digits."""
     keys = [key for key in sorted({*here, *there}) if here.get(key) != there.get(key)]
 
     def told(value: Any) -> str:
@@ -86,15 +86,15 @@ def differences(here: Flat, there: Flat) -> str:
 
 
 def digest(*parts: Any) -> str:
-    """A short name for anything that JSON can write, and for records."""
+    """A short digest of anything that JSON can represent, and of records."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=dataclasses.asdict).encode()).hexdigest()[:20]
 
 
 def source_digest() -> str:
-    """A name for the code that is running: the package's Python files and its compiled operators."""
+    """A digest of the running code: the package's Python files and its compiled operators."""
     package = Path(__file__).parents[1]
     sources = [*package.rglob("*.py"), *package.glob("_C*.so")]
-    kernels = importlib.util.find_spec("ro_fast.kernels")  # lies beside the package where it is installed editable
+    kernels = importlib.util.find_spec("ro_fast.kernels")  # lies beside the package if it is installed editable
     for folder in (kernels.submodule_search_locations if kernels else None) or []:
         sources += Path(folder).rglob("*.py")
     return digest(sorted({(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in sources}))

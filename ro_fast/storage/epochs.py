@@ -1,4 +1,4 @@
-"""``metrics.jsonl`` of a run: a line of numbers per epoch, written and read here alone."""
+"""``metrics.jsonl`` of a run: one line of numbers per epoch, written and read only here."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ class Epoch:
     train_robust_acc: float
     train_robust_loss: float
     small_loss_share: float
-    gflop: float  # of training
+    gflop: float  # for training
     val_robust_acc: float
     val_robust_loss: float | None = None  # older runs lack it
     test_acc: float
     test_robust_acc: float
     test_robust_loss: float
-    feature_gap: float | None = None  # this and the two below where the epoch's features were measured
+    feature_gap: float | None = None  # this and the two below only if the epoch's features were measured
     feature_gap_natural: float | None = None
     features: dict[str, dict[str, dict[str, float | None]]] | None = None  # layer -> kind of image -> statistic
     train_seconds: float
-    seconds: float  # with validation and test
+    seconds: float  # including validation and test
     peak_mb: float  # 2²⁰ bytes
 
 
@@ -41,7 +41,7 @@ def read_epochs(path: Path) -> list[Epoch]:
     """The epochs in a file, in its order.
 
     Raises:
-        InputError: on a file that is missing or empty, or a line that is no epoch's, with its number and what is wrong.
+        InputError: if a file is missing or empty, or a line is not an epoch; gives its number and what is wrong.
     """
     if not path.is_file():
         raise InputError(f"{path} is missing: curves come from it, run the same command again")
@@ -57,5 +57,5 @@ def read_epochs(path: Path) -> list[Epoch]:
 
 
 def written(epochs: Iterable[Epoch]) -> str:
-    """The lines of epochs as the file holds them."""
+    """The lines of epochs as stored in the file."""
     return "".join(json.dumps(as_json(epoch)) + "\n" for epoch in epochs)

@@ -1,7 +1,7 @@
-"""Records on disk: a dataclass says what a JSON file holds, field by field; it is written and read here alone.
+"""Records on disk: a dataclass defines a JSON file field by field; records are written and read only here.
 
-A field that is None by default and None is not written, so that what was not measured takes no room, and what an older file
-lacks is None.
+A field whose default and value are None is not written, so what was not measured takes no room, and fields missing from an
+older file are None.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Record = TypeVar("Record")
 
 
 def as_json(record: Any) -> Any:
-    """A record, or a list or dictionary of them, as values that JSON has."""
+    """A record, or a list or dictionary of records, as JSON values."""
     if dataclasses.is_dataclass(record):
         fields = [(field, getattr(record, field.name)) for field in dataclasses.fields(record)]
         return {field.name: as_json(value) for field, value in fields if value is not None or field.default is not None}
@@ -28,15 +28,15 @@ def as_json(record: Any) -> Any:
 
 
 def write(path: Path, record: Any, indent: int | None = 1) -> None:
-    """Writes a record as a JSON file, whole or not at all; with ``indent`` None in one line."""
+    """Writes a record as a JSON file, completely or not at all; with ``indent`` None on one line."""
     write_text(path, json.dumps(as_json(record), indent=indent, ensure_ascii=False) + "\n")
 
 
 def parse(kind: type[Record], value: object) -> Record:
-    """The record that some values of JSON hold; names that it does not know are passed over.
+    """The record held by JSON values; unknown names are ignored.
 
     Raises:
-        ValueError: a field is missing or of another type, with its place.
+        ValueError: if a field is missing or of another type; gives its place.
 
     >>> @dataclasses.dataclass
     ... class Point:
@@ -65,14 +65,14 @@ def read(kind: type[Record], path: Path, remedy: str) -> Record:
     Args:
         kind: its dataclass.
         path: the file.
-        remedy: what to do where the file is missing or broken, as an order.
+        remedy: what to do if the file is missing or broken, in the imperative.
 
     Raises:
-        InputError: the file can't be read, is no JSON, or a field is missing or of another type: which file, which field.
+        InputError: if the file can't be read, is not JSON, or a field is missing or of another type; names file and field.
     """
     try:
         return parse(kind, json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}): {remedy}") from error
-    except ValueError as error:  # UnicodeDecodeError and JSONDecodeError too
+    except ValueError as error:  # includes UnicodeDecodeError and JSONDecodeError
         raise InputError(f"{path} is not what it should be ({error}): {remedy}") from error

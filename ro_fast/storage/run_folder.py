@@ -1,4 +1,4 @@
-"""A run's folder: one process works in it at a time, and what can't be written is told in one line."""
+"""A run's folder: one process works in it at a time, and failures to write are reported in one line."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ro_fast.errors import InputError, WorkError
 
 @contextlib.contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Holds the folder's lock; the system lets go of it when the process ends, however that comes about."""
+    """Holds the folder's lock; the system releases it when the process ends, for whatever reason."""
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / ".lock")
         try:
-            # A killed suite's processes need a moment to follow it.
+            # The processes of a killed suite need a moment to end.
             lock.acquire(timeout=10)
         except Timeout as error:
             raise InputError(f"another process is at work in out={folder}; wait for it or choose another out=") from error
@@ -30,7 +30,7 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def saving(folder: Path, epoch: int) -> Iterator[None]:
-    """Turns a failure to write, as of a full disk, into one line that says what is kept."""
+    """Turns a failure to write, such as a full disk, into one line that says what is kept."""
     try:
         yield
     except OSError as error:
@@ -42,7 +42,7 @@ def saving(folder: Path, epoch: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Turns a folder or file that can't be written into one line that says so; nothing was begun."""
+    """Turns an unwritable folder or file into one line that says so; nothing was begun."""
     try:
         yield
     except OSError as error:

@@ -1,1 +1,1 @@
-"""A suite: arms × seeds that part from common states, trained side by side, and what they come to."""
+"""A suite: arms × seeds that fork from common states, trained side by side, and their results."""

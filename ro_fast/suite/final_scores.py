@@ -1,4 +1,4 @@
-"""What a finished run is worth: its best and its last state under a strong attack, and the memory that its training takes."""
+"""Final scores of a finished run: its best and last state under a strong attack, and the memory its training takes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ro_fast.training.trainer import Run, prepared
 
 
 def write_final_scores(config: TrainConfig, data: ImageData, how: FinalConfig) -> None:
-    """Writes a finished run's ``scores.json``, unless it is there, made in the same way: see :func:`final_scores`."""
+    """Writes a finished run's ``scores.json``, unless it exists and was made in the same way: see :func:`final_scores`."""
     path = Path(config.out) / "scores.json"
     done = read_final_scores(path)
     if done is not None and done.settings == how:
@@ -29,21 +29,21 @@ def write_final_scores(config: TrainConfig, data: ImageData, how: FinalConfig) -
     for state in ("best", "last"):
         run.restore(checkpoint.load(run.folder / f"{state}.pt"))
         found[state] = final_scores(run, run.judged, how)
-    run.epoch = config.trainer.epochs - 1  # the method is on, as in most of the run
+    run.epoch = config.trainer.epochs - 1  # the method is active, as in most of the run
     records.write(path, FinalScores(how, found["best"], found["last"], step_memory_mb(run)))
 
 
 def read_final_scores(path: Path) -> FinalScores | None:
-    """What a run's ``scores.json`` holds; None where there is none."""
+    """The contents of a run's ``scores.json``; None if there is none."""
     return records.read(FinalScores, path, "move it away and run the same command again") if path.exists() else None
 
 
 def final_scores(run: Run, model: nn.Module, how: FinalConfig) -> Attacked:
     """Test accuracies of one state of a run, as fractions.
 
-    Under PGD counts what is right at every iterate of PGD of the training attack's radius; under the cascade what is right also
-    at every iterate of APGD-CE, APGD-T and, in L∞, Square. Noise is a function of sample and seed, the same for all states and
-    arms.
+    Under PGD, a sample counts if it is correct at every iterate of PGD with the training attack's radius; under the cascade, if
+    also correct at every iterate of APGD-CE, APGD-T and, in L∞, Square. Noise is a function of sample and seed, the same for all
+    states and arms.
     """
     attack = dataclasses.replace(run.eval_attack, steps=how.steps, generator=None)
     options = {"steps": how.apgd_steps, "targets": how.targets, "queries": how.queries, "seed": run.config.seed}

@@ -1,4 +1,4 @@
-"""Adversarial perturbations on training against test data, of two checkpoints of a run."""
+"""Adversarial perturbations on training compared with test data, for two checkpoints of a run."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from ro_fast.training.trainer import Run
 
 
 def compare_checkpoints(config: TrainConfig, fork: Path, data: ImageData) -> None:
-    """Writes a finished run's ``perturbations.json``, unless it is there: those of the model at the fork against the end's.
+    """Writes a finished run's ``perturbations.json``, unless it exists: compares those of the model at the fork and at the end.
 
-    They are made on the subsets that the run's features are measured on.
+    They are computed on the subsets on which the run's features are measured.
 
     Args:
         config: the run's, with features.every.
-        fork: folder of the common run that it went on from.
+        fork: folder of the common run from which it forked.
         data: the run's.
     """
     path = Path(config.out) / "perturbations.json"
@@ -55,16 +55,16 @@ def compare_perturbations(
     attack: PGD,
     num_classes: int,
 ) -> dict[str, dict[str, float]]:
-    """Compares perturbations made on each model, from the same noise, on each set.
+    """Compares perturbations computed on each model, from the same noise, on each set.
 
     Returns:
         set -> name -> number:
 
         * ``displacement_<model>``: mean ``‖h(x + δ) − h(x)‖ / √(tr S_B / N)`` of penultimate features h: how far δ moves a
           sample, in units of the classes' distance from their common mean.
-        * ``loss_gain_<model>``: mean rise of the cross-entropy by δ, and ``loss_gain_first_step_<model>`` by its first step.
-        * ``sign_agreement``: share of values at which both models' δ have one sign, where both are not 0.
-        * ``transfer_<a>_to_<b>``: the rise of b's cross-entropy by the δ made on a, over that by its own.
+        * ``loss_gain_<model>``: mean rise of the cross-entropy due to δ; ``loss_gain_first_step_<model>``: due to its first step.
+        * ``sign_agreement``: fraction of values at which both models' δ have the same sign, where both are non-zero.
+        * ``transfer_<a>_to_<b>``: the rise of b's cross-entropy due to the δ computed on a, relative to that due to its own.
     """
     (first, a), (second, b) = models.items()
     found: dict[str, dict[str, float]] = {}

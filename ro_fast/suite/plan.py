@@ -1,4 +1,4 @@
-"""The plan of a suite: arms × seeds, the runs that this means, and the prefixes they part from."""
+"""The plan of a suite: arms × seeds, the resulting runs, and the prefixes they fork from."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from ro_fast.training import trainer
 
 @dataclass(frozen=True)
 class Branch:
-    """One arm with one seed: its run, and the prefix it parts from."""
+    """One arm with one seed: its run, and the prefix it forks from."""
 
     arm: ArmConfig
     seed: int
     fork: int  # epochs of the prefix
     config: TrainConfig  # of the arm's run
-    prefix: TrainConfig  # of the common run, its out named by content
+    prefix: TrainConfig  # of the common run; its out is named by content
     final: FinalConfig | None = None  # how the finished run is scored
 
     @property
@@ -38,7 +38,7 @@ class Branch:
 
 
 def seed_list(config: AblateConfig) -> list[int]:
-    """The suite's seeds: as listed, or as many as asked for, counted up from ``config.seed``.
+    """The suite's seeds: as listed, or a number of them counted up from ``config.seed``.
 
     >>> seed_list(AblateConfig(seed=4, seeds=2)), seed_list(AblateConfig(seeds=[7, 9]))
     ([4, 5], [7, 9])
@@ -52,7 +52,7 @@ def seed_list(config: AblateConfig) -> list[int]:
 
 
 def fork_epoch(fork: float, epochs: int) -> int:
-    """The epoch that arms part at: a share of the run below 1, else a number of epochs.
+    """The epoch at which arms fork: a fraction of the run below 1, otherwise a number of epochs.
 
     >>> fork_epoch(0.2, 24), fork_epoch(12, 24)
     (5, 12)
@@ -64,15 +64,15 @@ def fork_epoch(fork: float, epochs: int) -> int:
 
 
 def parts_of(suite: SuiteConfig) -> list[SuiteConfig]:
-    """The suites that a suite is made of; of one without parts itself."""
+    """The suites that make up a suite; for one without parts, itself."""
     return list(suite.parts.values()) or [suite]
 
 
 def arms_of(suite: SuiteConfig) -> list[ArmConfig]:
-    """Every arm of a suite's parts once, ready to run: its changes with those of its suite, its fork.
+    """Every arm of a suite's parts once, ready to run: with its changes, those of its suite, and its fork.
 
     Raises:
-        InputError: where there is no arm, a name is missing, or two parts mean different things by one name.
+        InputError: if there is no arm, a name is missing, or two parts use one name for different arms.
     """
     arms: dict[str, ArmConfig] = {}
     for part in parts_of(suite):
@@ -92,7 +92,7 @@ def arms_of(suite: SuiteConfig) -> list[ArmConfig]:
 
 
 def plan(config: AblateConfig) -> list[Branch]:
-    """Every arm with every seed, checked, seeds first."""
+    """Every arm with every seed, checked; seeds form the outer loop."""
     arms = arms_of(config.suite)
     for part in parts_of(config.suite):
         check_claims(part.name, part.claims, [arm.name for arm in part.arms], bool(part.rules))
@@ -119,7 +119,7 @@ def plan(config: AblateConfig) -> list[Branch]:
 
 
 def _final(suite: SuiteConfig) -> FinalConfig | None:
-    """What any part asks for; the most of them."""
+    """The largest request of any part."""
     asked = [dataclasses.asdict(part.final) for part in (suite, *parts_of(suite)) if part.final is not None]
     for key, value in [item for scores in asked for item in scores.items()]:
         if value < 1:
@@ -144,7 +144,7 @@ _loaded: dict[str, ImageData] = {}
 
 
 def data_of(config: TrainConfig) -> ImageData:
-    """The run's data, read once a process."""
+    """The run's data, read once per process."""
     key = checkpoint.digest(dataclasses.asdict(config.data))
     if key not in _loaded:
         _loaded[key] = load_data(config.data)

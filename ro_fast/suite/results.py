@@ -1,4 +1,4 @@
-"""What the finished runs of a suite come to, as ``results.json`` holds it."""
+"""The results of a suite's finished runs, as stored in ``results.json``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ro_fast.training.sample_history import summarise_samples
 
 
 def collect(config: AblateConfig, branches: list[Branch], wall_seconds: float) -> Results:
-    """What the finished runs on disk come to."""
+    """The results of the finished runs on disk."""
     suite, parts = config.suite, parts_of(config.suite)
     configured = arms_of(suite)
     runs = {arm.name: [branch for branch in branches if branch.arm.name == arm.name] for arm in configured}
@@ -64,7 +64,7 @@ def collect(config: AblateConfig, branches: list[Branch], wall_seconds: float) -
 
 
 def _own(part: SuiteConfig, arms: list[Arm]) -> list[Arm]:
-    """A question's arms in its own order, with the parts that they play in it."""
+    """A question's arms in its own order, with their roles in it."""
     by_name = {arm.name: arm for arm in arms}
     return [replace(by_name[arm.name], role=arm.role, factor=arm.factor, control=arm.control) for arm in part.arms]
 
@@ -100,13 +100,13 @@ def _seed(branch: Branch, epochs: list[Epoch]) -> Seed:
     return Seed(
         seed=branch.seed,
         **vars(summarise_run(epochs)),
-        # With extra images, samples are no longer those whose labels are known to be redrawn.
+        # With extra images, it is no longer known which samples have redrawn labels.
         **vars(summarise_samples(folder / "samples.npz", data.redrawn if data.x_extra is None else None)),
         perturbations=records.read(dict[str, dict[str, float]], perturbations, remedy) if perturbations.exists() else None,
         final=read_final_scores(folder / "scores.json"),
         teachers=helpers or None,
         seconds=sum(epoch.seconds for epoch in epochs),
-        # Of the run and of the teachers that it needed, whether or not they were shared with another.
+        # Of the run and the teachers it needed, whether or not they were shared with another.
         train_seconds=sum(epoch.train_seconds for epoch in epochs) + sum(cost.train_seconds for cost in helpers.values()),
         gflop=sum(epoch.gflop for epoch in epochs) + sum(cost.gflop for cost in helpers.values()),
         peak_mb=max(epoch.peak_mb for epoch in epochs),

@@ -1,7 +1,7 @@
-"""A suite: arms × seeds that part from common states, trained side by side, and what they come to.
+"""A suite: arms × seeds that fork from common states, trained side by side, and their results.
 
-Up to the fork all arms of a seed are one run. It is trained once, kept under a name made of everything that influences
-it (the prefix), and each arm goes on from its last state, to the same digits as if it had run alone.
+Up to the fork, all arms of a seed are one run. It is trained once and stored under a name derived from everything that
+influences it (the prefix). Each arm continues from its last state, bit for bit as if it had run alone.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ from ro_fast.training import trainer
 
 
 def ablate(config: AblateConfig, listener: Listener | None = None) -> Results:
-    """Runs a suite into ``config.out`` and returns what ``results.json`` there holds.
+    """Runs a suite into ``config.out`` and returns the contents of ``results.json`` there.
 
-    The same config continues a suite that was interrupted; prefixes and runs that are done are not run again.
+    The same config continues an interrupted suite; finished prefixes and runs are not run again.
 
     Args:
-        config: the suite, its seeds and what its runs have in common.
-        listener: called after each epoch that is trained.
+        config: the suite, its seeds and what its runs share.
+        listener: called after each epoch trained.
 
     Raises:
-        InputError: on a config, data or a folder that don't fit, before anything is trained.
-        WorkError: where a run fails.
+        InputError: if the config, the data or a folder doesn't fit, before anything is trained.
+        WorkError: if a run fails.
     """
     start = time.perf_counter()
     jobs, threads = jobs_and_threads(config)
@@ -62,7 +62,7 @@ def ablate(config: AblateConfig, listener: Listener | None = None) -> Results:
 
 
 def epochs_to_train(config: AblateConfig) -> tuple[int, int]:
-    """Epochs that the suite takes in all, and how many of them are done, on disk."""
+    """The suite's total number of epochs, and how many of them are already on disk."""
     _, threads = jobs_and_threads(config)
     use_threads(threads)
     branches = plan(dataclasses.replace(config, threads=threads))
@@ -85,7 +85,7 @@ def _needs_prefix(branch: Branch) -> bool:
 
 
 def _train_prefix(branch: Branch, listener: Listener | None) -> None:
-    """Trains the common run, or finds it done; of several processes that want it one trains and the others wait."""
+    """Trains the common run, or finds it done; if several processes need it, one trains and the others wait."""
     out = Path(branch.prefix.out)
     if _needs_prefix(branch) and epochs_done(out) < branch.fork:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -94,7 +94,7 @@ def _train_prefix(branch: Branch, listener: Listener | None) -> None:
 
 
 def _train_arm(branch: Branch, listener: Listener | None) -> None:
-    """Trains the arm from the fork on, or goes on with it, or finds it done."""
+    """Trains or continues the arm from the fork on, or finds it done."""
     prefix = Path(branch.prefix.out) if branch.fork else None
     data = data_of(branch.config)
     trainer.train(branch.config, _named(branch.arm.name, listener), prefix, data)
@@ -105,19 +105,19 @@ def _train_arm(branch: Branch, listener: Listener | None) -> None:
 
 
 def _named(arm: str, listener: Listener | None) -> Listener | None:
-    # A suite's report tells which arms overfit; alarms of every seed would only bury its progress.
+    # A suite's report says which arms overfit; alarms for every seed would only clutter its progress.
     return None if listener is None else lambda event: listener(dataclasses.replace(event, arm=arm, notice=""))
 
 
 def epochs_done(run: Path) -> int:
-    """Epochs whose metrics are complete in a run's folder; 0 where there is none."""
+    """Epochs with complete metrics in a run's folder; 0 if there are none."""
     with contextlib.suppress(OSError):
         return sum(1 for line in (run / epochs.FILE).read_text(encoding="utf-8").splitlines() if line.endswith("}"))
     return 0
 
 
 def jobs_and_threads(config: AblateConfig) -> tuple[int, int | None]:
-    """Runs side by side and CPU threads of each: small networks gain more from a process a core than from threads."""
+    """Number of parallel runs and CPU threads of each: small networks gain more from one process per core than from threads."""
     if config.jobs is not None and config.jobs < 1:
         raise InputError(f"jobs = {config.jobs} should be at least 1")
     if choose_device(config.device).type != "cpu":
@@ -147,7 +147,7 @@ def _train_side_by_side(branches: list[Branch], jobs: int, threads: int | None, 
                 for branch in waiting.pop(out, []):
                     running[pool.submit(_work, _train_arm, branch)] = out
     except BaseException:
-        # States are written atomically, so that work can be ended at any moment.
+        # States are written atomically, so work can be ended at any moment.
         for child in multiprocessing.active_children():
             child.terminate()
         raise
@@ -164,7 +164,7 @@ def _pass_on(news: Any, listener: Listener | None) -> None:
                 listener(event)
 
 
-_news: Any = None  # in a worker: the way back to the suite
+_news: Any = None  # in a worker: the channel back to the suite
 
 
 def _start_worker(news: Any, threads: int | None) -> None:
@@ -177,7 +177,7 @@ def _start_worker(news: Any, threads: int | None) -> None:
 
 
 def _follow_parent() -> None:
-    """Ends the worker when the suite was killed, which could not tell it so."""
+    """Ends the worker if the suite was killed and so could not stop it."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -1,4 +1,4 @@
-"""How much memory a training step takes, of tensors alone, so that methods can be compared whatever ran before them."""
+"""Memory taken by a training step's tensors alone, so that methods can be compared whatever ran before them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 def step_memory_mb(run: Run) -> float:
-    """The most that tensors of one training step take at once, with model, average and optimiser, in 2²⁰ bytes.
+    """The peak memory of one training step's tensors, including model, average and optimiser, in 2²⁰ bytes.
 
-    A step on the first samples is watched after another, in which what later ones find is still being made. The run's state
-    moves, so the run is to be given up afterwards. A process's peak, which metrics hold, knows no run's bounds.
+    A step on the first samples is measured after a preceding one, in which buffers reused later are created. The run's state
+    changes, so the run must be discarded afterwards. A process's peak, as in metrics, is not limited to one run.
     """
     run.model.train()
     if run.averaging is not None:
@@ -33,13 +33,13 @@ def step_memory_mb(run: Run) -> float:
         before = torch.cuda.memory_allocated(run.device)
         _one_step(run, index)
         return (standing + torch.cuda.max_memory_allocated(run.device) - before) / 2**20
-    # The profiler records the release only of what it saw allocated: the first step watched, which releases the gradients of
-    # one that wasn't, would count them twice. Of the others the most, since what Python's collector releases may fall in one.
+    # The profiler records a release only if it saw the allocation: the first step measured, which releases the gradients of
+    # one that was not, would count them twice. Of the others take the largest: Python's collector may release memory in one.
     return (standing + max([_watched_bytes(run, index) for _ in range(4)][1:])) / 2**20
 
 
 def _watched_bytes(run: Run, index: torch.Tensor) -> int:
-    """The most that lay in tensors of one step at once, on a CPU, whose allocator keeps no such count."""
+    """The peak memory of one step's tensors on a CPU, whose allocator keeps no such count."""
     from torch.profiler import ProfilerActivity, profile
 
     with _without_stderr(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
@@ -54,7 +54,7 @@ def _watched_bytes(run: Run, index: torch.Tensor) -> int:
 
 @contextlib.contextmanager
 def _without_stderr() -> Iterator[None]:
-    """The profiler's library announces itself there, whatever its log level, which would tear the progress display."""
+    """The profiler's library prints a banner there, whatever its log level, which would break the progress display."""
     kept = os.dup(2)
     with open(os.devnull, "wb") as nowhere:
         os.dup2(nowhere.fileno(), 2)
@@ -70,7 +70,7 @@ def _one_step(run: Run, index: torch.Tensor) -> None:
 
 
 def _standing_bytes(run: Run) -> int:
-    """Of what a run keeps from step to step besides the data: weights, gradients, averages, teachers, the optimiser's state."""
+    """Memory that a run keeps from step to step besides the data: weights, gradients, averages, teachers, optimiser state."""
     models = [run.model, *run.kept.teachers.values()]
     if run.averaging is not None and run.averaging.model is not None:
         models.append(run.averaging.model)

@@ -1,4 +1,4 @@
-"""What tests and benchmarks of the operators share: sample inputs, tolerances, the comparison with float64."""
+"""Shared by tests and benchmarks of the operators: sample inputs, tolerances, the comparison with float64."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ __all__ = ["DIFFERENTIABLE", "LAYOUTS", "TOLERANCE", "Sample", "assert_close", "
 DIFFERENTIABLE = loss_ops.DIFFERENTIABLE
 LAYOUTS = ("contiguous", "channels_last", "strided")
 
-# Operator -> function that draws calls of it.
+# Operator -> function that generates calls of it.
 CASES = attack_ops.CASES | loss_ops.CASES | feature_ops.CASES | network_ops.CASES
 
 
 def samples(
     op_name: str, dtype: torch.dtype = torch.float32, device: str = "cpu", layout: str = "contiguous"
 ) -> list[Sample]:
-    """Small inputs of an operator that between them reach each of its branches.
+    """Small inputs of an operator that together reach each of its branches.
 
     Args:
         op_name: one of ``ro_fast.ops.OPS``.
-        dtype: of images, logits or features.
-        device: where they lie.
-        layout: one of LAYOUTS; channels_last touches four-dimensional tensors only.
+        dtype: that of images, logits or features.
+        device: where to put them.
+        layout: one of LAYOUTS; channels_last only affects four-dimensional tensors.
     """
     return [_lay_out(s, layout) for s in CASES[op_name](Draw(dtype, device))]
 

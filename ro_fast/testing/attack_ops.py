@@ -1,4 +1,4 @@
-"""Samples of the operators that move inputs: each branch, odd shapes, budgets a sample, hostile gradients."""
+"""Samples of the operators that move inputs: each branch, odd shapes, per-sample budgets, hostile gradients."""
 
 from __future__ import annotations
 

@@ -9,18 +9,18 @@ import torch
 from ro_fast.ops import backends
 from ro_fast.testing.sample import outputs
 
-# What a correct kernel may lose beyond the reference, as a share of the largest value: a few roundings of the dtype.
+# What a correct kernel may lose beyond the reference, as a fraction of the largest value: a few roundings of the dtype.
 TOLERANCE = {torch.float32: 4e-6, torch.bfloat16: 8e-3, torch.float64: 1e-13}
 
 
 def assert_close(ours: Any, reference: Any, truth: Any, dtype: torch.dtype, what: object = "result") -> None:
-    """Raises AssertionError unless ``|truth − ours| ≤ |truth − reference| + tol`` in each element.
+    """Raises AssertionError unless ``|truth − ours| ≤ |truth − reference| + tol`` elementwise.
 
     Args:
-        ours, reference: outputs computed from inputs of ``dtype``; where the reference is not finite both are equal.
+        ours, reference: outputs computed from inputs of ``dtype``; where the reference is not finite, both must be equal.
         truth: the float64 output.
-        dtype: whose line of TOLERANCE holds, as a share of the largest finite true value; that of an output where it is coarser.
-        what: named in the message.
+        dtype: selects the entry of TOLERANCE, a fraction of the largest finite true value; an output's coarser dtype prevails.
+        what: a name for the message.
     """
     for ours_, reference_, truth_ in zip(outputs(ours), outputs(reference), outputs(truth), strict=True):
         assert ours_.shape == reference_.shape, f"{what}: shape {list(ours_.shape)}, not {list(reference_.shape)}"
@@ -41,5 +41,5 @@ def assert_close(ours: Any, reference: Any, truth: Any, dtype: torch.dtype, what
 
 
 def backends_for(op_name: str, device: str = "cpu") -> dict[str, str | None]:
-    """Each backend's name with None where it can run the operator on the device, else the reason why not."""
+    """Each backend's name with None if it can run the operator on the device, otherwise the reason why not."""
     return {name: backends.why_not(name, op_name, torch.device(device).type) for name in backends.BACKENDS}

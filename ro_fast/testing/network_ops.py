@@ -1,4 +1,4 @@
-"""Samples of the operators of a network's layers: with and without each argument, sizes that end within a byte or a tile."""
+"""Samples of network-layer operators: with and without each argument, sizes that end within a byte or a tile."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One call of an operator, and what such calls are drawn from."""
+"""One call of an operator, and the ingredients for generating such calls."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class Sample:
         return f"{self.op}({self.name})"
 
     def run(self, op: Callable[..., Any] | None = None) -> Any:
-        """Calls the operator, or another function of the same arguments."""
+        """Calls the operator, or another function with the same arguments."""
         return (op or OPS[self.op])(*self.args, **self.kwargs)
 
     def map(self, f: Callable[[Tensor], Tensor]) -> Sample:
-        """The call with ``f`` applied to each tensor of floating point numbers, in lists too."""
+        """The call with ``f`` applied to each floating-point tensor, also within lists."""
 
         def of(value: Any) -> Any:
             if isinstance(value, list):
@@ -44,21 +44,21 @@ class Sample:
     def truth(self) -> tuple[Tensor, ...]:
         """The reference's outputs in float64 from the same, already rounded, inputs."""
         sample = self.map(lambda t: t.double())
-        if "dtype" in sample.kwargs:  # of an output; the truth is not rounded to it
+        if "dtype" in sample.kwargs:  # that of an output; the truth is not rounded to it
             sample.kwargs["dtype"] = torch.float64
         with backends.use_backend("reference"):
             return outputs(sample.run())
 
 
 def outputs(result: Any) -> tuple[Tensor, ...]:
-    """The tensors an operator returned, as a tuple."""
+    """The tensors returned by an operator, as a tuple."""
     if isinstance(result, ClassMoments):
         result = (result.count, result.mean) + (() if result.scatter is None else (result.scatter,))
     return result if isinstance(result, tuple) else (result,)
 
 
 class Draw:
-    """Random tensors of one dtype on one device, the same ones each time."""
+    """Random tensors of one dtype on one device, reproducible."""
 
     def __init__(self, dtype: torch.dtype, device: str) -> None:
         self.dtype, self.device = dtype, device
@@ -79,7 +79,7 @@ class Draw:
 
 
 def hostile(draw: Draw, *shape: int) -> Tensor:
-    """A gradient whose samples are zero, tiny, huge, or hold NaN or an infinity, the last an ordinary one."""
+    """A gradient whose samples are zero, tiny, huge, or contain NaN or an infinity; the last is ordinary."""
     g = draw.normal(*shape)
     g[0] = 0
     g[1] *= 1e-30

@@ -1,4 +1,4 @@
-"""Averages of the weights along training, which are judged in place of the weights themselves."""
+"""Averages of the weights during training, which are scored in place of the weights themselves."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ class Averaging:
     """The mean of a model's weights over epochs ("swa") or their exponential mean over steps ("ema").
 
     "swa": ``w̄ ← w̄ + (w − w̄)/(n + 1)`` after each epoch (Izmailov et al. 2018, arXiv 1803.05407; in adversarial training
-    Chen et al. 2021). "ema": ``w̄ ← d·w̄ + (1 − d)·w`` after each step, d = 0.995. Either begins as a copy of the weights at
-    its first epoch. BatchNorm's statistics don't follow from averaged weights, so they are taken anew from the natural training
-    images after each epoch, as in Chen et al.: one forward of each image.
+    Chen et al. 2021). "ema": ``w̄ ← d·w̄ + (1 − d)·w`` after each step, d = 0.995. Either starts as a copy of the weights at
+    its first epoch. BatchNorm's statistics don't follow from averaged weights, so they are recomputed from the natural training
+    images after each epoch, as in Chen et al.: one forward pass per image.
     """
 
     def __init__(self, kind: str, decay: float, start_epoch: float) -> None:
         self.kind, self.decay, self.start_epoch = kind, decay, start_epoch
-        self.model: nn.Module | None = None  # the average, once it has begun
+        self.model: nn.Module | None = None  # the average, once it has started
         self.count = 0
 
     def begin(self, model: nn.Module, epoch: int) -> None:
-        """Starts at the beginning of an epoch if it is time."""
+        """Starts at the beginning of an epoch if it is due."""
         if self.model is None and epoch >= self.start_epoch:
             self.model = copy.deepcopy(model).eval()
             for p in self.model.parameters():
                 p.requires_grad_(False)
 
     def after_step(self, model: nn.Module) -> None:
-        """Takes the weights after an optimiser's step."""
+        """Updates from the weights after an optimiser step."""
         if self.model is not None and self.kind == "ema":
             self._towards(model, 1 - self.decay)
 
     def after_epoch(self, model: nn.Module, batches: Iterator[Tensor]) -> int:
-        """Takes the weights after an epoch and renews BatchNorm's statistics; returns the forwards that took, in samples."""
+        """Updates from the weights after an epoch and renews BatchNorm's statistics; returns the forward passes taken."""
         if self.model is None:
             return 0
         if self.kind == "swa":
@@ -57,11 +57,11 @@ class Averaging:
             mean.lerp_(p, share)
 
     def state(self) -> State:
-        """What a checkpoint holds of it besides the average, which is its model."""
+        """Its part of a checkpoint besides the average, which is its model."""
         return {"begun": self.model is not None, "count": self.count}
 
     def restore(self, state: Mapping[str, Any], model: nn.Module, weights: Mapping[str, Any]) -> None:
-        """Takes what :meth:`state` gave, with the average's weights for a model of this kind."""
+        """Restores what :meth:`state` returned, with the average's weights for a model of this kind."""
         self.count, self.model = state["count"], None
         if state["begun"]:
             self.begin(model, 2**31)
@@ -71,9 +71,9 @@ class Averaging:
 
 @torch.no_grad()
 def renew_statistics(model: nn.Module, batches: Iterator[Tensor]) -> int:
-    """Sets BatchNorm's running statistics to their mean over batches, each by its size; returns the samples that went through.
+    """Sets BatchNorm's running statistics to their mean over batches, weighted by size; returns the number of samples passed.
 
-    A model without BatchNorm is left alone, and nothing goes through it.
+    A model without BatchNorm is left alone and sees no samples.
     """
     norms = [m for m in model.modules() if isinstance(m, AnyBatchNorm) and m.track_running_stats]
     if not norms:
@@ -96,7 +96,7 @@ def renew_statistics(model: nn.Module, batches: Iterator[Tensor]) -> int:
 
 
 def build_averaging(options: Mapping[str, Any]) -> Averaging | None:
-    """The averaging that a method's options name, from its start epoch on or from ``average_from``; or None."""
+    """The averaging named in a method's options, from its start epoch on or from ``average_from``; or None."""
     kind = options.get("averaging")
     if kind is None:
         return None

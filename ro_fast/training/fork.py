@@ -1,4 +1,4 @@
-"""What every training sample was when the arms parted: its adversarial loss and perturbation against the model of the fork."""
+"""The state of every training sample at the fork: its adversarial loss and perturbation against the model of the fork."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ro_fast.storage import checkpoint
 
 @dataclass(frozen=True)
 class ForkMemory:
-    """Of each training image as it is stored, not augmented, against the model in eval mode."""
+    """For each training image as stored, not augmented, against the model in eval mode."""
 
     loss: Tensor  # [N] adversarial cross-entropy
     perturbation: Tensor  # [N, ...]

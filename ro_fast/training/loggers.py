@@ -1,8 +1,8 @@
 """A run's metrics in TensorBoard and Weights & Biases as well: ``trainer.log=[tensorboard,wandb]``.
 
-A log lies in the run's folder and holds each epoch once, as metrics.jsonl does: when a run is opened its own log there is
-replaced by one of the epochs that are done, and each further epoch is added. So a log may be switched on at any time, a run that
-was killed leaves no gap and no epoch twice, and a run that parts from another's state shows that one's epochs too.
+A log lies in the run's folder and holds each epoch once, as metrics.jsonl does. When a run is opened, its own log there is
+replaced by one of the finished epochs, and each further epoch is appended. So a log may be switched on at any time, a killed
+run leaves no gap and no duplicate epoch, and a run forked from another's state shows that run's epochs too.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ro_fast.storage.run_folder import saving, writing
 
 
 def check_logs(names: list[str]) -> None:
-    """Raises InputError where a log is unknown or its library is missing."""
+    """Raises InputError if a log is unknown or its library is missing."""
     for name in names:
         if name not in BACKENDS:
             raise InputError(f"trainer.log holds '{name}', which is unknown; there are: {', '.join(BACKENDS)}")
@@ -36,11 +36,11 @@ def check_logs(names: list[str]) -> None:
 
 @contextlib.contextmanager
 def logged(config: TrainConfig, history: list[Epoch], listener: Listener | None) -> Iterator[Listener | None]:
-    """A listener that first writes what ``history`` holds anew into each of ``config.trainer.log``.
+    """A listener that first rewrites ``history`` into each of ``config.trainer.log``.
 
     Raises:
-        InputError: where a log can't be begun.
-        WorkError: where an epoch can't be written.
+        InputError: if a log can't be started.
+        WorkError: if an epoch can't be written.
     """
     if not config.trainer.log:
         yield listener
@@ -69,7 +69,7 @@ def logged(config: TrainConfig, history: list[Epoch], listener: Listener | None)
 
 
 def scalars(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
-    """The numbers among an epoch's metrics, nested ones under their path.
+    """The numbers among an epoch's metrics, nested ones under their paths.
 
     >>> scalars({"epoch": 3, "lr": 0.1, "features": {"penultimate": {"feature_gap": 0.2}}, "note": "x"})
     {'lr': 0.1, 'features/penultimate/feature_gap': 0.2}
@@ -84,7 +84,7 @@ def scalars(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
 
 
 class _TensorBoard:
-    """Events below ``tensorboard/``, the epoch as step."""
+    """Events below ``tensorboard/``, with the epoch as step."""
 
     def __init__(self, folder: Path, config: TrainConfig) -> None:
         from torch.utils.tensorboard import SummaryWriter
@@ -103,10 +103,10 @@ class _TensorBoard:
 
 
 class _WandB:
-    """A run below ``wandb/``, offline unless the environment's WANDB_MODE says otherwise; ``wandb sync`` sends it."""
+    """A run below ``wandb/``, offline unless the environment's WANDB_MODE says otherwise; ``wandb sync`` uploads it."""
 
     def __init__(self, folder: Path, config: TrainConfig) -> None:
-        # Its error reports look up a host offline too. It is read as W&B is imported.
+        # Its error reports look up a host even offline. The setting is read when W&B is imported.
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         import wandb
 
@@ -114,7 +114,7 @@ class _WandB:
         mode: Any = os.environ.get("WANDB_MODE", "offline")
         for old in (folder / "wandb").glob(f"offline-run-*-{run}"):
             shutil.rmtree(old)
-        # Metrics and config alone: neither code, git state, console output nor the machine's load.
+        # Only metrics and config: neither code, git state, console output nor the machine's load.
         settings = wandb.Settings(
             silent=True,
             console="off",
@@ -141,7 +141,7 @@ class _WandB:
             self._run.log(values, step=epoch)
 
     def close(self) -> None:
-        self._run.finish()  # its service process writes the rest, within a moment
+        self._run.finish()  # its service process writes the rest shortly afterwards
 
 
 BACKENDS: dict[str, type[_TensorBoard] | type[_WandB]] = {"tensorboard": _TensorBoard, "wandb": _WandB}

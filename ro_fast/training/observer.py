@@ -1,4 +1,4 @@
-"""Feature generalisation while a run trains: fixed subsets of training and test images, looked at every few epochs."""
+"""Feature generalisation during training: fixed subsets of training and test images, examined every few epochs."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class Generalisation:
 
 
 class FeatureObserver:
-    """What the features of a model come to on a subset of the training and one of the test images, of as many of each class.
+    """The features of a model on a subset of the training images and one of the test images, with equally many of each class.
 
     The subsets are the same at every epoch and in every arm. Test features are read in the pass that scores the test images
-    anyway; only the training subset is attacked for this alone.
+    anyway; only the training subset needs an extra attack.
 
     Raises:
-        InputError: on a config that doesn't fit the model or the data.
+        InputError: if a config doesn't fit the model or the data.
     """
 
     def __init__(self, model: nn.Module, data: ImageData, config: FeaturesConfig) -> None:
@@ -52,11 +52,11 @@ class FeatureObserver:
         self._y_train, self._y_test, self._classes = data.y_train[self.train], data.y_test[self.test], data.num_classes
 
     def due(self, epoch: int, last: int) -> bool:
-        """Whether this epoch is to be looked at: every so many, and the last."""
+        """Whether this epoch is due: every few epochs, and the last."""
         return epoch % self.every == 0 or epoch == last
 
     def look_at(self, model: nn.Module) -> FeatureReader:
-        """A reader of this model's features: the one that is scored need not be the one that is trained."""
+        """A reader of this model's features: the model scored need not be the one trained."""
         if model is not self.reader.model:
             self.reader = FeatureReader(model, self.reader.layers)
         return self.reader

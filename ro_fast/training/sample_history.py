@@ -1,4 +1,4 @@
-"""What training did with each sample: when it was learnt, how often it was forgotten, how large its loss stayed."""
+"""What happened to each sample in training: when it was learnt, how often it was forgotten, how large its loss stayed."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch import Tensor
 
 @dataclass
 class SampleHistory:
-    """Kept on the device, one update a step, without waiting for it. All of adversarial inputs, in train mode.
+    """Kept on the device, one update per step, without synchronising. All values are for adversarial inputs, in train mode.
 
-    * ``forgotten`` [N]: changes from right to wrong between one epoch and the next (Toneva et al. 2019, arXiv 1812.05159).
-    * ``learnt`` [N]: the first epoch in which it was right; −1 for never.
+    * ``forgotten`` [N]: changes from correct to wrong between one epoch and the next (Toneva et al. 2019, arXiv 1812.05159).
+    * ``learnt`` [N]: the first epoch in which it was correct; −1 for never.
     * ``loss_sum`` [N]: Σ over epochs of its adversarial cross-entropy. The mean over epochs is the memorisation score: a sample
-      that the others don't explain keeps a large loss until it is learnt by heart, as mislabelled ones do (the area under the
-      margin of Pleiss et al. 2020, arXiv 2001.10528, is the same thought). It needs one run; it does not tell a wrong
-      label from a rare but right image.
+      that the others don't explain keeps a large loss until it is memorised, as mislabelled ones do (the area under the
+      margin of Pleiss et al. 2020, arXiv 2001.10528, is the same idea). It needs one run; it does not distinguish a wrong
+      label from a rare but correct image.
     * ``last_loss`` [N]: in the last epoch.
     """
 
@@ -32,7 +32,7 @@ class SampleHistory:
 
     @classmethod
     def empty(cls, n: int, device: torch.device) -> SampleHistory:
-        """Of n samples before the first epoch."""
+        """For n samples before the first epoch."""
         return cls(
             torch.zeros(n, dtype=torch.bool, device=device),
             torch.zeros(n, dtype=torch.int64, device=device),
@@ -44,7 +44,7 @@ class SampleHistory:
     def update(
         self,
         epoch: int,
-        index: Tensor,  # int64 [B], each sample once an epoch
+        index: Tensor,  # int64 [B], each sample once per epoch
         right: Tensor,  # bool [B]
         loss: Tensor,  # [B]
     ) -> None:
@@ -59,15 +59,15 @@ class SampleHistory:
 
     @property
     def memorisation(self) -> Tensor:
-        """The mean adversarial loss over epochs, float64 [N]: larger for samples that had to be learnt by heart."""
+        """The mean adversarial loss over epochs, float64 [N]: larger for samples that had to be memorised."""
         return self.loss_sum / max(1, self.epochs)
 
     def state(self) -> dict[str, Tensor | int]:
-        """What a checkpoint holds of it."""
+        """Its part of a checkpoint."""
         return dict(vars(self))
 
     def restore(self, state: dict[str, Tensor | int]) -> None:
-        """Takes what :meth:`state` gave."""
+        """Restores what :meth:`state` returned."""
         for name, value in state.items():
             setattr(self, name, value.to(self.right.device) if isinstance(value, Tensor) else value)
 
@@ -81,20 +81,20 @@ class SampleHistory:
 
 @dataclass(frozen=True)
 class SampleSummary:
-    """What training did with all of its samples."""
+    """A summary of what happened to all samples."""
 
     forgotten_share: float  # forgotten at least once
     never_learnt_share: float
     # The chance that a sample with a redrawn label has a larger memorisation score than one without (area under the ROC curve;
-    # 0.5 tells nothing); None where redrawn labels are not known.
+    # 0.5 carries no information); None if redrawn labels are not known.
     memorisation_auc: float | None
 
 
 def summarise_samples(
     path: Path,
-    redrawn: Tensor | None,  # bool [N], labels known to be redrawn, where that is known
+    redrawn: Tensor | None,  # bool [N], labels known to be redrawn, if known
 ) -> SampleSummary:
-    """What ``samples.npz`` comes to."""
+    """The summary of ``samples.npz``."""
     with np.load(path) as samples:
         auc = None
         if redrawn is not None and redrawn.any() and not redrawn.all():

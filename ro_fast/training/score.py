@@ -34,9 +34,9 @@ def evaluate(
     batch_size: int,
     reader: FeatureReader | None = None,
 ) -> Scores:
-    """Scores a model in eval mode, at the natural input and the last iterate, and leaves it as it was; waits for the device once.
+    """Scores a model in eval mode, on natural inputs and the last iterate, and leaves it as it was; synchronises once.
 
-    With a reader of the model's features they are kept of both, read in the same forwards.
+    With a reader of the model's features, the features of both are kept, read in the same forward passes.
 
     :func:`ro_fast.attacks.any_step` judges every iterate, which is stricter, and drops broken samples, which is faster.
     """

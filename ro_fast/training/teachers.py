@@ -1,4 +1,4 @@
-"""Teachers: networks trained beforehand on the run's own data, for methods that ask for their answers and for pseudo-labels."""
+"""Teachers: networks trained beforehand on the run's own data, for methods that use their outputs and for pseudo-labels."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from ro_fast.storage import checkpoint
 from ro_fast.storage.epochs import Epoch
 
 _log = logging.getLogger("ro_fast")
-_BEST = ("robust",)  # the others have no robust accuracy to choose their best state by, so that their last one serves
+_BEST = ("robust",)  # the others have no robust accuracy by which to choose their best state, so their last one is used
 Trained = Callable[[TrainConfig, ImageData], tuple[nn.Module, list[Epoch]]]
 
 
 @dataclass(frozen=True)
 class Helped:
-    """What is there before a run begins."""
+    """What exists before a run begins."""
 
-    data: ImageData  # with pseudo-labels for the images that had no label
+    data: ImageData  # with pseudo-labels for images that had no label
     teachers: dict[str, nn.Module]
-    costs: dict[str, Cost]  # teacher -> what its training came to
+    costs: dict[str, Cost]  # teacher -> the cost of its training
 
 
 def gather(config: TrainConfig, data: ImageData, device: torch.device, train: Trained) -> Helped:
-    """Trains the teachers that a run's method and data ask for, or finds them trained, and labels the extra images.
+    """Trains the teachers required by a run's method and data, or finds them trained, and labels the extra images.
 
-    ``train`` trains a run, or goes on with it, and gives its model and metrics: a teacher is a run like any other.
+    ``train`` trains or continues a run and returns its model and metrics: a teacher is a run like any other.
 
-    Extra images without labels get the classes that a network trained on the labelled ones alone, without attack, gives
-    them (Carmon et al. 2019, arXiv 1905.13736), and become training images like the others.
+    Extra images without labels get the classes predicted by a network trained without attack on the labelled images alone
+    (Carmon et al. 2019, arXiv 1905.13736), and become training images like the others.
     """
     labelled = dataclasses.replace(data, x_extra=None, y_extra=None)
     teachers, costs = {}, {}
@@ -61,15 +61,15 @@ def teacher(
 ) -> tuple[nn.Module, Cost]:
     """A network of the run's kind in eval mode, trained by another method with all else the same, and its cost.
 
-    It lies in ``config.teachers`` under a name made of all that it depends on: runs that ask for the same one share it, and
-    processes that want it at once wait for each other. Its cost is told in full to each, as if it were for that run alone.
+    It is stored in ``config.teachers`` under a name derived from all that it depends on: runs that need the same one share it,
+    and processes that need it at once wait for each other. Each run is charged its full cost, as if it were for that run alone.
     """
     changes = {"method": method, "features.every": 0, "trainer.stop_after": None}
     own = changed(config, {**changes, "out": "", "teachers": "", "data.extra": None})
     folder = Path(config.teachers) / checkpoint.digest(checkpoint.flat(own), data.fingerprint(), environment(device))
     own = changed(config, {**changes, "out": str(folder)})
     folder.parent.mkdir(parents=True, exist_ok=True)
-    # Global random numbers belong to the run that asks, which goes on as if it had found the teacher trained.
+    # Global random numbers belong to the requesting run, which continues as if it had found the teacher trained.
     with FileLock(f"{folder}.lock"), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         if not (folder / "last.pt").exists():
             _log.info("teacher %s: trains for %d epochs, for all runs that ask for it", name, own.trainer.epochs)

@@ -1,7 +1,7 @@
 """Adversarial training: the loop, its state, and how a run is continued.
 
 One epoch is one line of ``metrics.jsonl`` and one ``last.pt``, which holds everything the next epoch depends on; a run
-that was killed goes on from there to the same digits.
+that was killed continues from there, bit for bit.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ from ro_fast.training.validate import build_attack, check
 
 __all__ = ["Best", "Run", "build_attack", "check", "train"]
 
-_STREAMS = ("order", "augment", "noise", "method")  # each kind of randomness has a generator of its own
-# Where things lie, and what is told of it, is not what a run is.
+_STREAMS = ("order", "augment", "noise", "method")  # each kind of randomness has its own generator
+# Where files lie, and what is reported about a run, is not part of its identity.
 _NOT_OF_THE_RUN = ("out", "device", "data.path", "data.extra", "teachers", "trainer.log")
 
 
@@ -68,17 +68,17 @@ def train(
     prefix: Path | None = None,
     data: ImageData | None = None,
 ) -> list[Epoch]:
-    """Trains one run into ``config.out``, or goes on with the run that lies there, and returns its epochs.
+    """Trains one run into ``config.out``, or continues the run in that folder, and returns its epochs.
 
     Args:
-        config: the run; the same config and folder continue it, another config in that folder is an error.
+        config: the run; the same config and folder continue it, and another config in that folder is an error.
         listener: called after each epoch.
-        prefix: folder of a finished run whose last state this one starts from.
-        data: what ``load_data(config.data)`` gives, where it is at hand already.
+        prefix: folder of a finished run from whose last state this one starts.
+        data: the result of ``load_data(config.data)``, if available.
 
     Raises:
-        InputError: on a config, data or a folder that don't fit; nothing was changed.
-        WorkError: where the loss is not finite or a state can't be written; the last good state is kept.
+        InputError: if the config, the data or a folder doesn't fit; nothing was changed.
+        WorkError: if the loss is not finite or a state can't be written; the last good state is kept.
 
     Bitwise reproducible on a CPU for the same config, number of threads and build.
     """
@@ -96,7 +96,7 @@ def train(
 
 
 def prepared(config: TrainConfig, data: ImageData, device: torch.device) -> tuple[Run, dict[str, Cost]]:
-    """A run with the teachers and extra labels that it asks for, trained now where they lie on no disk, and their costs."""
+    """A run with the teachers and extra labels it needs, trained now if they are not on disk, and their costs."""
 
     def trained(own: TrainConfig, data: ImageData) -> tuple[nn.Module, list[Epoch]]:
         history = train(own, data=data)
@@ -108,7 +108,7 @@ def prepared(config: TrainConfig, data: ImageData, device: torch.device) -> tupl
 
 @dataclass(frozen=True)
 class Trained:
-    """What one pass over the training images came to, on adversarial images but for the loss that was descended."""
+    """The result of one pass over the training images, on adversarial images except for the loss that was minimised."""
 
     lr: float  # of the last step
     loss: float
@@ -138,7 +138,7 @@ class Run:
             "data": data.fingerprint(),
             "device": device.type,
         }
-        self.epoch = 0  # epochs done
+        self.epoch = 0  # completed epochs
         self.history: list[Epoch] = []
         self.best = Best()
         self.streams = {name: self._generator(name) for name in _STREAMS}
@@ -180,18 +180,18 @@ class Run:
 
     @property
     def judged(self) -> nn.Module:
-        """The model that is scored: the average of the weights, where there is one."""
+        """The model that is scored: the average of the weights, if there is one."""
         return self.model if self.averaging is None or self.averaging.model is None else self.averaging.model
 
     @property
     def channels_last(self) -> bool:
-        """Whether images and weights lie channels last: 4-dimensional images, where the config wants it."""
+        """Whether images and weights are in channels-last order: 4-dimensional images, if the config asks for it."""
         return self.config.trainer.channels_last and self.data.x_train.dim() == 4
 
     # -- the loop ------------------------------------------------------------------------------------------------------
 
     def finish(self, listener: Listener | None = None) -> None:
-        """Trains and scores epoch after epoch, saving each, until the run is done."""
+        """Trains, scores and saves epoch after epoch until the run is done."""
         t = self.config.trainer
         watched = EarlyStop(t.early_stop, self.history, round(min(t.lr_drops) * t.epochs) if t.lr_drops else 0)
         while self.epoch < (t.stop_after or t.epochs) and not watched.ends:
@@ -233,7 +233,7 @@ class Run:
             self.samples.save(self.folder / "samples.npz")
 
     def train_epoch(self) -> Trained:
-        """One pass over the training images; waits for the device once, at its end."""
+        """One pass over the training images; synchronises with the device once, at its end."""
         t, data = self.config.trainer, self.data
         batches = torch.randperm(len(data.y_train), generator=self.streams["order"]).to(self.device).split(t.batch_size)
         losses = torch.zeros(len(batches), device=self.device)
@@ -261,7 +261,7 @@ class Run:
         return Trained(lr, losses.mean().item(), correct, adversarial_loss, small, work.forwards * self.flops / 1e9)
 
     def step(self, index: Tensor, work: Work) -> Step:
-        """The step on some of the training samples, int64 [N]."""
+        """One step on some of the training samples, int64 [N]."""
         x, remembered = self._batch(index)
         return Step(
             self.model,
@@ -279,7 +279,7 @@ class Run:
         )
 
     def _batch(self, index: Tensor) -> tuple[Tensor, Remembered | None]:
-        """The inputs of some training samples, augmented, and what they were at the fork, where the method asks for it."""
+        """The augmented inputs of some training samples, and their state at the fork, if the method needs it."""
         x, kind, stream = self.inputs(self.data.x_train[index]), self.config.data.augment, self.streams["augment"]
         if self.memory is None:
             return augment(x, kind, stream), None
@@ -289,7 +289,7 @@ class Run:
         return self._laid_out(x), Remembered(small, self._laid_out(perturbation))
 
     def _remember(self) -> None:
-        """At the fork, gathers what the method asks for and keeps it in ``fork.pt``; later reads it from there."""
+        """At the fork, gathers what the method needs and keeps it in ``fork.pt``; later reads it from there."""
         if not remembers(self.config.method) or self.memory is not None or self.epoch < self.start_epoch:
             return
         path = self.folder / "fork.pt"
@@ -304,7 +304,7 @@ class Run:
         self.memory = ForkMemory.load(path, self.device)
 
     def train_step(self, step: Step, lr: float) -> Tensor:
-        """Changes the batch, attacks it, takes the loss and descends; returns the loss, detached."""
+        """Changes the batch, attacks it, computes the loss and descends; returns the loss, detached."""
         method = self.method if self.epoch >= self.start_epoch else self.before
         with self._autocast():
             method.change_inputs(step)
@@ -314,7 +314,7 @@ class Run:
         return loss.detach()
 
     def _update(self, step: Step, loss: Tensor, lr: float) -> None:
-        """The optimiser's step, and what follows it: the weights' perturbation taken back, their average moved."""
+        """The optimiser step and what follows it: removing the weight perturbation and updating the weight average."""
         for group in self.optimizer.param_groups:
             group["lr"] = lr * step.lr_scale
         self.optimizer.zero_grad()
@@ -336,7 +336,7 @@ class Run:
         return evaluate(self.judged, lambda index: self.inputs(x[index]), y, attack, size, reader)
 
     def _reader(self) -> FeatureReader | None:
-        """Reads features where this epoch's are asked for."""
+        """Reads features if they are due this epoch."""
         last = (self.config.trainer.stop_after or self.config.trainer.epochs) - 1
         if self.observer is None or not self.observer.due(self.epoch, last):
             return None
@@ -350,7 +350,7 @@ class Run:
         return self.observer.measured(train.features, test.features)
 
     def inputs(self, stored: Tensor) -> Tensor:
-        """Stored images as the model takes them: float32 in [0, 1], in the layout that the run asks for."""
+        """Stored images as the model takes them: float32 in [0, 1], in the layout chosen by the run."""
         return self._laid_out(self.data.images(stored))
 
     def _laid_out(self, x: Tensor) -> Tensor:
@@ -374,7 +374,7 @@ class Run:
     # -- the folder ----------------------------------------------------------------------------------------------------
 
     def open(self, prefix: Path | None = None) -> None:
-        """Makes the folder, or goes on with the run that lies in it, or starts from another run's last state."""
+        """Creates the folder, or continues the run in it, or starts from another run's last state."""
         last = self.folder / "last.pt"
         if last.exists():
             state = checkpoint.load(last)
@@ -414,7 +414,7 @@ class Run:
         return {
             "identity": self.identity,
             "epoch": self.epoch,
-            "model": self.judged.state_dict(),  # who loads a checkpoint gets what was scored
+            "model": self.judged.state_dict(),  # whoever loads a checkpoint gets the model that was scored
             **averaged,
             "kept": self.kept.state,
             "optimizer": self.optimizer.state_dict(),
@@ -426,7 +426,7 @@ class Run:
         }
 
     def restore(self, state: State) -> None:
-        """Takes up a state that lies in last.pt or best.pt."""
+        """Restores a state from last.pt or best.pt."""
         self.model.load_state_dict(state["trained" if "trained" in state else "model"])
         if self.averaging is not None and "averaging" in state:  # a prefix has none
             self.averaging.restore(state["averaging"], self.model, state["model"])

@@ -1,4 +1,4 @@
-"""What a run's configuration must hold before anything is trained."""
+"""What a run's configuration must satisfy before anything is trained."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ro_fast.training.loggers import check_logs
 
 
 def check(config: TrainConfig) -> None:
-    """Raises InputError, naming the key, where a value can't be trained with."""
+    """Raises InputError, naming the key, if a value can't be used for training."""
     t = config.trainer
     for key, value, least in (
         ("trainer.epochs", t.epochs, 1),
@@ -44,7 +44,7 @@ def check(config: TrainConfig) -> None:
 
 
 def build_attack(config: AttackConfig, data_eps: float, generator: torch.Generator | None = None) -> PGD:
-    """Returns the training attack; the radius falls back to the data's own and the step to a quarter of the radius."""
+    """Returns the training attack; the radius defaults to the data's own and the step to a quarter of the radius."""
     eps = data_eps if config.eps is None else config.eps
     values = dataclasses.asdict(config) | {"eps": eps, "alpha": eps / 4 if config.alpha is None else config.alpha}
     try:

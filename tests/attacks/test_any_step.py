@@ -1,4 +1,4 @@
-"""Evaluation on surviving samples: the flags of a full run, whatever the batches."""
+"""Evaluation on surviving samples gives the flags of a full run, whatever the batches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Auto-PGD, Square and the cascade: against torchattacks, within their ball, and stronger than PGD."""
+"""Auto-PGD, Square and the cascade: compared with torchattacks, within their ball, and stronger than PGD."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Problem = tuple[nn.Module, Tensor, Tensor]
 
 @pytest.fixture(scope="module")
 def right(robust_digits: Problem) -> Problem:
-    """In float64, and of the test images only those that are classified rightly."""
+    """In float64, and only those test images that are classified correctly."""
     model = copy.deepcopy(robust_digits[0]).double()
     x, y = robust_digits[1].double(), robust_digits[2]
     with torch.no_grad():
@@ -54,24 +54,24 @@ def test_from_the_same_noise_torchattacks_breaks_the_same_samples(right: Problem
     finally:
         torch.set_default_dtype(torch.float32)
     if norm == "linf":
-        noise = noise / noise.abs().amax((1, 2, 3), keepdim=True)  # as theirs
+        noise = noise / noise.abs().amax((1, 2, 3), keepdim=True)  # as in theirs
     x_adv = APGD(eps, 30, norm, loss=loss, targets=1)(model, x, y, noise=noise[None])
     with torch.no_grad():
         ours = model(x_adv).argmax(1) == y
     assert 40 < ours.sum() < 180
     assert torch.equal(ours, robust)
-    if loss == "ce":  # of other losses theirs compares the first with 0, which may move a halving
+    if loss == "ce":  # for other losses theirs compares the first with 0, which may shift a halving
         apart = (x_adv - best)[ours].abs().flatten(1).amax(1)
-        assert (apart < 1e-6).double().mean() > 0.98  # theirs rounds step lengths to float32, which may turn a sign of 0
+        assert (apart < 1e-6).double().mean() > 0.98  # theirs rounds step lengths to float32, which may change a sign of 0
 
 
 def test_robust_accuracy_is_that_of_torchattacks(robust_digits: Problem) -> None:
-    """With noise of one's own, and each attack's usual driver."""
+    """With separate noise, and each attack's usual driver."""
     torchattacks = pytest.importorskip("torchattacks")
     model, x, y = robust_digits
 
     class EveryPlace(torchattacks.Square):
-        """Their squares never touch the last row and column, which are an eighth of these images each."""
+        """Their squares never touch the last row and column, each an eighth of these images."""
 
         def random_int(self, low: int = 0, high: int = 1, shape: list[int] = [1]) -> Tensor:  # noqa: B006
             return super().random_int(low, high + 1, shape)
@@ -87,7 +87,7 @@ def test_robust_accuracy_is_that_of_torchattacks(robust_digits: Problem) -> None
         expected = robust_acc(model, theirs(x, y), y)
         found = survivors(robust_digits, ours).double().mean().item()
         assert 0.4 < expected < 0.75, name
-        # Square is a random search, whose accuracy spreads by 0.012 over five seeds; their PGD counts its last iterate alone.
+        # Square is a random search, whose accuracy varies by 0.012 over five seeds; their PGD counts only its last iterate.
         assert found == pytest.approx(expected, abs={"Square": 0.02, "PGD": 0.01}.get(name, 0.005)), name
 
 
@@ -119,7 +119,7 @@ def test_stronger_with_the_step_found_by_itself_and_with_targets(right: Problem)
     with torch.no_grad():
         auto = model(APGD(EPS, 40)(model, x, y, noise=noise[None]))
         fixed = model(PGD(EPS, EPS / 4, 40)(model, x, y, noise=noise))
-        # Of broken samples APGD gives the first misclassified point, whatever its loss.
+        # For broken samples APGD returns the first misclassified point, whatever its loss.
         unbroken = (auto.argmax(1) == y) & (fixed.argmax(1) == y)
         assert unbroken.sum() > 40
         assert F.cross_entropy(auto[unbroken], y[unbroken]) > F.cross_entropy(fixed[unbroken], y[unbroken])
@@ -161,7 +161,7 @@ def test_two_classes_climb_the_margin(caplog: pytest.LogCaptureFixture) -> None:
     with torch.no_grad():
         model.bias.copy_(-model.weight.sum(1) / 2)
         y = model(x).argmax(1)
-        best = x - 0.1 * (model.weight[y] - model.weight[1 - y]).sign()  # of a linear model the strongest attack
+        best = x - 0.1 * (model.weight[y] - model.weight[1 - y]).sign()  # for a linear model the strongest attack
         robust = robust_acc(model, best.clamp(0, 1), y)
     assert 0.3 < robust < 0.9
     for loss in ("dlr", "dlr_targeted"):

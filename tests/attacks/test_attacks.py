@@ -1,4 +1,4 @@
-"""PGD: agreement with torchattacks in float64, and a model that is left as it was found."""
+"""PGD: agreement with torchattacks in float64, and a model left as it was found."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def test_inputs_beyond_the_range_are_an_error_and_rounding_is_none() -> None:
 
 @pytest.mark.parametrize("engine", ["eager", "fused", "auto"])
 def test_a_normalised_network_is_attacked_as_its_inputs_were(engine: str) -> None:
-    """With inputs s·x + t and the range and budgets scaled alike, the attack is that on x."""
+    """With inputs s·x + t and the range and budgets scaled alike, the attack equals that on x."""
     torch.manual_seed(0)
     inner = nn.Sequential(nn.Flatten(), nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 3)).double().eval()
     x, y, noise = torch.rand(5, 3, 2, 2).double(), torch.arange(5) % 3, 2 * torch.rand(5, 3, 2, 2).double() - 1
@@ -206,7 +206,7 @@ ATTACKS = {
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_budgets_and_ranges_by_channel_are_those_of_the_images_before_normalisation(name: str) -> None:
-    """Attacking normalised inputs in normalised units finds what attacking the images through the normalisation finds."""
+    """Attacking normalised inputs in normalised units gives the same as attacking the images through the normalisation."""
     model, mean, std = by_channel_model(), *(torch.tensor(v, dtype=torch.float64).view(-1, 1, 1) for v in (MEAN, STD))
     x, y = torch.rand(6, 3, 6, 6).double(), torch.arange(6) % 4
     noise = {} if name == "square" else {"noise": 2 * torch.rand(1, 6, 3, 6, 6).double() - 1}
@@ -258,7 +258,7 @@ def test_inputs_that_do_not_fit_a_range_by_channel_are_told() -> None:
 
 
 class Answer(dict):
-    """What Hugging Face's models return: a dict whose items are attributes too."""
+    """What Hugging Face's models return: a dict whose items are also attributes."""
 
     __getattr__ = dict.__getitem__
 

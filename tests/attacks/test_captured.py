@@ -1,4 +1,4 @@
-"""When an attack is captured as one graph, and what happens where it can't be: with a recorder that needs no GPU."""
+"""When an attack is captured as one graph, and what happens if it can't be: with a recorder that needs no GPU."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ choose = importlib.import_module("ro_fast.attacks.engines.choose")  # the packag
 
 
 class Recorder:
-    """Runs where a GPU would record, leaves buffers as they were, and runs again where a GPU would replay."""
+    """Runs where a GPU would record, restores the buffers, and runs again where a GPU would replay."""
 
     def __init__(self) -> None:
         self.recorded, self.replayed, self.error = 0, 0, ""
@@ -61,7 +61,7 @@ def batch(n: int = 4) -> tuple[Tensor, Tensor, Tensor]:
 
 def test_a_kind_of_attack_is_captured_when_it_comes_again(recorder: Recorder, model: nn.Module) -> None:
     attack, (x, y, noise) = PGD(0.1, 0.03, 3), batch()
-    assert "for the first time" in attack.explain(model, x)  # and being told does not count
+    assert "for the first time" in attack.explain(model, x)  # and asking does not count
     found = [attack(model, x, y, noise=noise) for _ in range(3)]
     assert (recorder.recorded, recorder.replayed) == (1, 2) and attack.explain(model, x).startswith("engine: captured")
     for other in found[1:]:
@@ -112,7 +112,7 @@ def test_graphs_and_losses_made_anew_are_limited(recorder: Recorder, model: nn.M
 
 
 class Flagged(nn.Module):
-    """What it computes hangs on an attribute, which a replay would not look at."""
+    """Its computation depends on an attribute, which a replay would not look at."""
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Engines of PGD: all take the steps that the eager one takes, and say what they can't do."""
+"""PGD engines: all take the same steps as the eager one, and say what they can't do."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DTYPE = torch.float64
 
 
 def network(name: str, shape: tuple[int, ...]) -> nn.Module:
-    """A shipped model in float64 whose running statistics and affine parameters are not the initial ones."""
+    """A shipped model in float64 with non-initial running statistics and affine parameters."""
     torch.manual_seed(0)
     model = build_model(ModelConfig(name=name, width=8), shape, 5, [0.4] * shape[0], [0.2] * shape[0]).to(DTYPE)
     for module in model.modules():
@@ -33,7 +33,7 @@ def network(name: str, shape: tuple[int, ...]) -> nn.Module:
 
 
 class Odd(nn.Module):
-    """Strides that leave a rest, groups, dilation, biases, values used twice, norms without ReLU."""
+    """Strides that leave a remainder, groups, dilation, biases, values used twice, norms without ReLU."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ def case(request: pytest.FixtureRequest) -> tuple[nn.Module, Tensor, Tensor]:
 
 
 def traced_network(model: nn.Module, x: Tensor) -> TracedNetwork:
-    """What the fused engine runs, traced now."""
+    """The program run by the fused engine, traced now."""
     return TracedNetwork(Program(trace(model, x)), tensors_of(model), len(x), "cpu")
 
 
@@ -81,7 +81,7 @@ def test_fused_logits_and_input_gradient_are_autograds(case: tuple, order: torch
     torch.testing.assert_close(fused(leaf), logits.detach(), rtol=0, atol=1e-12)
     grad = fused.gradient(leaf, lambda z: F.cross_entropy(z, y))
     torch.testing.assert_close(grad, expected, rtol=0, atol=1e-12 * expected.abs().max().item())
-    # In single precision a CPU packs weights, joins ReLUs, and takes Winograd's form where it is the faster.
+    # In single precision a CPU packs weights, fuses ReLUs, and uses the Winograd form if it is faster.
     model, leaf = copy.deepcopy(model).float(), leaf.detach().float()
     single = traced_network(model, leaf)
     torch.testing.assert_close(single(leaf), logits.detach().float(), rtol=1e-4, atol=1e-5)

@@ -1,4 +1,4 @@
-"""The traced engine attacks the function that runs, on any network, or says why it does not; never another one in silence."""
+"""The traced engine attacks the function that runs, on any network, or says why it does not; never silently another one."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def images(n: int = 3, seed: int = 0) -> tuple[Tensor, Tensor]:
 
 
 def relative_error(model: nn.Module, network: TracedNetwork, x: Tensor) -> float:
-    """Of logits and of an input gradient, the larger."""
+    """The larger error of logits and of an input gradient."""
     leaf = x.clone().requires_grad_()
     logits = model(leaf)
     direction = torch.linspace(-1, 1, logits.numel(), dtype=DTYPE).view_as(logits)
@@ -119,7 +119,7 @@ def test_a_pass_that_does_not_match_leaves_the_graph_alone() -> None:
 
 @pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last], ids=str)
 def test_passes_apply_in_any_memory_order_of_the_inputs(order: torch.memory_format) -> None:
-    """AdaptiveAvgPool2d(1) of images channels last reads and writes by strides, forward and backward."""
+    """AdaptiveAvgPool2d(1) on channels-last images reads and writes by strides, forward and backward."""
     layers = nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 5)
     model, x = nn.Sequential(*layers).double().eval().to(memory_format=order), images()[0].contiguous(memory_format=order)
     traced = trace(model, x)

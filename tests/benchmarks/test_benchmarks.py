@@ -1,4 +1,4 @@
-"""How benchmarks report: rows on disk, limits that fail; no speed is tested."""
+"""How benchmarks report: rows on disk, limits that fail; speed is not tested."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_a_process_that_dies_or_hangs_costs_the_measurement_it_was_at(tmp_path: 
     def command(names: list[str], seconds: float) -> list[str]:
         return [sys.executable, "-c", CHILD, str(rows.path), *names]
 
-    rows.put("end", "late")  # of an earlier run
+    rows.put("end", "late")  # from an earlier run
     gpu.apart(command, ["first", "dies", "after", "hangs", "late"], rows, 3.0)
     found = [(row["kind"], row["name"]) for row in read(rows.path)][1:]
     assert found == [("end", "first"), ("error", "dies"), ("end", "after"), ("error", "hangs"), ("skipped", "late")]
@@ -115,7 +115,7 @@ def test_a_contender_that_fails_drops_out_and_its_target_says_so(tmp_path: Path)
 
 
 def test_what_is_called_on_a_gpu_alone_is_called_rightly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With stand-ins for torch.cuda, whose names have to be there: events, streams, graphs and counts of memory."""
+    """With stand-ins for torch.cuda, whose names must exist: events, streams, graphs and memory counters."""
     cuda = mock.MagicMock()
     cuda.Event.return_value.elapsed_time.return_value = 2.5
     cuda.memory_allocated.return_value, cuda.memory_reserved.return_value = 2**20, 2**21

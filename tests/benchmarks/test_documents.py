@@ -1,4 +1,4 @@
-"""README and the results' pages tell the figures of the files that they name, and no others."""
+"""README and the results' pages give the figures of the files they name, and no others."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from ro_fast.benchmarks import documents
 
-# Numbers with a point that are no measurements: versions, arguments, and what stands in a rule.
+# Decimal numbers that are not measurements: versions, arguments, and values in rules.
 NO_MEASUREMENTS = {"3.10", "3.13", "2.0", "2310.00607", "255.0"}
 
 

@@ -1,4 +1,4 @@
-"""The data check: faults planted in data are found, clean data is left in peace, what was found can be left out of training."""
+"""The data check: planted faults are found, clean data raises nothing, and findings can be left out of training."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def found(result: Check, *severities: str) -> set[str]:
 
 
 def of_kind(result: Check, kind: str) -> Observation:
-    """The first finding of a kind, which is the gravest."""
+    """The first finding of a kind, which is the most severe."""
     return next(finding for finding in result.findings if finding.kind == kind)
 
 
@@ -71,7 +71,7 @@ def test_redrawn_labels_are_found(noisy: tuple[Path, Check]) -> None:
     ).numpy()
     score = scores(out / "check.json").numpy()
     assert len(score) == result.train_size == 1000
-    assert average_precision_score(wrong, score) >= 0.95  # 0.995 as measured; chance is 0.18
+    assert average_precision_score(wrong, score) >= 0.95  # 0.995 measured; chance is 0.18
     finding = of_kind(result, "label_error")
     assert finding.severity == "serious" and finding.count == len(finding.train_indices)
     assert wrong[finding.train_indices].mean() >= 0.95
@@ -120,7 +120,7 @@ def test_exact_duplicates_keep_one_unless_their_labels_differ(tmp_path: Path) ->
 def test_leakage_and_near_duplicates(tmp_path: Path) -> None:
     data, rng = digits(), np.random.default_rng(1)
     data["x_test"][:6], data["y_test"][:6] = data["x_train"][:6], data["y_train"][:6]
-    near = data["x_train"][50:60] * 0.9 + 0.05 + 0.01 * rng.standard_normal((10, 1, 8, 8))  # another exposure of the same thing
+    near = data["x_train"][50:60] * 0.9 + 0.05 + 0.01 * rng.standard_normal((10, 1, 8, 8))  # another exposure of the same object
     data["x_train"][300:310], data["y_train"][300:310] = near.clip(0, 1), data["y_train"][50:60]
     result = planted(tmp_path, **data)
     leaked = of_kind(result, "leakage")
@@ -207,7 +207,7 @@ def test_pairs_at_exactly_two_eps_count(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("colour", "severity"), [(True, "warning"), (False, "info")])
 def test_grey_images_stored_in_colour(tmp_path: Path, colour: bool, severity: str) -> None:
     data = {name: np.repeat(x, 3, axis=1) if x.ndim == 4 else x for name, x in digits().items()}
-    data["x_train"][:30] = 0.5  # blank, which is told apart from grey
+    data["x_train"][:30] = 0.5  # blank, which is reported separately from grey
     if colour:
         data["x_train"][60:, 0] /= 2
         data["x_test"][5:, 0] /= 2

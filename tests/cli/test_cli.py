@@ -1,4 +1,4 @@
-"""The command line: what a user types, what comes back, and the exit code."""
+"""The command line: what a user types, what is printed, and the exit code."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_interrupted_run_says_how_to_go_on(tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
-        # A shell's background jobs ignore Ctrl-C and hand that down; the tests may be one.
+        # A shell's background jobs ignore Ctrl-C and pass that on; the tests may be one.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 60
@@ -173,7 +173,7 @@ def test_help_fits_a_screen_and_says_more_where_it_is_asked(tmp_path: Path) -> N
     for name, command in COMMANDS.items():
         overview = help_text(name, "", []).splitlines()
         assert len(overview) <= 40 and max(map(len, overview)) <= 110, name
-        if command.schema is not None:  # every key has a meaning, and the whole help names it
+        if command.schema is not None:  # every key has a description, and the whole help names it
             about, everything = descriptions(command.schema), help_text(name, "all", [])
             assert all(about.values()) and all(key in everything for key in about)
     assert "trainer.lr_drops" in help_text("ablate", "trainer", [])

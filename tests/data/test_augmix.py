@@ -23,12 +23,12 @@ def test_images_stay_images_and_follow_the_generator(channels: int) -> None:
     assert a.shape == x.shape and a.dtype == x.dtype and a.min() >= 0 and a.max() <= 1
     assert torch.equal(a, b) and not torch.equal(a, c)
     changed = (a - x).abs().flatten(1).amax(1) > 1e-3
-    assert changed.float().mean() > 0.8  # a weight m near 0 leaves few as they were
+    assert changed.float().mean() > 0.8  # a weight m near 0 leaves few unchanged
     assert augmix(x[:0], seeded(1)).shape == x[:0].shape
 
 
 def test_mixture_is_its_formula(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With one operation that turns every image white, (1 − m)·x + m·1 is left, m uniform, and the weights sum to 1."""
+    """With one operation that turns every image white, the result is (1 − m)·x + m·1, m uniform, and the weights sum to 1."""
     monkeypatch.setattr(module, "_operations", lambda: [lambda image, strength: torch.ones_like(image)])
     mixed = augmix(torch.zeros(2000, 1, 2, 2), seeded(0)).double()
     m = mixed.amax((1, 2, 3))

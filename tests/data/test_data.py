@@ -131,7 +131,7 @@ def test_fingerprint_sees_every_tensor(field):
 
 
 def crop_flip_by_loop(x, down, right, flip):
-    """Pad, crop and flip one sample after the other."""
+    """Pads, crops and flips one sample after the other."""
     out = torch.empty_like(x)
     for i in range(len(x)):
         padded = torch.nn.functional.pad(x[i : i + 1].double(), (4, 4, 4, 4), mode="reflect")[0]

@@ -1,4 +1,4 @@
-"""Evaluation of models and checkpoints: accuracies, warnings, what is written, and what bad input says."""
+"""Evaluation of models and checkpoints: accuracies, warnings, written files, and messages on bad input."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def some(robust_digits: Problem) -> Problem:
 
 
 class Wrapped(nn.Module):
-    """A model with something before and after it."""
+    """A model surrounded by other layers."""
 
     def __init__(self, model: nn.Module, before=lambda x: x, after=lambda z: z) -> None:
         super().__init__()
@@ -93,7 +93,7 @@ def test_masked_gradients_are_warned_about(some: Problem) -> None:
 
 @pytest.mark.parametrize(("width", "words"), [(0.12, "one gradient step leaves 0.0%"), (0.03, "twenty steps leave"), (0.0, None)])
 def test_a_surface_that_misleads_is_warned_about(width: float, words: str | None) -> None:
-    """On the way to the border, 0.15 from the images, a rise of the margin turns steps back that are shorter than it is wide."""
+    """Towards the border, at 0.15 from the images, a ridge of the margin turns back steps shorter than its width."""
 
     def ridge(x: Tensor) -> Tensor:
         moved = x - 0.5

@@ -54,7 +54,7 @@ def test_a_normalisation_within_the_file_is_taken(inside: bool, tmp_path: Path) 
     torch.manual_seed(1)
     theirs = settled(RobustBenchPreAct())
     state = theirs.state_dict()
-    if not inside:  # as Sequential(normalisation, network) has them
+    if not inside:  # as in Sequential(normalisation, network)
         state = {f"0.{'mean' if n == 'mu' else 'std'}" if n in ("mu", "sigma") else f"1.{n}": v for n, v in state.items()}
     torch.save(state, tmp_path / "theirs.pt")
     x = torch.rand(3, 3, 32, 32)

@@ -1,4 +1,4 @@
-"""Statistics that compare representations, against their Gram form and their invariances."""
+"""Statistics that compare representations, checked against their Gram form and their invariances."""
 
 from __future__ import annotations
 

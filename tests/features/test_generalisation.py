@@ -1,4 +1,4 @@
-"""Feature generalisation: statistics against other ways to compute them, where features are read, and what a run writes."""
+"""Feature generalisation: statistics compared with other ways to compute them, where features are read, and what a run writes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ro_fast.training.trainer import train
 
 
 def clusters(n: int, noise: float, seed: int, d: int = 6, classes: int = 4) -> tuple[Tensor, Tensor]:
-    """n samples a class around fixed centres."""
+    """n samples per class around fixed centres."""
     centres = torch.randn(classes, d, generator=torch.Generator().manual_seed(0))
     y = torch.arange(n * classes) % classes
     return centres[y] + noise * torch.randn(len(y), d, generator=torch.Generator().manual_seed(seed)), y

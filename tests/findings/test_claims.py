@@ -1,4 +1,4 @@
-"""Claims: from numbers to verdicts, by tests whose answer is known; and suites whose claims don't fit are told."""
+"""Claims: from numbers to verdicts, by tests with known answers; suites whose claims don't fit are reported."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NOISE = [-0.01, 0.0, 0.01, 0.005, -0.005]
 
 
 def arm(name: str, **means: float) -> Arm:
-    """Five seeds around given means; seed by seed the same noise, so that pairs are noisier than nothing."""
+    """Five seeds around given means; noise shared by all arms plus some of each arm's own, so paired differences still vary."""
     rng = np.random.default_rng(list(name.encode()))
     seeds = [run(s, **{m: v + NOISE[s] + 0.004 * rng.normal() for m, v in means.items()}) for s in range(5)]
     return arms_of({name: seeds})[0]

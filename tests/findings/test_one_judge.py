@@ -1,4 +1,4 @@
-"""Whatever the numbers: finding, claims, the decision page's risk and the report of one folder say the same."""
+"""Whatever the numbers, a folder's finding, claims, decision page and report agree."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SUITE = factors()
 
 
 def drawn(seed: int) -> list[Arm]:
-    """A suite whose gaps, spreads and numbers of seeds are drawn at random, from nothing at all to severe."""
+    """A suite with gaps, spreads and numbers of seeds drawn at random, from nothing at all to severe."""
     rng = np.random.default_rng(seed)
     base, spread, seeds = rng.uniform(-0.01, 0.12), rng.uniform(0.001, 0.03), int(rng.choice([1, 2, 3, 5]))
     runs = {}

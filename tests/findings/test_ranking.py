@@ -32,11 +32,11 @@ ARMS = [
     arm("baseline", [0.70, 0.72, 0.71], role="baseline"),
     arm("dear", [0.80, 0.82, 0.815], gflop=4.0),  # gains most, at four times the cost
     arm("cheap", [0.75, 0.77, 0.765]),
-    arm("noisy", [0.70, 0.90, 0.80]),  # gains in the mean, but by chance for all that is known
+    arm("noisy", [0.70, 0.90, 0.80]),  # gains on average, but possibly by chance
     arm("worse", [0.60, 0.62, 0.615]),
     arm("unnatural", [0.80, 0.82, 0.815], natural=0.85),
     arm("half", [0.50, 0.52, 0.51], role="control"),
-    arm("more", [0.56, 0.58, 0.575]),  # below the baseline, above what it is held against
+    arm("more", [0.56, 0.58, 0.575]),  # below the baseline, above the arm it is compared with
 ]
 
 
@@ -85,18 +85,18 @@ def test_a_suite_scores_its_runs_and_ranks_them(tmp_path: Path) -> None:
     baseline, taught, mean = (arm.seeds[0] for arm in results.arms)
     folder = tmp_path / "suite" / "runs" / "taught" / "seed0"
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    # Scoring loads what training had scored, so natural accuracies are the very same; a stronger attack breaks no fewer.
+    # Scoring loads what training had scored, so natural accuracies are identical; a stronger attack breaks at least as many.
     assert taught.final.last.natural == lines[-1]["test_acc"]
     assert taught.final.best.natural == lines[taught.best_epoch]["test_acc"]
     assert taught.final.last.pgd <= lines[-1]["test_robust_acc"] + 0.02
     assert 0 < taught.final.last.cascade <= taught.final.last.pgd
-    # Two teachers, one of them without attack, cost as much as 4 epochs of 7 and of 3 forwards; each step asks both.
+    # Two teachers, one of them without attack, cost as much as 4 epochs of 7 and of 3 forwards; each step queries both.
     own, asked, renewed = 4 * 7, 2 * 2, 2 * 1
     assert taught.gflop / baseline.gflop == pytest.approx((own + asked + renewed + 4 * 7 + 4 * 3) / own)
     memory = [seed.final.step_mb for seed in (baseline, mean, taught)]
     weights = sum(p.numel() * p.element_size() for p in _weights(folder)) / 2**20
     assert memory[1] - memory[0] == pytest.approx(weights, rel=0.1)  # the average
-    assert memory[2] - memory[1] > 2 * weights  # two teachers, and what their forwards take
+    assert memory[2] - memory[1] > 2 * weights  # two teachers, and the memory of their forwards
     assert results.ranking[0].name == "taught" and results.ranking[0].final["best"]["pgd"].mean > 0
     page = build_report(tmp_path / "suite").read_text(encoding="utf-8")
     assert "What to do first" in page and "PGD-4" in page

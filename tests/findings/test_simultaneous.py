@@ -14,7 +14,7 @@ from ro_fast.errors import InputError
 from ro_fast.findings.simultaneous import simultaneous, squeeze
 from ro_fast.findings.verdict import Finding, write_finding
 
-BASELINE_SPREAD = 0.8  # points, of ro_gap over seeds, as seen on digits_noisy; the arms' below
+BASELINE_SPREAD = 0.8  # points, of ro_gap over seeds, as observed on digits_noisy; the arms' below
 SPREADS = {"seen": [3.0, 2.1, 0.4, 1.2, 2.3, 1.1], "equal": [1.0] * 6, "one wild": [0.5] * 5 + [10.0]}
 SUITES = 600
 
@@ -35,7 +35,7 @@ def test_all_arms_are_covered_at_once(kind: str, seeds: int) -> None:
     for suite in drawn(SPREADS[kind], seeds):
         found = simultaneous({str(i): values.tolist() for i, values in enumerate(suite)})
         covered += all(c.ci95[0] <= 0 <= c.ci95[1] for c in found.values())
-    # 94 % at the least; the standard error of 600 suites is one point.
+    # At least 94 %; the standard error of 600 suites is one point.
     assert covered / SUITES > 0.94 - 2 * math.sqrt(0.94 * 0.06 / SUITES)
 
 

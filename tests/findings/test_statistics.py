@@ -38,7 +38,7 @@ def finding_of(gaps: dict[str, list[float]], last: dict[str, list[float]] | None
 
 
 BASELINE = [0.140, 0.152, 0.164]
-REDRAWN_LABELS = {  # what the first probe of digits_noisy looks like
+REDRAWN_LABELS = {  # similar to the first probe of digits_noisy
     "baseline": BASELINE,
     "data_and_perturbation": [0.30, 0.31, 0.32],
     "perturbation": [0.33, 0.35, 0.35],

@@ -1,1 +1,1 @@
-"""What several test files use; pytest puts tests/ on the path for conftest.py."""
+"""Shared by several test files; pytest puts tests/ on the path for conftest.py."""

@@ -1,4 +1,4 @@
-"""Networks drawn at random: graphs of layers as people write them, with what a reader of modules gets wrong."""
+"""Random networks: layer graphs as people write them, including what misleads a reader of modules."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.nn.utils import parametrizations
 
 
 class RandomNetwork(nn.Module):
-    """A few blocks drawn from :data:`BLOCKS`, then a head; float64, in eval mode, with statistics that are not the initial ones.
+    """A few blocks drawn from :data:`BLOCKS`, then a head; float64, in eval mode, with non-initial statistics.
 
     The same seed gives the same network.
     """

@@ -1,4 +1,4 @@
-"""Networks with the names of published code, in our own words: weights saved from them are what other projects hand on."""
+"""Networks with the names of published code, reimplemented: weights saved from them are what other projects distribute."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class RicePreAct(nn.Module):
 
 
 class RobustBenchPreAct(RicePreAct):
-    """With the normalisation as buffers of its own."""
+    """With the normalisation as separate buffers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ class TradesWide(nn.Module):
 
 
 def settled(model: nn.Module) -> nn.Module:
-    """With statistics and affine weights that are not the initial ones, in eval mode."""
+    """With non-initial statistics and affine weights, in eval mode."""
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.normal_(module.running_mean, 0, 0.1)

@@ -1,4 +1,4 @@
-"""A run of a second, and what of its metrics should repeat."""
+"""A run of a second, and which of its metrics should repeat."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A training step on sixteen samples, made anew the same each time."""
+"""A training step on sixteen samples, created anew but identical each time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ro_fast.methods.step import Work
 
 
 def make_step(value: float = 1.2, attacked: bool = True, **more: object) -> Step:
-    """With ``attacked=False`` the batch alone, for a method whose attack or inputs are its own."""
+    """With ``attacked=False`` the batch alone, for a method with its own attack or inputs."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(12, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3)).train()
     x, y = torch.rand(16, 3, 2, 2), torch.randint(0, 3, (16,))

@@ -24,16 +24,16 @@ def factors() -> SuiteConfig:
 
 
 def epoch(number: int, **values: float | None) -> Epoch:
-    """An epoch; what is not given is of no interest."""
+    """An epoch; values not given don't matter."""
     return Epoch(epoch=number, **(EPOCH | values))
 
 
 def run(number: int, **values: object) -> Seed:
-    """A run of an arm; what is not given is of no interest."""
+    """A run of an arm; values not given don't matter."""
     return Seed(seed=number, **(SEED | values))
 
 
 def arms_of(runs: Mapping[str, Sequence[Seed]], configured: Sequence[ArmConfig] = ()) -> list[Arm]:
-    """Arms with these runs; what they are is told by a suite's configuration, where they stand in it."""
+    """Arms with these runs; if they are in a suite's configuration, it describes them."""
     known = {arm.name: arm for arm in configured}
     return summarise_arms([known.get(name, ArmConfig(name)) for name in runs], runs)

@@ -1,4 +1,4 @@
-"""A suite of seconds."""
+"""A suite that takes seconds."""
 
 from __future__ import annotations
 

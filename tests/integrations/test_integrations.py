@@ -1,4 +1,4 @@
-"""This project's attack and detector in the places of other libraries' own, against those, and the errors of what doesn't fit."""
+"""This project's attack and detector in other libraries, compared with their own, and errors on what doesn't fit."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.3, 0.25]
 
 
 def network(dtype: torch.dtype = torch.float64) -> nn.Module:
-    """Convolution, BatchNorm in train mode with statistics of its own, dropout: an attack should see it in eval mode."""
+    """Convolution, BatchNorm in train mode with its own statistics, dropout: an attack should see it in eval mode."""
     torch.manual_seed(0)
     layers = (nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Flatten(), nn.Dropout(), nn.Linear(96, 4))
     net = nn.Sequential(*layers).to(dtype)
@@ -139,7 +139,7 @@ def art_classifier(clip_values: Any = (0.0, 1.0), **options: Any) -> Any:
 @pytest.mark.parametrize("targeted", [False, True])
 @pytest.mark.parametrize("norm", [np.inf, 2])
 def test_agrees_with_art(norm: float, targeted: bool) -> None:
-    # ART clips to the range before it projects to the L2 ball, so there they are the same away from the range's ends only.
+    # ART clips to the range before it projects to the L2 ball, so they agree only away from the range's ends.
     clip_values = (0.0, 255.0) if norm == np.inf else (-300.0, 600.0)
     classifier = art_classifier(clip_values, preprocessing=(np.array(MEAN) * 255, np.array(STD) * 255))
     from art.attacks.evasion import ProjectedGradientDescent as Theirs
@@ -151,7 +151,7 @@ def test_agrees_with_art(norm: float, targeted: bool) -> None:
     mine = ProjectedGradientDescent(classifier, **options).generate(255 * x, y)
     theirs = Theirs(classifier, **options, verbose=False).generate(255 * x, y)
     assert mine.dtype == np.float32
-    # In float32 the sign of a gradient that nearly vanishes is a matter of rounding.
+    # In float32 the sign of a nearly vanishing gradient is a matter of rounding.
     assert (np.abs(mine - theirs) < 1e-2).mean() > 0.99
     assert np.abs(mine - 255 * x).max() > 1
     one_hot = ProjectedGradientDescent(classifier, **options).generate(255 * x, np.eye(4)[y])

@@ -1,4 +1,4 @@
-"""Methods: which samples and inputs the loss of a step is made of."""
+"""Methods: the samples and inputs that make up a step's loss."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ro_fast.methods.options import OPTIONS
 
 
 def expected(name: str, step: Step) -> Tensor:
-    """The loss each method should give, from the definition, with loops over samples."""
+    """The loss each method should give, by definition, with loops over samples."""
     ce = nn.CrossEntropyLoss(reduction="none")
     adversarial = ce(step.model(step.x_adv), step.y)
     small = [loss.item() < 1.2 for loss in adversarial]
@@ -97,7 +97,7 @@ def test_frozen_perturbation_and_frozen_masks_are_those_of_the_fork() -> None:
 
 @pytest.mark.parametrize(("denominator", "lr"), [("all", "as_is"), ("kept", "matched"), ("kept", "as_is"), ("all", "matched")])
 def test_denominator_and_matched_rate(denominator: str, lr: str) -> None:
-    """What a kept sample's gradient is worth, as a multiple of its share in plain training."""
+    """The weight of a kept sample's gradient, as a multiple of its share in plain training."""
     step, plain = make_step(), make_step()
     gradient = gradients(step, METHODS["data_and_perturbation"].loss(step, denominator=denominator, lr=lr)) * step.lr_scale
     reference = gradients(plain, METHODS["data_and_perturbation"].loss(plain))
@@ -124,7 +124,7 @@ def test_a_batch_without_kept_samples_moves_nothing(options: dict) -> None:
 
 
 def test_trades_is_the_definition() -> None:
-    """CE(f(x)) + β·KL(f(x) ‖ f(x')), with x' climbing that divergence from the natural answer."""
+    """CE(f(x)) + β·KL(f(x) ‖ f(x')), with x' climbing that divergence from the natural output."""
     objective = build_objective({"objective": "trades", "beta": 4.0})
     step = make_step(objective=objective)
     loss = METHODS["baseline"].loss(step)
@@ -142,7 +142,7 @@ def test_trades_is_the_definition() -> None:
 
 
 def test_engines_know_the_attack_of_trades_again_from_batch_to_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A loss made anew for each batch would have each captured, or compiled, anew."""
+    """A loss created anew for each batch would cause recapture, or recompilation, each time."""
     plans, prepare = [], engines.prepare
     monkeypatch.setattr(engines, "prepare", lambda name, model, x, plan: plans.append(plan) or prepare(name, model, x, plan))
     objective = build_objective({"objective": "trades"})
@@ -170,7 +170,7 @@ def test_augmentation_mixes_small_loss_images_until_few_are_left() -> None:
     assert torch.equal(changed, step.decision.small)
     for share, direction in ((1.0, "below"), (0.0, "above")):
         step, x = step_of(share, direction)
-        torch.testing.assert_close(x, step.x_adv)  # that share is reached from the start
+        torch.testing.assert_close(x, step.x_adv)  # that fraction is reached from the start
 
 
 def test_attack_strength_widens_the_ball_of_small_loss_samples_only() -> None:

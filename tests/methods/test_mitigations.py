@@ -1,4 +1,4 @@
-"""Mitigations against their definitions, told anew with loops or autograd; and that their state survives an interruption."""
+"""Mitigations compared with their definitions, reimplemented with loops or autograd; their state survives an interruption."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CE = nn.CrossEntropyLoss(reduction="none")
 
 
 def logits_of(step: Step) -> Tensor:
-    """The answer to the adversarial batch, from a model and attack as the step's."""
+    """The output on the adversarial batch, from a model and attack like the step's."""
     return make_step().model(step.x_adv)
 
 
@@ -114,7 +114,7 @@ def test_gairat_counts_the_iterates_that_were_right() -> None:
         (grad,) = torch.autograd.grad(CE(logits, other.y).sum(), leaf)
         x = torch.max(torch.min(x + 0.025 * grad.sign(), other.x + 0.1), other.x - 0.1).clamp(0, 1)
     torch.testing.assert_close(step.x_adv, x)
-    assert 0 < right.sum() < 48  # both kinds of sample are there
+    assert 0 < right.sum() < 48  # both kinds of samples occur
     weight = (1 + torch.tanh(-1 + 5 * (1 - 2 * right / 3))) / 2
     torch.testing.assert_close(loss, (weight / weight.mean() * CE(logits_of(step), step.y)).mean())
 
@@ -135,7 +135,7 @@ def test_reweighting_by_a_check(tmp_path: Path) -> None:
     assert (weight[scores.argsort()].diff() <= 0).all()
     step = make_step(kept=Kept(200, 3, weight=weight), index=torch.arange(16))
     torch.testing.assert_close(METHODS["reweight"].loss(step, from_=""), (weight[:16] * CE(logits_of(step), step.y)).mean())
-    made = weights_of("auto", data)  # by the check's own scores
+    made = weights_of("auto", data)  # from the check's own scores
     assert made[~wrong].mean() > made[wrong].mean() + 0.3
     config = small(tmp_path / "run", method={"name": "reweight", "from": str(path)}, trainer__epochs=1)
     assert len(train(config)) == 1
@@ -156,7 +156,7 @@ def test_reweighting_by_a_check(tmp_path: Path) -> None:
 
 
 def test_weight_perturbation_is_the_definition() -> None:
-    """AWP: the gradient at w + v, v_l = γ·‖w_l‖·g_l/‖g_l‖; then the weights are as before."""
+    """AWP: the gradient at w + v, v_l = γ·‖w_l‖·g_l/‖g_l‖; afterwards the weights are as before."""
     step, plain = make_step(weights=WeightPerturbation("awp", 0.1)), make_step()
     before = {name: p.detach().clone() for name, p in step.model.named_parameters()}
     gradient = gradients(step, METHODS["baseline"].loss(step))
@@ -216,7 +216,7 @@ def test_averages_are_those_of_the_weights_on_the_way(tmp_path: Path, kind: str,
 
     monkeypatch.setattr(Run, "train_step", watched)
     train(small(tmp_path, method=method, trainer__epochs=3))
-    assert len(seen) == 21  # 7 steps an epoch, of which the first belongs to the baseline
+    assert len(seen) == 21  # 7 steps per epoch, the first of which belongs to the baseline
     mean, taken = seen[6], seen[7:] if kind == "ema" else [seen[13], seen[20]]
     for n, weights in enumerate(taken):
         share = 0.1 if kind == "ema" else 1 / (n + 1)
@@ -225,7 +225,7 @@ def test_averages_are_those_of_the_weights_on_the_way(tmp_path: Path, kind: str,
     run.restore(checkpoint.load(tmp_path / "last.pt"))
     torch.testing.assert_close(list(run.judged.parameters()), mean, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close([p.detach() for p in run.model.parameters()], seen[-1], rtol=0, atol=0)
-    # BatchNorm's statistics are the means over batches of natural training images, by their size.
+    # BatchNorm's statistics are the means over batches of natural training images, weighted by size.
     first = next(m for m in run.judged.modules() if isinstance(m, nn.BatchNorm2d))
     conv = next(m for m in run.judged.modules() if isinstance(m, nn.Conv2d))
     x = run.judged.normalize(run.inputs(run.data.x_train))
@@ -244,7 +244,7 @@ def test_l1_is_added() -> None:
 
 
 def images_step(kind: str, n: int = 400, side: int = 16, strength: float | None = None) -> tuple[Step, Tensor]:
-    """A step on images of a distinct grey each, after its inputs were changed and it was attacked by nothing."""
+    """A step on images each of a distinct grey, after its inputs were changed; the attack does nothing."""
     step = make_step(kept=Kept(n, 3))
     x = ((torch.arange(n) + 1) / (n + 1)).view(n, 1, 1, 1).expand(n, 2, side, side).contiguous()
     step.x, step.y = x, torch.arange(n) % 3
@@ -259,7 +259,7 @@ def test_mixup_mixes_image_and_label_alike() -> None:
     own = step.target.gather(1, step.y[:, None]).squeeze(1)
     grey, first = step.x[:, 0, 0, 0], x[:, 0, 0, 0]
     assert (step.x == grey.view(-1, 1, 1, 1)).all() and (own >= 0.5).all()
-    # Where the other image's class differs, it lies where the label's share says: x = λ·x₁ + (1 − λ)·x₂.
+    # Where the other image's class differs, it covers the label's share: x = λ·x₁ + (1 − λ)·x₂.
     mixed = own < 0.99
     other = ((grey - own * first) / (1 - own))[mixed]
     number = (other * 401 - 1).round()
@@ -291,10 +291,10 @@ def test_cutout_and_idbh() -> None:
     whole = ((step.x == x) | (step.x == 0)).all(1).all(2).all(1)  # not erased
     assert 0.4 < whole.float().mean() < 0.6
     lost = (step.x == 0).all(1)[whole]
-    assert torch.equal((~lost).flatten(1).sum(1), (~lost).any(2).sum(1) * (~lost).any(1).sum(1))  # a rectangle is left
+    assert torch.equal((~lost).flatten(1).sum(1), (~lost).any(2).sum(1) * (~lost).any(1).sum(1))  # a rectangle remains
     assert (~lost).any(2).sum(1).min() == 16 - round(16 * 11 / 32) and (~lost).any(2).sum(1).max() == 16
     again, _ = images_step("idbh")
-    assert torch.equal(step.x, again.x)  # by the method's generator
+    assert torch.equal(step.x, again.x)  # from the method's generator
 
 
 def test_crop_shift_moves_what_is_left_as_it_was() -> None:
@@ -317,7 +317,7 @@ def test_crop_shift_moves_what_is_left_as_it_was() -> None:
 
 def test_centre_loss_is_the_definition() -> None:
     torch.manual_seed(0)
-    y = torch.tensor([0, 0, 0, 1, 1, 3, 3, 3, 2])  # a class of one, and one that is not there
+    y = torch.tensor([0, 0, 0, 1, 1, 3, 3, 3, 2])  # a class of one, and an absent one
     features, natural = torch.randn(9, 4, requires_grad=True), torch.randn(9, 4)
     centres = {c: natural[y == c].mean(0) for c in range(4)}
     mean = torch.stack(list(centres.values())).mean(0)
@@ -349,7 +349,7 @@ def test_feature_centres_adds_it_and_leaves_batchnorm_with_one_forward() -> None
 
 
 def test_more_data(tmp_path: Path) -> None:
-    """Set-aside labels are replaced by a naturally trained network's answers; a file of extra images does the same."""
+    """Set-aside labels are replaced by a naturally trained network's predictions; a file of extra images does the same."""
     config = small(tmp_path / "run", data__unlabelled=0.5, trainer__epochs=3, teachers=str(tmp_path / "teachers"))
     data, whole = load_data(config.data), load_data(small(tmp_path).data)
     half = load_data(changed(small(tmp_path), {"data.train_size": 100, "data.val_size": 40}).data)
@@ -455,7 +455,7 @@ def test_bad_options_are_told(options: dict, words: str) -> None:
 
 
 def test_an_average_is_a_copy() -> None:
-    """Attacking, training or renewing one leaves the other alone."""
+    """Attacking, training or renewing one does not affect the other."""
     from ro_fast.training.averaging import Averaging
 
     model = make_step().model

@@ -1,4 +1,4 @@
-"""Steps of TRADES, MART, AWP, AWP-TRADES and MLCAT against their released code, told anew: values, gradients and statistics."""
+"""Steps of TRADES, MART, AWP, AWP-TRADES and MLCAT compared with their reimplemented code: values, gradients and statistics."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def mart(model: nn.Module, x: Tensor, y: Tensor, x_adv: Tensor) -> Tensor:
 
 
 def perturbed(model: nn.Module, loss) -> dict[str, Tensor]:
-    """AWP: a copy of the network finds the step along which the loss grows most; by layer, as long as γ of its weights."""
+    """AWP: a copy of the network finds the step along which the loss grows most; per layer, its length is γ of its weights'."""
     proxy = copy.deepcopy(model)
     loss(proxy).backward()
     moves = {}
@@ -155,7 +155,7 @@ def test_awp_and_awp_trades_are_their_released_code(batch: tuple[Tensor, Tensor,
 
 
 def test_mlcat_is_its_released_code(batch: tuple[Tensor, Tensor, Tensor]) -> None:
-    """Ten times the gradient of small losses, gathered; the weights move by γ of their norm along the sum."""
+    """Ten gradients of small losses, accumulated; the weights move by γ of their norm along the sum."""
     _, y, _ = batch
     step, loss = ours({}, batch, WeightPerturbation("mlcat", GAMMA))
     model = network()

@@ -1,4 +1,4 @@
-"""Networks: published sizes, shapes, normalisation inside, and what a wrong config is told."""
+"""Networks: published sizes, shapes, built-in normalisation, and errors on wrong configs."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Compiles the Triton kernels for sm_90 by the real compiler, without a GPU: python tests/ops/ahead_of_time.py float32.
 
-The operators are called on their sample inputs, on this CPU, and each launch compiles its kernel instead: the types, None and
-constants of its arguments are those of its use. Prints a line for each kernel that was compiled, as
-"operator kernel bytes-of-machine-code bytes-of-shared-memory"; fails with the compiler's message where one does not compile.
+The operators are called on their sample inputs, on this CPU, and each launch compiles its kernel instead: the types, Nones and
+constants of its arguments are those of real use. Prints a line for each compiled kernel, as
+"operator kernel bytes-of-machine-code bytes-of-shared-memory"; fails with the compiler's message if one does not compile.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from ro_fast import backends, kernels
 from ro_fast.ops import OPS
 from ro_fast.testing import DIFFERENTIABLE, LAYOUTS, Sample, samples
 
-SHARED_MEMORY = 232_448  # bytes that a block has on sm_90
+SHARED_MEMORY = 232_448  # per block on sm_90
 
 
 class Card:
-    """What Triton asks the driver for when it compiles, of an H100."""
+    """What Triton asks the driver for when it compiles, answered for an H100."""
 
     def get_current_target(self) -> GPUTarget:
         return GPUTarget("cuda", 90, 32)
@@ -42,7 +42,7 @@ class Card:
 
 
 class Compilations:
-    """Stands in for launches; remembers which kernel was compiled for which arguments."""
+    """Replaces launches; remembers which kernel was compiled for which arguments."""
 
     def __init__(self) -> None:
         self.op = ""
@@ -65,14 +65,14 @@ class Compilations:
 
     @staticmethod
     def _kind(value: Any, constant: bool) -> Any:
-        """What a kernel is compiled anew for. (Triton also looks for multiples of 16, which change no types.)"""
+        """What a kernel is recompiled for. (Triton also looks for multiples of 16, which change no types.)"""
         if constant or value is None:
             return str(value)
         return value.dtype if isinstance(value, torch.Tensor) else type(value)
 
 
 def run(sample: Sample) -> None:
-    """The call and, where there is one, its gradient."""
+    """The call and, if there is one, its gradient."""
     first, *rest = sample.args
     if sample.op not in DIFFERENTIABLE:
         sample.run()

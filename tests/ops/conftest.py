@@ -1,3 +1,3 @@
-"""What lies here and is no test: programs that tests run in processes of their own."""
+"""Files here that are not tests: programs that tests run in separate processes."""
 
 collect_ignore = ["ahead_of_time.py", "cuda_emulation"]

@@ -1,4 +1,4 @@
-"""Every Triton kernel compiles for an H100, in each dtype that it is offered in, by the real compiler and without a GPU."""
+"""Every Triton kernel compiles for an H100, in each supported dtype, with the real compiler and without a GPU."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ kernels = pytest.importorskip("ro_fast.kernels", reason="triton is not installed
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
 def test_each_kernel_gives_machine_code_for_sm_90(dtype: str) -> None:
-    # In a process of its own: in this one kernels are defined for the interpreter.
+    # In a separate process: in this one kernels are defined for the interpreter.
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     command = [sys.executable, str(Path(__file__).with_name("ahead_of_time.py")), dtype]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)

@@ -1,4 +1,4 @@
-"""A file of kernels/ can be taken into another project: it travels with the files that it imports, and needs torch and triton."""
+"""A file of kernels/ can be copied into another project along with the files it imports, and needs torch and triton."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from ro_fast.testing import DIFFERENTIABLE
 if reason := build.why_not():
     pytest.skip(f"CUDA C++ can't be built for this CPU: {reason}", allow_module_level=True)
 
-NOT_IN_CUDA = {"pgd_mlp", "winograd_conv"}  # a GPU has Triton's and cuDNN's
+NOT_IN_CUDA = {"pgd_mlp", "winograd_conv"}  # on a GPU there are Triton's and cuDNN's
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def test_launches_and_shared_memory_are_rewritten() -> None:
 def test_the_operators_pass_their_own_tests_in_two_orders(tmp_path: Path) -> None:
     operators = build.build_operators(tmp_path)
     wanted = " and ".join(("as_close_to_float64", "native", *(f"not {name}" for name in sorted(NOT_IN_CUDA))))
-    # A sanitizer writes to file descriptor 2 and ends the process: what pytest had captured there would be lost.
+    # A sanitizer writes to file descriptor 2 and ends the process: output captured there by pytest would be lost.
     options = ["-q", "-x", "-p", "cuda_emulation.plugin", "-p", "no:cacheprovider", "--capture=sys", "-k", wanted]
     path = os.pathsep.join([str(build.HERE.parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
     test = Path(__file__).with_name("test_ops.py")

@@ -1,4 +1,4 @@
-"""The operators and attacks on an NVIDIA GPU, on every backend; needs pytest alone, so that it runs where little is installed."""
+"""The operators and attacks on an NVIDIA GPU, on every backend; needs only pytest, so that it runs where little is installed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The losses of adversarial training and evaluation, against torch's own and plain formulas."""
+"""The losses of adversarial training and evaluation, compared with torch's own and plain formulas."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The operators on every backend that is there, against the reference and against float64."""
+"""The operators on every available backend, compared with the reference and with float64."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float64)
 
 @pytest.fixture(params=backends.BACKENDS)
 def backend(request: pytest.FixtureRequest) -> str:
-    """A backend that is here and has the operator of the test, where it is about one."""
+    """A backend that is available and has the operator of the test, if the test concerns one."""
     op = request.node.callspec.params.get("op", "pgd_step")
     if reason := backends_for(op)[request.param]:
         pytest.skip(f"{request.param}: {reason}")
@@ -104,7 +104,7 @@ def test_gradcheck(reduction: str, soft: bool, backend: str) -> None:
 
 
 class Recording(TorchDispatchMode):
-    """Notes which of our operators are called, with what."""
+    """Records which of our operators are called, and with what."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -141,7 +141,7 @@ def test_opcheck(op: str, backend: str) -> None:
 
 @pytest.mark.parametrize("op", DIFFERENTIABLE)
 def test_the_same_digits_whether_or_not_someone_looks(op: str) -> None:
-    """Without a mode the kernel is called beside the dispatcher."""
+    """Without a mode the kernel is called past the dispatcher."""
     for sample in samples(op):
         found = []
         for looked_at in (False, True):

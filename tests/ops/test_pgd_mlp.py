@@ -1,4 +1,4 @@
-"""``pgd_mlp`` takes the steps of the attack around autograd, and ``mlp_layers`` reads the networks that it can attack."""
+"""``pgd_mlp`` takes the same steps as the attack with autograd, and ``mlp_layers`` reads the networks that it can attack."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ro_fast.ops import backends, pgd_mlp
 from ro_fast.testing import backends_for
 
 RUNNING = [name for name, reason in backends_for("pgd_mlp").items() if reason is None]
-FAST = [name for name in RUNNING if name != "triton"]  # not an interpreter
+FAST = [name for name in RUNNING if name != "triton"]  # without the interpreter
 
 
 def sequential(widths: tuple[int, ...], seed: int = 0, bias: bool = True) -> nn.Sequential:
@@ -34,14 +34,14 @@ def batch(n: int, *shape: int, classes: int, seed: int = 0) -> tuple[torch.Tenso
 
 
 def assert_same_trajectory(model: nn.Module, x: torch.Tensor, y: torch.Tensor, noise: torch.Tensor | None, **budget) -> None:
-    """After one step and after all, where the attack around autograd takes the model as it is."""
+    """After one step and after all, where the attack with autograd takes the model as it is."""
     weights, biases = mlp_layers(model, x)
     eps, alpha = budget["eps"], budget["alpha"]
     for k in (1, budget["steps"]):
         attack = PGD(eps=1.0, alpha=alpha, steps=k, random_start=noise is not None, engine="eager")
         expected = attack(model, x, y, noise=noise, eps=eps).flatten(1)
         start = None if noise is None else noise.flatten(1)
-        # A radius of its own scales the attack's step length.
+        # A radius passed to the call scales the attack's step length.
         found = pgd_mlp(x.flatten(1), y, weights, biases, start, eps=eps, alpha=eps * alpha, steps=k)
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
 
@@ -128,7 +128,7 @@ def test_layers_that_do_nothing_are_passed_over() -> None:
 
 
 class Written(nn.Module):
-    """An MLP whose code no reader of layers would know: parametrised, functional, scaled by hand."""
+    """An MLP whose code no reader of layers would recognise: parametrised, functional, scaled by hand."""
 
     def __init__(self) -> None:
         super().__init__()

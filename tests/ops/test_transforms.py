@@ -1,4 +1,4 @@
-"""The operators below torch.compile, autocast and torch.func, on every sample they are tested with."""
+"""The operators under torch.compile, autocast and torch.func, on every sample they are tested with."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_compiles_into_one_graph(op: str) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("op", OPS)
 def test_autocast_changes_no_digit(op: str, dtype: torch.dtype) -> None:
-    """Operators compute in float32 at the least, whatever autocast would take."""
+    """Operators compute in at least float32, whatever autocast would use."""
     for sample in samples(op, dtype):
         expected = outputs(sample.run())
         with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -50,7 +50,7 @@ def test_vmap_is_the_same_call_for_each_entry(op: str) -> None:
             return outputs(OPS[op](*args, **kwargs))
 
         tensors = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
-        # The first lies batch last, the second is shared, the others lie batch first.
+        # The first has its batch last, the second is shared, the others have theirs first.
         dims: list[int | None] = [None] * len(leaves)
         dims[tensors[0]] = -1
         for i in tensors[2:]:
@@ -86,7 +86,7 @@ def test_gradients_of_each_sample_by_vmap_and_grad(op: str) -> None:
 
 
 def test_gradients_of_each_model_of_an_ensemble() -> None:
-    """vmap over weights: a mean in each, with samples of weight 0 in one of them."""
+    """vmap over weights: one mean each, with samples of weight 0 in one of them."""
     generator = torch.Generator().manual_seed(0)
     models, x = torch.randn(3, 5, 4, generator=generator), torch.randn(6, 5, generator=generator)
     y, weight = torch.randint(4, (6,), generator=generator), torch.rand(3, 6, generator=generator)

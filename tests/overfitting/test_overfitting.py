@@ -1,4 +1,4 @@
-"""Robust overfitting on learning curves: the targets on real runs, causality, and what must stay silent."""
+"""Robust overfitting on learning curves: the targets on real runs, causality, and what must raise no alarm."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def learned(n: int, noise: float, seed: int, top: float = 0.5) -> np.ndarray:
 
 
 def overfit(n: int, noise: float, seed: int, fall: float = 0.1) -> dict[str, list[float]]:
-    """One that learns for half its epochs and falls from there, while train accuracy climbs."""
+    """One that learns for half its epochs and then falls, while train accuracy climbs."""
     over = np.clip((np.arange(n) / n - 0.5) * 2, 0, 1)
     return {
         "test_robust_acc": list(learned(n, noise, seed) - fall * over),
@@ -50,7 +50,7 @@ def overfit(n: int, noise: float, seed: int, fall: float = 0.1) -> dict[str, lis
 
 
 def test_targets_on_real_runs() -> None:
-    """Measured: 5 of 5 that lose more than 5 points alarmed, 9 epochs after the best in the median; 0 of 5 under 1.5."""
+    """Measured: alarms on 5 of 5 that lose more than 5 points, 9 epochs after the best in the median; 0 of 5 under 1.5."""
     assert len(OVERFIT) == len(SOUND) == 5
     verdicts = {name: watch_curve(curve) for name, curve in OVERFIT.items()}
     assert all(v.overfitting and v.alarm_epoch is not None and v.confidence > 0.9 for v in verdicts.values())
@@ -63,7 +63,7 @@ def test_targets_on_real_runs() -> None:
 
 @pytest.mark.parametrize("missing", [{"train_robust_acc"}, {"test_robust_loss"}, {"train_robust_acc", "test_robust_loss"}])
 def test_columns_may_be_missing(missing: set[str]) -> None:
-    """Less evidence makes it later, not wrong: medians of 13 epochs without train accuracy, 11 without loss, 28 with neither."""
+    """Less evidence delays alarms, none is wrong: medians 13 epochs without train accuracy, 11 without loss, 28 with neither."""
     delays = []
     for curve in CURVES.values():
         columns = {name: values for name, values in curve.columns.items() if name not in missing}
@@ -113,7 +113,7 @@ def test_a_curve_that_only_grows_never_alarms(steps: list[float], trains: bool) 
 
 
 def test_noise_alone_is_no_overfitting() -> None:
-    """Measured over 300: 5 % alarmed, one of them with a gap under 1.5 points; 3 % still alarmed at the end."""
+    """Measured over 300: 5 % raise an alarm, one of them with a gap under 1.5 points; 3 % still at the end."""
     alarmed = 0
     for seed in range(60):
         n, noise = (24, 40, 100)[seed % 3], (0.005, 0.01, 0.015)[seed // 3 % 3]

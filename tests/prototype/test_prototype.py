@@ -67,7 +67,7 @@ def test_the_page_in_both_languages_has_the_same_numbers_and_trains_nothing_anew
         pages[language] = (out / "report.html").read_text(encoding="utf-8")
     pages["ja again"] = rebuild_page(out, "ja").read_text(encoding="utf-8")
     assert states == {path: path.stat().st_mtime_ns for path in out.rglob("last.pt")}
-    # The last section tells the seconds spent, which go on.
+    # The last section reports the seconds spent, which keep increasing.
     told = {
         language: re.sub(r'"data:image[^"]*"', "", page).split("<body>")[1].rsplit("<h2>", 1)[0]
         for language, page in pages.items()
@@ -156,7 +156,7 @@ def test_what_spoils_numbers_comes_first_then_the_surest_gain_for_the_least_work
     ]
     found = judged(OVERFITS)
     leak = Observation("leakage", "serious", 3, 0.1, "leaks", "remove")
-    curve = LearningCurve([], Size(2, 0.5, None), Comparison(0.005, (0.004, 0.006)))  # sure, and too little to matter
+    curve = LearningCurve([], Size(2, 0.5, None), Comparison(0.005, (0.004, 0.006)))  # certain, and too little to matter
     actions = order_actions(ranking, found, [LABELS, leak], curve, RULES)
     assert [action.action for action in actions] == ["repair", "a", "early_stopping", "b", "more_data", "c", "d"]
     assert [action.verdict for action in actions] == [FIRST, HELPS, HELPS, HELPS, OPEN, OPEN, HARMS]
@@ -180,7 +180,7 @@ def test_a_seed_takes_what_its_arms_take() -> None:
     small = seed_seconds(Sizes(100, 20, 100), 10, arms, 0.2, 5, speed)
     assert seed_seconds(Sizes(200, 40, 200), 10, arms, 0.2, 5, speed) > small
     alone = 10 * (100 * 0.01 + 120 * 0.002)
-    # Two arms share a fifth; the third has half of the images, and as many to be judged on.
+    # Two arms share a fifth; the third has half of the images, and as many to be scored on.
     shared = 1.8 * alone + 10 * (50 * 0.01 + 120 * 0.002)
     assert small == pytest.approx(1.2 * shared / 2)
     assert sizes_for(100, Sizes(1000, 100, 2000)) == Sizes(100, 20, 300)

@@ -31,7 +31,7 @@ FALL = {
 
 
 def curve(arm: str, seed: int) -> list[Epoch]:
-    """A run that learns, then overfits by ``FALL`` after the first learning-rate drop; alike before the fork."""
+    """A run that learns, then overfits by ``FALL`` after the first learning-rate drop; identical before the fork."""
     shared, own = np.random.default_rng(seed), np.random.default_rng([seed, len(arm)])
     epochs = []
     for number in range(EPOCHS):

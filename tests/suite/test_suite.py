@@ -1,4 +1,4 @@
-"""Suites: shared prefixes change no digit, are shared by exactly what they influence, and survive kills and races."""
+"""Suites: shared prefixes change nothing, are shared by exactly what they influence, and survive kills and races."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_an_arm_alone_equals_the_arm_in_a_suite(tmp_path: Path) -> None:
 
 
 def test_parts_share_arms_and_prefixes(tmp_path: Path) -> None:
-    """Two questions in one run: the baseline is trained once, an arm may part elsewhere, and each part tells its own arms."""
+    """Two questions in one run: the baseline is trained once, an arm may fork elsewhere, and each part reports its own arms."""
     removal = {"method": {"name": "large_loss_removal"}}
     when = SuiteConfig(
         "when",
@@ -70,7 +70,7 @@ def test_parts_share_arms_and_prefixes(tmp_path: Path) -> None:
     results = ablate(config)
     assert [arm.name for arm in results.arms] == ["baseline", "perturbation", "attack_strength", "early"]
     assert [arm.fork_epoch for arm in results.arms] == [2, 2, 2, 1]
-    # A prefix of 2 epochs and one of 1, three arms that go on for 2 and one for 3, two seeds.
+    # A prefix of 2 epochs and one of 1, three arms that continue for 2 and one for 3, two seeds.
     assert results.epochs_trained == 2 * (2 + 1 + 3 * 2 + 3) and results.epochs_without_sharing == 2 * 4 * 4
     told = {part.suite: part for part in results.parts}
     assert [arm.name for arm in told["when"].arms] == ["baseline", "early"] and told["when"].x_label == "start"
@@ -108,7 +108,7 @@ def test_results_and_report(tmp_path: Path) -> None:
     assert len(results.finding.sentences) == 2
     page = build_report(tmp_path / "suite").read_text(encoding="utf-8")
     assert "data:image/png;base64," in page
-    assert not re.search(r"""(src|href)=["']?(https?:|//|figures)""", page)  # one file, read without a network
+    assert not re.search(r"""(src|href)=["']?(https?:|//|figures)""", page)  # one file, readable offline
 
 
 def test_a_second_suite_reuses_the_prefix_and_only_then(tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ def test_every_other_suite_runs(name: str, tmp_path: Path) -> None:
     command += ["attack.steps=1", "model.width=4", "trainer.batch_size=50", "jobs=1", "threads=1"]
     config = compose("ablate", [*command, f"out={tmp_path / 'suite'}", f"prefixes={tmp_path / 'prefixes'}"])
     config.teachers = str(tmp_path / "teachers")
-    for arm in config.suite.arms:  # few images for arms that set their own number too
+    for arm in config.suite.arms:  # few images also for arms that set their own number
         arm.set |= {
             key: min(value, 100) // (2 if value == 500 else 1) for key, value in arm.set.items() if key == "data.train_size"
         }

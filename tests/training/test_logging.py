@@ -1,4 +1,4 @@
-"""Metrics in TensorBoard and W&B: each epoch once, whatever happened to the run, and no digit changed by it."""
+"""Metrics in TensorBoard and W&B: each epoch once, whatever happened to the run, with all digits unchanged."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ def told_by_wandb(out: Path) -> list[tuple[int, float]]:
 @pytest.fixture(params=["tensorboard", "wandb"])
 def log(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     pytest.importorskip(request.param)
-    for name in ("CACHE", "CONFIG", "DATA"):  # W&B keeps logs of its own in the user's folders
+    for name in ("CACHE", "CONFIG", "DATA"):  # W&B keeps its own logs in the user's folders
         monkeypatch.setenv(f"WANDB_{name}_DIR", str(tmp_path / "user"))
     return request.param
 
 
 def told(log: str, out: Path, epochs: int) -> list[tuple[int, float]]:
-    """What the log holds, once it holds so many epochs: W&B's service writes on for a moment after a run's end."""
+    """The contents of the log, once it has that many epochs: W&B's service keeps writing briefly after a run's end."""
     read = {"tensorboard": told_by_tensorboard, "wandb": told_by_wandb}[log]
     give_up = time.monotonic() + 30
     while len(read(out)) < epochs and time.monotonic() < give_up:
@@ -84,7 +84,7 @@ def test_each_epoch_once_after_a_stop_in_the_middle_and_no_digit_changed(log: st
         steps, values = zip(*told(log, out, 3), strict=True)
         assert steps == (0, 1, 2)
         assert values == pytest.approx([epoch.test_robust_acc for epoch in history])
-        train(small(out, trainer__log=[log]))  # is done already
+        train(small(out, trainer__log=[log]))  # already done
     assert [epoch.train_loss for epoch in history] == [epoch.train_loss for epoch in plain]
     # Switched on for a run that was trained without it, and off again.
     train(small(tmp_path / "plain", trainer__log=[log]))

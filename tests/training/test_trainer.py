@@ -1,4 +1,4 @@
-"""Training: the published loop reproduced, runs that go on to the same digits, and failures that lose nothing."""
+"""Training: the published loop reproduced, runs that continue bit for bit, and failures that lose nothing."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from ro_fast.training.trainer import Run, build_attack, train
 def published_step(
     model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor, noise: Tensor, eps: float, lr: float
 ) -> None:
-    """One step of the loop of Rice et al. 2020, told anew: everything in train mode, all gradients in every backward."""
+    """One step of the loop of Rice et al. 2020, reimplemented: everything in train mode, all gradients in every backward."""
     for group in optimizer.param_groups:
         group["lr"] = lr
     cross_entropy = nn.functional.cross_entropy
@@ -56,7 +56,7 @@ def test_rice2020_follows_the_published_loop(tmp_path: Path) -> None:
     recipe = {"attack__bn": "train", "attack__final_forward": True, "attack__steps": 10, "trainer__clean_forward": True}
     config = small(tmp_path, trainer__channels_last=False, **recipe)
     run = Run(config, load_data(config.data), torch.device("cpu"))
-    # float64: in float32 the sign of a vanishing gradient is a matter of rounding, and two right loops part at it.
+    # float64: in float32 the sign of a vanishing gradient is a matter of rounding, on which two correct loops diverge.
     run.model.double().train()
     theirs = copy.deepcopy(run.model)
     optimizer = torch.optim.SGD(theirs.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
@@ -88,7 +88,7 @@ def test_recipe_yaml_is_the_published_loop(tmp_path: Path) -> None:
     assert config["trainer"] | trainer == config["trainer"]
 
 
-# -- runs that go on ---------------------------------------------------------------------------------------------------
+# -- continued runs ----------------------------------------------------------------------------------------------------
 
 
 def test_files_of_a_run(tmp_path: Path) -> None:
@@ -264,7 +264,7 @@ def test_attack_budget_follows_the_data() -> None:
 
 
 def test_alarm_ends_the_run_where_asked_and_a_stopped_run_stays_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Validation accuracy is made to fall from epoch 9 on: the run ends at the alarm, with every epoch before it kept."""
+    """Validation accuracy is made to fall from epoch 9 on: the run ends at the alarm, keeping every epoch before it."""
     given = Run.score
 
     def falling(self: Run, x: Tensor, y: Tensor, reader: object = None) -> object:

@@ -1,4 +1,4 @@
-"""How PGD climbs: engines that take the same steps at different cost, one a file; :mod:`choose` says which one runs."""
+"""How PGD climbs: engines that take the same steps at different cost, one per file; :mod:`choose` decides which one runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One graph for any batch size, made of graphs that were traced at several: numbers that grow with the batch follow it."""
+"""One graph for any batch size, built from graphs traced at several sizes: numbers that grow with the batch follow it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import fx
 
 
 class NotGeneral(Exception):
-    """The graphs differ in more than in numbers that are a + b·N."""
+    """The graphs differ in more than numbers of the form a + b·N."""
 
 
 def for_any_batch(graphs: Sequence[fx.Graph], sizes: Sequence[int]) -> fx.Graph:
@@ -19,10 +19,10 @@ def for_any_batch(graphs: Sequence[fx.Graph], sizes: Sequence[int]) -> fx.Graph:
 
     Args:
         graphs: of one network at different batch sizes; the last but one placeholder is the batch [N, ...].
-        sizes: those batch sizes, at least three, so that two fix a and b and the others check them.
+        sizes: those batch sizes, at least three: two determine a and b, the others check them.
 
     Raises:
-        NotGeneral: where the graphs differ otherwise: another operator, another order, a number that is no a + b·N.
+        NotGeneral: if the graphs differ otherwise: another operator, another order, a number not of the form a + b·N.
     """
     nodes = [list(graph.nodes) for graph in graphs]
     if len({len(each) for each in nodes}) != 1:
@@ -41,7 +41,7 @@ def for_any_batch(graphs: Sequence[fx.Graph], sizes: Sequence[int]) -> fx.Graph:
 
 
 class _Batch:
-    """Makes nodes for a + b·N, each once, right behind the placeholders."""
+    """Creates nodes for a + b·N, each once, right after the placeholders."""
 
     def __init__(self, graph: fx.Graph, x: fx.Node) -> None:
         self.graph, self.x = graph, x

@@ -1,4 +1,4 @@
-"""All steps of an attack as one CUDA graph: on a GPU launching kernels takes longer than running them."""
+"""All steps of an attack as one CUDA graph: on a GPU, launching kernels takes longer than running them."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from ro_fast.attacks.engines.trace import fingerprint
 from ro_fast.ops._torch_private import any_hooks
 
 _log = logging.getLogger("ro_fast")
-_KEPT = 8  # graphs of a model; kinds of attack beyond that run step by step
-_PENDING = 32  # kinds of a model that came once and are remembered, since a loss made anew each time would never end
+_KEPT = 8  # graphs per model; further kinds of attack run step by step
+_PENDING = 32  # kinds seen once that are remembered per model; bounded, since losses created anew each time would fill it
 
 Replay = Callable[[], None]
-Record = Callable[[Callable[[], Tensor], nn.Module], tuple[Tensor, Replay]]  # what runs, its model -> result, what repeats it
+Record = Callable[[Callable[[], Tensor], nn.Module], tuple[Tensor, Replay]]  # what to run, its model -> result, what repeats it
 
 
 def record_on_gpu(run: Callable[[], Tensor], model: nn.Module) -> tuple[Tensor, Replay]:
-    """Captures what ``run`` does as a CUDA graph; the result's memory is written anew by each replay.
+    """Captures ``run`` as a CUDA graph; each replay overwrites the result's memory.
 
-    Two runs beside the main stream come first, in which libraries choose their kernels; the model's buffers, which BatchNorm
-    moves in train mode, are then as they were.
+    Two warm-up runs on a side stream come first, in which libraries choose their kernels. The model's buffers, which BatchNorm
+    updates in train mode, are restored afterwards.
     """
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     aside = torch.cuda.Stream()
@@ -40,18 +40,18 @@ def record_on_gpu(run: Callable[[], Tensor], model: nn.Module) -> tuple[Tensor, 
     torch.cuda.current_stream().wait_stream(aside)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        # Folding the weights is part of the graph, so that it sees them as they are at each replay.
+        # Folding the weights is part of the graph, so that each replay sees their current values.
         result = run()
     return result, graph.replay
 
 
 class Captured:
-    """All steps as one CUDA graph, replayed with the weights as they are; captured where a kind of attack comes a second time.
+    """All steps as one CUDA graph, replayed with the current weights; captured when a kind of attack is requested a second time.
 
     Args:
         stepwise: the engine whose steps are captured.
-        record: makes a graph; another in tests.
-        device: type of the device that has graphs.
+        record: creates a graph; replaced in tests.
+        device: type of the device that supports graphs.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Captured:
         self._kinds: weakref.WeakKeyDictionary[nn.Module, dict[Any, Climb | str | None]] = weakref.WeakKeyDictionary()
 
     def why_not(self, model: Model, x: Tensor, plan: Plan) -> str | None:
-        """It takes modules on a GPU, unless a graph of that kind could not be captured, or too many are there."""
+        """It takes modules on a GPU, unless a graph of that kind could not be captured, or there are too many already."""
         if x.device.type != self._device:
             return f"CUDA graphs need a GPU, the inputs are on {x.device}"
         if not isinstance(model, nn.Module):
@@ -77,9 +77,9 @@ class Captured:
         return None
 
     def came_before(self, model: nn.Module, x: Tensor, plan: Plan, note: bool = True) -> bool:
-        """Whether this kind of attack was asked for already: capturing one that comes once costs more than it gains.
+        """Whether this kind of attack was requested before: capturing one that comes only once costs more than it gains.
 
-        With ``note`` it counts as asked for from now on.
+        With ``note`` it counts as requested from now on.
         """
         kinds, kind = self._kinds.setdefault(model, {}), self._kind(model, x, plan)
         known = kind in kinds
@@ -91,7 +91,7 @@ class Captured:
         return known
 
     def prepare(self, model: Model, x: Tensor, plan: Plan) -> Climb:
-        """The graph of this model, captured anew where its weights were moved to other memory."""
+        """The graph of this model, captured anew if its weights have moved to other memory."""
         assert isinstance(model, nn.Module)
         kinds, kind = self._kinds.setdefault(model, {}), self._kind(model, x, plan)
         graph = kinds.get(kind)
@@ -112,12 +112,12 @@ class Captured:
         device = x.device.type
         where = tuple(t.data_ptr() for t in (*model.parameters(), *model.buffers()))
         autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
-        # Besides the memory all that Python decides, which a graph freezes: modes, attributes, forwards.
+        # Besides the memory, everything decided in Python, which a graph freezes: modes, attributes, forwards.
         return plan, x.shape, x.stride(), x.dtype, autocast, where, fingerprint(model, x)
 
 
 class _Graph:
-    """One captured climb: the start is copied into its memory, the graph replayed, the result copied out."""
+    """One captured climb: the start is copied into its memory, the graph is replayed, and the result is copied out."""
 
     def __init__(
         self, climb: Climb, model: weakref.ref[nn.Module], plan: Plan, record: Record, refused: Callable[[str], None]
@@ -154,7 +154,7 @@ class _Graph:
 
     @staticmethod
     def _static(start: Start) -> Start:
-        """Budgets as tensors, so that another radius needs no other graph."""
+        """Budgets as tensors, so that another radius needs no new graph."""
         computed = torch.float64 if start.x.dtype == torch.float64 else torch.float32
 
         def each(budget: float | Tensor) -> Tensor:

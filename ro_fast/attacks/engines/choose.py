@@ -1,4 +1,4 @@
-"""Which engine attacks a model: the one that is named, or the first of :func:`automatic` that can."""
+"""Which engine attacks a model: the one named, or the first of :func:`automatic` that can."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from ro_fast.attacks.engines.fused import FUSED, TRACES, Mlp
 
 
 def prepare(name: str, model: Model, x: Tensor, plan: Plan) -> Climb:
-    """Makes the engine of that name, or the one that "auto" takes, ready for an attack on the model as it is now."""
+    """Prepares the engine of that name, or the one that "auto" picks, for an attack on the model as it is now."""
     with TRACES.one_look():
         return choose(name, model, x, plan).prepare(model, x, plan)
 
 
 def stepwise(model: Model, x: Tensor, plan: Plan) -> Any:
-    """The engine whose single gradients can be had: fused where it can and gains, else eager."""
+    """The engine that can provide single gradients: fused if it can and gains, otherwise eager."""
     return next(ENGINES[name] for name in ("fused", "eager") if _why_not_by_itself(name, model, x, plan) is None)
 
 
 def _why_not_by_itself(name: str, model: Model, x: Tensor, plan: Plan, note: bool = True) -> str | None:
-    """Why "auto" doesn't take an engine: it can't attack the model, or it would not gain; to be told of it notes nothing."""
+    """Why "auto" skips an engine: it can't attack the model, or would not gain; without ``note``, asking records nothing."""
     reason = ENGINES[name].why_not(model, x, plan)
     if reason is None and name == "fused" and isinstance(model, nn.Module) and not FUSED.gains(model, x, plan):
         return "no pass that gains applies to the network's graph, so that autograd is as fast"
     if reason is None and name == "captured" and isinstance(model, nn.Module):
-        # A replay runs no Python: by itself only a network is captured that is traced, and proven again and again.
+        # A replay runs no Python: unless named, this engine takes only networks that are traced, and proven again and again.
         if unproven := FUSED.why_not(model, x, plan):
             return f"a network is captured by itself only where its graph is proven: {unproven}"
         if not CAPTURED.came_before(model, x, plan, note):
@@ -46,7 +46,7 @@ ENGINES: dict[str, Any] = {
     "compiled": Compiled(),
     "captured": CAPTURED,
 }
-# On a GPU launches are the bound: a graph of all steps goes first, and the kernel of all steps on an MLP loses to it (measured).
+# On a GPU launches dominate: one graph of all steps comes first; the kernel for all steps on an MLP loses to it (measured).
 AUTO = {"cpu": ("mlp", "fused", "eager"), "cuda": ("captured", "fused", "eager")}
 
 
@@ -56,10 +56,10 @@ def automatic(device: str) -> tuple[str, ...]:
 
 
 def choose(name: str, model: Model, x: Tensor, plan: Plan) -> Any:
-    """The engine of that name, or for "auto" the first of the device's that can take the model and gains by it.
+    """The engine of that name, or for "auto" the first of the device's engines that can take the model and gains from it.
 
     Raises:
-        ValueError: where the named one can't, with its reason.
+        ValueError: if the named one can't; gives its reason.
     """
     if name == "auto":
         return next(ENGINES[other] for other in automatic(x.device.type) if _why_not_by_itself(other, model, x, plan) is None)
@@ -70,7 +70,7 @@ def choose(name: str, model: Model, x: Tensor, plan: Plan) -> Any:
 
 
 def explain(name: str, model: Model, x: Tensor, plan: Plan) -> str:
-    """Tells in a few lines which engine runs, and why each other one does or doesn't."""
+    """Reports in a few lines which engine runs, and why each of the others does or doesn't."""
     reasons = {other: _why_not_by_itself(other, model, x, plan, note=False) for other in ENGINES}
     chosen = name if name != "auto" else next(other for other in automatic(x.device.type) if reasons[other] is None)
     lines = [f"engine: {chosen}" + ("" if name == "auto" else " (named)")]

@@ -24,16 +24,16 @@ class Compiled:
         self._graphs: weakref.WeakKeyDictionary[nn.Module, dict[Any, Gradient]] = weakref.WeakKeyDictionary()
 
     def why_not(self, model: Model, x: Tensor, plan: Plan) -> str | None:
-        """It takes what torch.compile takes, which says itself what it doesn't."""
+        """It takes whatever torch.compile takes; torch.compile itself reports what it doesn't."""
         return None if isinstance(model, nn.Module) else "the model is a function, not an nn.Module"
 
     def prepare(self, model: Model, x: Tensor, plan: Plan) -> Climb:
-        """The graph of this model, which reads its weights anew at each call."""
+        """The graph of this model, which reads its current weights at each call."""
         assert isinstance(model, nn.Module)
         graphs = self._graphs.setdefault(model, {})
         key = (plan.loss, plan.output, plan.training, x.shape, x.dtype, torch.is_autocast_enabled(x.device.type))
         if key not in graphs:
-            there = weakref.ref(model)  # a graph must not keep alive the model that keeps the graph
+            there = weakref.ref(model)  # a graph must not keep alive the model that owns it
 
             def eager(leaf: Tensor, y: Tensor) -> Tensor:
                 return torch.autograd.grad(plan.loss(logits_of(there()(leaf), plan.output), y), leaf)[0]  # type: ignore[misc]
@@ -43,13 +43,13 @@ class Compiled:
 
 
 def _told(compiled: Gradient, what: str) -> Gradient:
-    """Logs what the first call cost."""
+    """Logs the cost of the first call."""
     first = True
 
     def gradient(x_adv: Tensor, y: Tensor) -> Tensor:
         nonlocal first
         start = time.perf_counter()
-        leaf = x_adv.detach().requires_grad_()  # outside: Dynamo of torch 2.11 refuses it in a compiled function
+        leaf = x_adv.detach().requires_grad_()  # outside: Dynamo in torch 2.11 rejects it in a compiled function
         with trace_autograd(), torch.enable_grad():
             grad = compiled(leaf, y)
         if first:

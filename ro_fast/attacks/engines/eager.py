@@ -1,4 +1,4 @@
-"""Autograd through the model as it is: takes everything, and is what every other engine is held against."""
+"""Autograd through the model as it is: takes everything, and is the reference for every other engine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Eager:
         return torch.no_grad()(lambda inputs: logits_of(model(inputs), plan.output)), input_gradient(model, loss, plan.output)
 
     def prepare(self, model: Model, x: Tensor, plan: Plan) -> Climb:
-        """One forward and one backward of autograd a step."""
+        """One forward and one backward of autograd per step."""
         return climb_by(input_gradient(model, plan.loss, plan.output), plan)
 
 

@@ -1,6 +1,6 @@
-"""What an engine is: something that makes ready for one attack on a model, and the loop of PGD over its input gradients.
+"""The interface of an engine, which prepares one attack on a model, and the PGD loop over its input gradients.
 
-An engine says in ``why_not`` what it can't take, and in ``prepare`` makes ready for one attack on the model as it is now: it
+An engine says in ``why_not`` what it can't take. Its ``prepare`` gets ready for one attack on the model as it is now and
 returns the function that climbs from a start.
 """
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from ro_fast.attacks.answer import Output
 from ro_fast.attacks.box import Box
 
-Model = Callable[[Tensor], Any]  # its answer is logits [N, C], or what holds them
+Model = Callable[[Tensor], Any]  # returns logits [N, C], or something that holds them
 Logits = Callable[[Tensor], Tensor]
 Loss = Callable[[Tensor, Tensor], Tensor]  # logits, y -> the sum over samples
 Gradient = Callable[[Tensor, Tensor], Tensor]  # x_adv, y -> ∇ₓ in the dtype of x_adv
@@ -28,16 +28,16 @@ class Plan:
 
     loss: Loss
     steps: int
-    training: bool  # whether any module is in train mode meanwhile
-    cross_entropy: bool  # whether the loss is that of hard labels
+    training: bool  # whether any module is in train mode during the attack
+    cross_entropy: bool  # whether the loss is cross-entropy with hard labels
     box: Box
-    output: Output = None  # where the logits are in the model's answer
-    spread: float = 0.0  # of a normal start that is not clipped; 0: a start within the ball
+    output: Output = None  # where the logits are in the model's return value
+    spread: float = 0.0  # of a normal start, not clipped; 0: a start within the ball
 
 
 @dataclass(frozen=True)
 class Start:
-    """Where one climb begins, and how far it may go."""
+    """Where a climb begins, and how far it may go."""
 
     x: Tensor  # [N, ...] natural inputs
     y: Tensor
@@ -51,7 +51,7 @@ Climb = Callable[[Start], Tensor]
 
 
 def climb_by(gradient: Gradient, plan: Plan) -> Climb:
-    """The loop of PGD over a function that gives input gradients."""
+    """The PGD loop over a function that returns input gradients."""
 
     def climb(start: Start) -> Tensor:
         x, active = start.x, start.active

@@ -1,4 +1,4 @@
-"""The engine over a network's traced and rewritten graph, which is held against the network itself again and again."""
+"""The engine over a network's traced and rewritten graph, which is repeatedly compared with the network itself."""
 
 from __future__ import annotations
 
@@ -25,42 +25,42 @@ from ro_fast.attacks.engines.run import Program, TracedNetwork
 from ro_fast.attacks.engines.trace import NotTraced, Traced, fingerprint, structure, tensors_of, trace
 
 _log = logging.getLogger("ro_fast")
-_KEPT = 32  # traces per network, and of networks that are built alike; the one used longest ago goes first
-_ALWAYS = 8  # calls that are proven each; later proofs take at most _SHARE of the time between them
+_KEPT = 32  # traces per network, and of networks built alike; the least recently used goes first
+_ALWAYS = 8  # the first calls, each of which is proven; later proofs take at most _SHARE of the time between them
 _SHARE = 0.01
 
 
 @dataclass
 class Known:
-    """What is known of a network for one kind of inputs: its graph, or why there is none, and the proofs that it passed."""
+    """What is known about a network for one kind of input: its graph, or why there is none, and the proofs it passed."""
 
     traced: Traced | None = None
     program: Program | None = None
-    mlp: MlpGraph | str = ""  # or why it is no MLP
-    reason: str | None = None  # why it can't be attacked by its graph
+    mlp: MlpGraph | str = ""  # or why it is not an MLP
+    reason: str | None = None  # why it can't be attacked through its graph
     proofs: int = 0
-    proof_seconds: float = 0.0  # of the last
+    proof_seconds: float = 0.0  # of the last proof
     proven_at: float = 0.0
 
     def due(self) -> bool:
-        """Whether the graph should be held against the network again."""
+        """Whether the graph should be compared with the network again."""
         waited = time.perf_counter() - self.proven_at
         return self.proofs < _ALWAYS or waited * _SHARE > self.proof_seconds
 
 
 class Traces:
-    """The graphs of networks by what they hold for; a network that is gone takes its graphs along."""
+    """The graphs of networks, keyed by what they are valid for; a network that is gone takes its graphs along."""
 
     def __init__(self) -> None:
         self._known: weakref.WeakKeyDictionary[nn.Module, OrderedDict[Any, Known]] = weakref.WeakKeyDictionary()
         self._built: OrderedDict[Any, Known] = OrderedDict()
-        self._looked: dict[Any, Known] | None = None  # by network, shape and output
+        self._looked: dict[Any, Known] | None = None  # per network, shape and output
 
     @contextlib.contextmanager
     def one_look(self, seen: dict[Any, Known] | None = None) -> Iterator[None]:
-        """Within it a network is looked at once per kind of inputs, since choosing an engine and using it change nothing.
+        """Within this context a network is examined once per kind of input, since choosing and using an engine change nothing.
 
-        With ``seen`` given, what was looked at within another block is known: nothing may have changed between the two.
+        With ``seen`` given, what was examined in another block counts as known: nothing may have changed between the two.
         """
         outer = self._looked
         self._looked = outer if outer is not None else {} if seen is None else seen
@@ -70,7 +70,7 @@ class Traces:
             self._looked = outer
 
     def of(self, model: nn.Module, x: Tensor, output: Output = None) -> Known:
-        """What is known of a network for inputs like x; traced now where it was not yet."""
+        """What is known about a network for inputs like x; traces it now if it was not yet."""
         if self._looked is None:
             return self._of(model, x, output)
         place = id(model), x.shape, output
@@ -98,7 +98,7 @@ class Traces:
         return made
 
     def _alike(self, model: nn.Module, x: Tensor, output: Output) -> Known:
-        """What was traced of a network that is built alike, as a suite's are, and has to be proven of this one; or traced now."""
+        """The trace of a network built alike, as a suite's are, still to be proven for this one; otherwise traces it now."""
         alike = structure(model, x)
         built = None if alike is None else (output, alike)
         for key in (built, (built, len(x))):
@@ -131,10 +131,10 @@ TRACES = Traces()
 
 
 class Fused:
-    """Autograd's graph of the network, rewritten: BatchNorm folded, bits kept of ReLUs, weights packed once per attack."""
+    """Autograd's graph of the network, rewritten: BatchNorm folded, ReLUs kept as bits, weights packed once per attack."""
 
     def why_not(self, model: Model, x: Tensor, plan: Plan) -> str | None:
-        """It takes networks in eval mode that can be traced and whose graph gives what they give."""
+        """It takes networks in eval mode that can be traced and whose graph gives the same results."""
         if not isinstance(model, nn.Module):
             return "the model is a function, not an nn.Module"
         if plan.training:
@@ -147,22 +147,22 @@ class Fused:
         return known.reason
 
     def functions(self, model: Model, x: Tensor, plan: Plan, loss: Loss) -> tuple[Logits, Gradient]:
-        """Logits and input gradients with the weights as they are now, folded and packed."""
+        """Logits and input gradients with the current weights, folded and packed."""
         assert isinstance(model, nn.Module)
         networks = _Networks(model, x, plan.output)
         return networks, lambda x_adv, y: networks.gradient(x_adv, lambda logits: loss(logits, y))
 
     def prepare(self, model: Model, x: Tensor, plan: Plan) -> Climb:
-        """Steps with the weights as they are now."""
+        """Steps with the current weights."""
         return climb_by(self.functions(model, x, plan, plan.loss)[1], plan)
 
     def gains(self, model: nn.Module, x: Tensor, plan: Plan) -> bool:
-        """Whether a pass that gains applies to the network's graph; without, autograd is as fast or a little faster."""
+        """Whether a pass with a gain applies to the network's graph; without one, autograd is as fast or a little faster."""
         known = TRACES.of(model, x, plan.output)
         return known.program is not None and any(name in known.program.applied for name in GAINING)
 
     def about(self, model: Model, x: Tensor, plan: Plan) -> str:
-        """Which passes applied to the network's graph, and how often it was proven, in words."""
+        """A text saying which passes applied to the network's graph and how often it was proven."""
         assert isinstance(model, nn.Module)
         known = TRACES.of(model, x, plan.output)
         passes = ", ".join(f"{name} ({count})" for name, count in known.program.applied.items()) if known.program else ""
@@ -170,7 +170,7 @@ class Fused:
 
 
 class _Networks:
-    """A network's graphs within one attack, whatever batch sizes come: mostly one for any batch, and one for a single sample."""
+    """A network's graphs within one attack, for all batch sizes that occur: usually one for any batch and one for one sample."""
 
     def __init__(self, model: nn.Module, x: Tensor, output: Output) -> None:
         self._model, self._batch, self._output = model, len(x), output
@@ -215,7 +215,7 @@ def _prove(known: Known, model: nn.Module, x: Tensor, output: Output) -> None:
     few = x if known.traced.batch is not None else x[:2]
     try:
         known.reason = difference(lambda inputs: logits_of(model(inputs), output), network, few)
-    except RuntimeError as error:  # of the graph; one of the network itself comes again, from autograd
+    except RuntimeError as error:  # from the graph; one raised by the network itself comes again, from autograd
         known.reason = f"its traced graph does not run: {str(error).splitlines()[0][:200]}"
     if isinstance(known.mlp, MlpGraph) and known.reason is None:
         read = mlp_logits(*mlp_layers(model, x, (known.mlp, known.traced)), few)
@@ -233,10 +233,10 @@ def _capturing(x: Tensor) -> bool:
 
 
 class Mlp:
-    """All steps on an MLP in one call of pgd_mlp, a block of samples at a time in the cache."""
+    """All steps on an MLP in one call of pgd_mlp, one block of samples at a time in the cache."""
 
     def why_not(self, model: Model, x: Tensor, plan: Plan) -> str | None:
-        """It takes networks in eval mode whose graph is that of a ReLU MLP, L∞ and cross-entropy, where a compiled backend is."""
+        """It takes networks in eval mode whose graph is a ReLU MLP, for L∞ and cross-entropy, if there is a compiled backend."""
         reason = why_not_mlp_attack(model, x, plan)
         if reason is not None:
             return reason
@@ -248,7 +248,7 @@ class Mlp:
         return known.mlp if reason is None and isinstance(known.mlp, str) else reason
 
     def prepare(self, model: Model, x: Tensor, plan: Plan) -> Climb:
-        """Reads the weights as they are now."""
+        """Reads the current weights."""
         assert isinstance(model, nn.Module)
         known = TRACES.of(model, x, plan.output)
         assert isinstance(known.mlp, MlpGraph) and known.traced is not None

@@ -1,6 +1,6 @@
-"""Layers that the rewritten graph of a network calls: made of its weights once per attack, called at each step.
+"""Layers called by a network's rewritten graph: built from its weights once per attack, called at each step.
 
-Weights are constants of an attack, so that BatchNorm is folded into them and they are packed beforehand.
+Weights are constant during an attack, so BatchNorm is folded into them and they are packed beforehand.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ro_fast.ops._torch_private import mkldnn, mkldnn_packs
 
 
 def scale_and_shift(weight: Tensor | None, bias: Tensor | None, mean: Tensor, var: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """``s = γ/√(σ² + ϵ)`` and ``t = β − μ·s``, [C], in float64: they are few."""
+    """``s = γ/√(σ² + ϵ)`` and ``t = β − μ·s``, [C]; in float64, since they are few."""
     scale = (var.double() + eps).rsqrt()
     if weight is not None:
         scale = scale * weight.double()
@@ -29,7 +29,7 @@ def scale_and_shift(weight: Tensor | None, bias: Tensor | None, mean: Tensor, va
 
 
 def folded_weight(weight: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
-    """A convolution's weight [O, ...] times s [O], in the dtype that the convolution computes in."""
+    """A convolution's weight [O, ...] times s [O], in the dtype in which the convolution computes."""
     wide = scale.view(-1, *[1] * (weight.dim() - 1))
     return (weight * wide.to(weight.dtype)).to(dtype)
 
@@ -40,7 +40,7 @@ def folded_bias(bias: Tensor | None, scale: Tensor, shift: Tensor, dtype: torch.
 
 
 def by_channel(values: Tensor, dims: int, dtype: torch.dtype) -> Tensor:
-    """[C] as [C, 1, ...], to stand beside [N, C, ...]."""
+    """[C] as [C, 1, ...], to broadcast against [N, C, ...]."""
     return values.to(dtype).view(-1, *[1] * (dims - 2))
 
 
@@ -53,7 +53,7 @@ def affine(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
 
 
 def computed(values: Tensor, dtype: torch.dtype) -> Tensor:
-    """Scale or shift [C] in the dtype that affine_relu computes in for inputs of ``dtype``."""
+    """Scale or shift [C] in the dtype in which affine_relu computes for inputs of ``dtype``."""
     return values.to(torch.float64 if dtype == torch.float64 else torch.float32)
 
 
@@ -80,7 +80,7 @@ def relu_input_gradient(grad: Tensor, saved: Any, scale: Tensor | None, add: Ten
 
 
 def relu_gradient_into(grad: Tensor, y: Tensor) -> Tensor:
-    """``grad`` where the ReLU's output y is above 0, else 0, written into grad, which nothing else holds."""
+    """``grad`` where the ReLU's output y is above 0, else 0; written into grad, which nothing else holds."""
     return torch.ops.aten.threshold_backward.grad_input(grad, y, 0, grad_input=grad)
 
 
@@ -88,10 +88,10 @@ def relu_gradient_into(grad: Tensor, y: Tensor) -> Tensor:
 
 
 class Conv:
-    """A convolution, and the transposed one that is its input gradient.
+    """A convolution, and the transposed convolution that is its input gradient.
 
-    oneDNN, which torch calls on a CPU, brings weights into an order of its own at every call. Here that is done once for all
-    steps of an attack, by the operators that Inductor uses; where they can't be had torch's are called.
+    oneDNN, which torch calls on a CPU, reorders weights into a layout of its own at every call. Here that is done once for all
+    steps of an attack, by the operators that Inductor uses; if they are not available, torch's own are called.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class Conv:
         weight = weight.contiguous(memory_format=torch.channels_last)
         sides = zip(shape[2:], padding, dilation, weight.shape[2:], stride, strict=True)
         steps = [divmod(size + 2 * p - d * (k - 1) - 1, s) for size, p, d, k, s in sides]
-        self.output_padding = [rest for _, rest in steps]  # the pixels at the end that no stride reaches
+        self.output_padding = [rest for _, rest in steps]  # trailing pixels that no stride reaches
         self.ahead = self.back = weight
         self.packed = mkldnn_packs(weight)
         if self.packed:
@@ -113,7 +113,7 @@ class Conv:
             self.back = pack_back(weight, padding, self.output_padding, *geometry, output_shape)
 
     def forward(self, x: Tensor, relu: bool = False) -> Tensor:
-        """The convolution of x; max(0, it) in one write where weights are packed."""
+        """The convolution of x, or max(0, ·) of it in one write if weights are packed."""
         if self.packed:
             geometry, then = (self.padding, self.stride, self.dilation, self.groups), "relu" if relu else "none"
             return mkldnn("convolution_pointwise")(x, self.ahead, self.bias, *geometry, then, [], "")
@@ -138,7 +138,7 @@ class WinogradConv:
         self.weights, self.bias = winograd_weights(weight), bias
 
     def forward(self, x: Tensor, relu: bool = False) -> Tensor:
-        """The convolution of x; max(0, it) in one write."""
+        """The convolution of x, or max(0, ·) of it in one write."""
         return winograd_conv(x, self.weights, self.bias, relu=relu)
 
     def input_gradient(self, grad: Tensor) -> Tensor:
@@ -150,7 +150,7 @@ def prepared_conv(
     weight: Tensor, bias: Tensor | None, x_shape: Sequence[int], stride: Sequence[int], padding: Sequence[int],
     dilation: Sequence[int], groups: int,
 ) -> Conv | WinogradConv:  # fmt: skip
-    """The faster form of a convolution for inputs of a shape [N, C, H, W], its weights packed."""
+    """The faster form of a convolution for inputs of shape [N, C, H, W], with its weights packed."""
     if winograd_pays(weight, x_shape, stride, padding, dilation, groups):
         return WinogradConv(weight, bias)
     return Conv(weight, bias, x_shape, stride, padding, dilation, groups)
@@ -159,11 +159,11 @@ def prepared_conv(
 def winograd_pays(
     weight: Tensor, x_shape: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int], groups: int
 ) -> bool:
-    """Whether Winograd's form of a convolution of inputs of that shape is the faster one, and can be had.
+    """Whether the Winograd form of a convolution on inputs of that shape is faster, and available.
 
-    Measured in float32: on Intel CPUs with AVX-512 it takes 0.35 to 0.9 of oneDNN's time (its matrix products want some
-    channels and tiles, and an odd side wastes a part of each), on an AMD EPYC with AVX-512 1.2 to 2 times as long, since the
-    matrix products are slower there. In bfloat16 oneDNN's own is the faster.
+    Measured in float32: on Intel CPUs with AVX-512 it takes 0.35 to 0.9 of oneDNN's time (its matrix products need enough
+    channels and tiles, and an odd side wastes part of each); on an AMD EPYC with AVX-512 1.2 to 2 times as long, since
+    matrix products are slower there. In bfloat16 oneDNN's own convolution is faster.
     """
     if not intel():
         return False
@@ -178,7 +178,7 @@ def winograd_pays(
 
 @functools.cache
 def intel() -> bool:
-    """Whether this is a CPU of Intel's, as Linux tells it; elsewhere False."""
+    """Whether this is an Intel CPU, as reported by Linux; False on other systems."""
     try:
         return "GenuineIntel" in Path("/proc/cpuinfo").read_text()
     except OSError:
@@ -191,7 +191,7 @@ def conv(prepared: Conv | WinogradConv, x: Tensor) -> Tensor:
 
 
 def conv_relu(prepared: Conv | WinogradConv, x: Tensor) -> Tensor:
-    """A convolution and a ReLU behind it, for which nothing is kept."""
+    """A convolution followed by a ReLU, for which nothing is kept."""
     return prepared.forward(x, relu=True)
 
 
@@ -204,15 +204,15 @@ def conv_input_gradient(prepared: Conv | WinogradConv, grad: Tensor) -> Tensor:
 
 
 def mean_over_positions(x: Tensor) -> Tensor:
-    """[N, C, H, W] -> [N, C, 1, 1]; as a sum over a middle dimension, since torch's own is slow where channels lie last."""
+    """[N, C, H, W] -> [N, C, 1, 1]; as a sum over a middle dimension, since torch's own is slow in channels-last order."""
     return x.permute(0, 2, 3, 1).flatten(1, 2).mean(1)[:, :, None, None]
 
 
 def add_into(fresh: Tensor, other: Tensor) -> Tensor:
-    """The sum, written into the first, which nothing else holds."""
+    """The sum, written into the first argument, which nothing else holds."""
     return fresh.add_(other)
 
 
 def channels_last(x: Tensor) -> Tensor:
-    """Images [N, C, H, W] in the memory order that convolutions are fastest in."""
+    """Images [N, C, H, W] in the memory order in which convolutions are fastest."""
     return x.contiguous(memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""All steps of an attack on an MLP in one call of ``pgd_mlp``, for networks whose graph is that of one."""
+"""All steps of an attack on an MLP in one call of ``pgd_mlp``, for networks whose graph is an MLP."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class NotAnMLP(Exception):
 
 @dataclass(frozen=True)
 class MlpGraph:
-    """How the layers of an MLP come from a network's tensors, and the elementwise affine map before the first."""
+    """How the layers of an MLP are obtained from a network's tensors, and the elementwise affine map before the first."""
 
     layers: Callable[..., tuple[Any, ...]]  # tensors -> W_1ᵀ, b_1, W_2ᵀ, …; None for a layer without bias
     before: Callable[..., tuple[Any, ...]]  # tensors, x -> s·x + t, [N, D]
@@ -33,7 +33,7 @@ class MlpGraph:
 
 
 def read_mlp(traced: Traced) -> MlpGraph | str:
-    """Reads the graph of a network as an MLP, or says why it is none; the graph is not changed."""
+    """Reads the graph of a network as an MLP, or says why it is not one; the graph is not changed."""
     graph = traced.graph
     *held, x, _ = (node for node in graph.nodes if node.op == "placeholder")
     node: Any = next(node for node in graph.nodes if node.op == "output").args[0][0]
@@ -58,7 +58,7 @@ def read_mlp(traced: Traced) -> MlpGraph | str:
         if rectified:
             raise NotAnMLP("a ReLU stands before its first linear layer")
         before = _affine_chain(node, x)
-        # From x's own side: whatever a layer's weights are made of must not depend on it.
+        # Only the chain before may depend on x: whatever a layer's weights are made of must not.
         weights = _sources([layer for layer in layers if layer is not None])
         if x in weights:
             raise NotAnMLP("a layer's weights depend on its input")
@@ -71,7 +71,7 @@ def read_mlp(traced: Traced) -> MlpGraph | str:
 
 
 def _affine_chain(node: Any, x: fx.Node) -> list[fx.Node]:
-    """The nodes from x to the first layer, which flatten, scale and shift each value by itself."""
+    """The nodes from x to the first layer, which flatten, or scale and shift each value by itself."""
     found = []
     while node is not x:
         packet = getattr(node.target, "overloadpacket", None)
@@ -102,7 +102,7 @@ def trace_mlp(model: nn.Module, x: Tensor) -> tuple[MlpGraph, Traced]:
     """Traces a network and reads it as an MLP.
 
     Raises:
-        NotAnMLP: where it is none, or can't be traced.
+        NotAnMLP: if it is not one, or can't be traced.
     """
     try:
         traced = trace(model, x)
@@ -118,14 +118,14 @@ def trace_mlp(model: nn.Module, x: Tensor) -> tuple[MlpGraph, Traced]:
 def mlp_layers(
     model: nn.Module, x: Tensor, known: tuple[MlpGraph, Traced] | None = None
 ) -> tuple[list[Tensor], list[Tensor | None]]:
-    """The weights [out, in] and biases [out] of an MLP as they are now, for inputs ``x`` flattened to [N, D].
+    """The current weights [out, in] and biases [out] of an MLP for inputs ``x`` flattened to [N, D].
 
-    What scales and shifts each value before the first layer, ``s·x + t``, is folded into it: ``W·diag(s)`` and ``b + W·t``.
+    Any elementwise affine map before the first layer, ``s·x + t``, is folded into it: ``W·diag(s)`` and ``b + W·t``.
 
     Args:
-        model: a network whose graph is linear layers with ReLU between, whatever its code looks like.
-        x: inputs [N, ...] as they will come; their values are not read.
-        known: what :func:`trace_mlp` gives, where it was read before.
+        model: a network whose graph is linear layers with ReLU between them, however its code is written.
+        x: inputs [N, ...] of the kind to expect; their values are not read.
+        known: the result of :func:`trace_mlp`, if it was traced before.
 
     Raises:
         NotAnMLP: on anything else.
@@ -150,7 +150,7 @@ def mlp_layers(
 
 @torch.no_grad()
 def mlp_logits(weights: list[Tensor], biases: list[Tensor | None], x: Tensor) -> Tensor:
-    """What an MLP of these layers gives for inputs x [N, ...]: logits [N, C]."""
+    """The output of an MLP of these layers for inputs x [N, ...]: logits [N, C]."""
     h = x.flatten(1)
     for i, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
         h = torch.nn.functional.linear(h.relu() if i else h, weight, bias)
@@ -173,7 +173,7 @@ def climb_mlp(weights: list[Tensor], biases: list[Tensor | None], plan: Plan) ->
 
 
 def why_not_mlp_attack(model: Model, x: Tensor, plan: Plan) -> str | None:
-    """What an attack in one call can't take, besides networks that are no MLP."""
+    """What an attack in one call can't take, besides networks that are not MLPs."""
     if not isinstance(model, nn.Module):
         return "the model is a function, not an nn.Module"
     if plan.box.by_channel or plan.spread:

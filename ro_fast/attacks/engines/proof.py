@@ -1,4 +1,4 @@
-"""Does a traced graph give what its network gives? Logits and one input gradient on a few samples, against autograd."""
+"""Does a traced graph agree with its network? Compares logits and one input gradient on a few samples with autograd's."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from torch import Tensor
 
 from ro_fast.attacks.engines.run import TracedNetwork
 
-# Relative errors of logits and of the gradient that rounding explains: a value near a ReLU's kink may turn its gradient.
+# Relative errors of logits and gradient that rounding explains: a value near a ReLU's kink may change its gradient.
 _ROUNDING = {torch.float64: (1e-7, 1e-7), torch.float32: (1e-3, 2e-2)}
-_COARSE = (0.1, 0.5)  # of bfloat16 and float16
-_NUDGE = {torch.float64: 1e-15, torch.float32: 1e-6}  # a change of the inputs as small as what a deep network rounds off
-_AS_MUCH = 4.0  # times what the nudge does to the network itself
+_COARSE = (0.1, 0.5)  # in bfloat16 and float16
+_NUDGE = {torch.float64: 1e-15, torch.float32: 1e-6}  # a change of the inputs as small as a deep network's rounding
+_AS_MUCH = 4.0  # times the effect of the nudge on the network itself
 
 
 def difference(model: Callable[[Tensor], Tensor], network: TracedNetwork, x: Tensor) -> str | None:
-    """None where both agree up to rounding on samples x [n, ...], else one sentence with the errors.
+    """None if both agree up to rounding on samples x [n, ...], otherwise one sentence with the errors.
 
-    The gradient is that of ``Σ c·logits`` with fixed c. Where the network itself gives NaN or infinities nothing is concluded.
-    Deep networks with kinks amplify rounding: where the limits are passed, the network is asked how far it moves itself when
-    its inputs are nudged by as much as rounding does.
+    The gradient is that of ``Σ c·logits`` with fixed c. If the network itself gives NaN or infinities, nothing is concluded.
+    Deep networks with kinks amplify rounding: if the limits are exceeded, the errors are compared with how far the network's own
+    results move when its inputs are nudged by about as much as rounding does.
     """
     theirs, direction = _logits_and_gradient(model, x)
     ours = network(x), network.gradient(x, lambda z: (z * direction).sum())

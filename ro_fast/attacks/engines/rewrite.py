@@ -1,7 +1,7 @@
-"""Rewriting a traced network for attacks: small passes over its joint graph, each of which leaves alone what it does not match.
+"""Rewrites a traced network for attacks: small passes over its joint graph, each of which leaves alone what it does not match.
 
-The weights are constants of an attack, and what is asked for is the input gradient alone. A pass changes the graph's
-cost and its rounding, never the function; an operator that no pass knows stays what it is.
+The weights are constant during an attack, and only the input gradient is needed. A pass changes the graph's cost and
+rounding, never the function; operators that no pass knows are kept.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from torch import fx
 from ro_fast.attacks.engines import layers
 
 aten = torch.ops.aten
-Node = Any  # fx.Node, whose arguments are of more types than a type checker could follow
-_INPUT_ONLY = [True, False, False]  # the output mask of a backward that gives the input's gradient alone
+Node = Any  # fx.Node, whose arguments have more types than a type checker can follow
+_INPUT_ONLY = [True, False, False]  # the output mask of a backward that gives only the input's gradient
 _OF_MEMORY_ORDER = ("strided", "_reshape_alias", "native_group_norm_backward")
-_WORTH_BITS = 512  # values per sample from which on bits are kept of a ReLU
-_FRESH = (layers.conv, layers.conv_input_gradient, layers.relu_input_gradient)  # what they return nothing else holds
+_WORTH_BITS = 512  # values per sample from which a ReLU is kept as bits
+_FRESH = (layers.conv, layers.conv_input_gradient, layers.relu_input_gradient)  # nothing else holds what they return
 
 
 def rewrite(graph: fx.Graph, hint: Node) -> Counter[str]:
-    """Applies every pass in place, and counts where each matched.
+    """Applies every pass in place, and counts the matches of each.
 
     Args:
         graph: the joint graph of a network (:class:`~ro_fast.attacks.engines.trace.Traced`).
-        hint: a placeholder for the batch size that an attack begins with.
+        hint: a placeholder for the batch size with which an attack begins.
     """
     applied: Counter[str] = Counter()
     without_strides(graph)
@@ -42,17 +42,17 @@ def rewrite(graph: fx.Graph, hint: Node) -> Counter[str]:
 
 
 def depends_on_memory_order(graph: fx.Graph) -> bool:
-    """Whether an operator reads strides, or is wrong where its arguments' orders differ, as GroupNorm's backward on CPUs.
+    """Whether an operator reads strides, or is wrong if its arguments differ in memory order, like GroupNorm's backward on CPUs.
 
-    Passes that bring values into another order leave such a graph alone.
+    Passes that change memory order leave such a graph alone.
     """
     return any(part in str(node.target) for node in graph.nodes for part in _OF_MEMORY_ORDER)
 
 
 def without_strides(graph: fx.Graph) -> None:
-    """``as_strided`` that reads values in their own order → the values; a buffer written and read so → a ``reshape``.
+    """``as_strided`` that reads values in their own order → the values; a buffer so written and read → a ``reshape``.
 
-    AdaptiveAvgPool2d(1) of images channels last has both, forward and backward: its output's strides are those of such images.
+    AdaptiveAvgPool2d(1) on channels-last images has both, forward and backward: its output has the strides of such images.
     """
     for node in _calls(graph, aten.as_strided.default):
         source, sizes, strides, *offset = node.args
@@ -75,7 +75,7 @@ def without_strides(graph: fx.Graph) -> None:
 
 
 def _plain_order(shape: Any, strides: Any) -> bool:
-    """Whether strides are those of values one after another; those of a dimension of one say nothing."""
+    """Whether strides are those of contiguous values; the stride of a dimension of size one says nothing."""
     expected = 1
     for size, stride in zip(reversed(shape), reversed(strides), strict=True):
         if size != 1 and stride != expected:
@@ -87,7 +87,7 @@ def _plain_order(shape: Any, strides: Any) -> bool:
 def fold_batch_norm(graph: fx.Graph, hint: Node) -> int:
     """``native_batch_norm(convolution(x, W, b), …, training=False)`` → ``convolution(x, W·s, b·s + t)``; alone, ``s·x + t``.
 
-    Its gradient is then the convolution's with ``W·s``, or ``s·g``.
+    The gradient is then the convolution's with ``W·s``, or ``s·g``.
     """
     count, constants = 0, constants_of(graph, hint)
     for norm in _calls(graph, aten.native_batch_norm.default):
@@ -135,7 +135,7 @@ def fold_batch_norm(graph: fx.Graph, hint: Node) -> int:
 
 
 def _folds(x: Any, norm: Node, backward: list[Node], constants: set[Node]) -> bool:
-    """Whether BatchNorm's input is a convolution that nothing else reads, and its gradient goes to that convolution alone."""
+    """Whether BatchNorm's input is a convolution that nothing else reads, and its gradient goes only to that convolution."""
     if not isinstance(x, fx.Node) or x.target is not aten.convolution.default or x.args[6] or x.args[1] not in constants:
         return False
     if x.args[2] is not None and x.args[2] not in constants:
@@ -185,7 +185,7 @@ def bits_for_relu(graph: fx.Graph, hint: Node) -> int:
 
 
 def prepare_convolutions(graph: fx.Graph, hint: Node) -> int:
-    """2-D convolutions with constant weights, and their input gradients → weights packed once per attack, Winograd's form."""
+    """2-D convolutions with constant weights, and their input gradients → packed once per attack, or the Winograd form."""
     count, constants = 0, constants_of(graph, hint)
     for node in _calls(graph, aten.convolution.default):
         x, weight, bias, stride, padding, dilation, transposed, _, groups = node.args
@@ -219,7 +219,7 @@ def prepare_convolutions(graph: fx.Graph, hint: Node) -> int:
 
 
 def relu_within_convolution(graph: fx.Graph, hint: Node) -> int:
-    """``relu(convolution)`` on a CPU → within the convolution; its gradient reads the output, which is written once."""
+    """``relu(convolution)`` on a CPU → fused into the convolution; the gradient reads the output, which is written once."""
     count = 0
     for relu in _calls(graph, aten.relu.default):
         before = relu.args[0]
@@ -236,7 +236,7 @@ def relu_within_convolution(graph: fx.Graph, hint: Node) -> int:
 
 
 def lay_channels_last(graph: fx.Graph, hint: Node) -> int:
-    """``view`` → ``reshape``, which takes any memory order; with convolutions, images channels last from the input on."""
+    """``view`` → ``reshape``, which takes any memory order; with convolutions, images are channels last from the input on."""
     nodes = list(graph.nodes)
     for node in nodes:
         if node.target in (aten.view.default, aten._unsafe_view.default):
@@ -254,7 +254,7 @@ def lay_channels_last(graph: fx.Graph, hint: Node) -> int:
 
 
 def mean_over_positions(graph: fx.Graph, hint: Node) -> int:
-    """``mean(x, [-1, -2], keepdim=True)`` of images → a sum over a middle dimension, which is fast channels last."""
+    """``mean(x, [-1, -2], keepdim=True)`` of images → a sum over a middle dimension, which is fast in channels-last order."""
     count = 0
     for node in _calls(graph, aten.mean.dim):
         x = node.args[0]
@@ -266,7 +266,7 @@ def mean_over_positions(graph: fx.Graph, hint: Node) -> int:
 
 
 def sum_into_fresh(graph: fx.Graph, hint: Node) -> int:
-    """``a + b``, where a was just made and nothing else reads it → written into a, or added within a ReLU's gradient."""
+    """``a + b``, where a was just created and nothing else reads it → written into a, or added within a ReLU's gradient."""
     count, order = 0, {node: i for i, node in enumerate(graph.nodes)}
     for node in _calls(graph, aten.add.Tensor):
         if node.kwargs or len(node.args) != 2 or not all(isinstance(a, fx.Node) for a in node.args):
@@ -287,7 +287,7 @@ def sum_into_fresh(graph: fx.Graph, hint: Node) -> int:
 
 
 def join_relu_with_convolution(graph: fx.Graph) -> None:
-    """In a graph of logits alone: a ReLU right behind a convolution within it, and no bits."""
+    """In a graph of logits alone: fuses a ReLU into the convolution before it, and keeps no bits."""
     for node in _calls(graph, layers.relu_with_bits):
         y, (x, scale, _) = _item(node, 0), node.args
         if y is None or scale is not None:
@@ -312,12 +312,12 @@ PASSES: dict[str, Callable[[fx.Graph, Node], int]] = {
 }
 
 
-# The others alone came out at 0.98 to 1.01 of autograd's speed on networks with neither (ConvNeXt, EdgeNeXt, Swin, on a CPU).
+# The others alone gave 0.98 to 1.01 of autograd's speed on networks with neither (ConvNeXt, EdgeNeXt, Swin, on a CPU).
 GAINING = ("BatchNorm folded", "ReLU within convolutions", "bits for ReLU")
 
 
 def constants_of(graph: fx.Graph, hint: Node) -> set[Node]:
-    """What depends on the network's tensors alone, and so is the same for all steps of an attack."""
+    """What depends only on the network's tensors, and is therefore the same for all steps of an attack."""
     *_, x, grad = (node for node in graph.nodes if node.op == "placeholder")
     found: set[Node] = set()
     for node in graph.nodes:

@@ -1,4 +1,4 @@
-"""Running a rewritten network: what its weights make once per attack, then logits and input gradients at each step."""
+"""Runs a rewritten network: prepares its weights once per attack, then computes logits and input gradients at each step."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from ro_fast.attacks.engines.trace import Traced
 
 
 class Program:
-    """A traced network, rewritten and cut in four: what depends on weights alone, logits with and without what their
+    """A traced network, rewritten and split in four: what depends only on weights, logits with and without what their
     gradient needs, and that gradient.
 
     Args:
         traced: the network's joint graph; it is changed.
-        rewritten: False leaves the graph as it was traced, and only cuts it.
+        rewritten: False keeps the graph as traced and only splits it.
     """
 
     def __init__(self, traced: Traced, rewritten: bool = True) -> None:
@@ -47,19 +47,19 @@ class Program:
         self._predict = graph_function(ahead, [*self._made, x], [logits], finish=rewrite.join_relu_with_convolution)
 
     def prepare(self, tensors: Iterable[Tensor], batch: int) -> tuple[Any, ...]:
-        """What the steps of an attack have in common, made of the network's tensors as they are."""
+        """What all steps of an attack share, computed from the network's current tensors."""
         return self._prepare(*tensors, batch)
 
 
 class TracedNetwork:
-    """Logits and input gradient of a network by its rewritten graph, with its weights as they are now.
+    """Logits and input gradient of a network through its rewritten graph, with its current weights.
 
     Args:
-        program: of the network.
+        program: the network's program.
         tensors: its parameters and buffers, as ``tensors_of`` gives them.
-        batch: the number of samples that will mostly come at once.
+        batch: the usual number of samples per call.
 
-    Deterministic. The result is eager torch's up to rounding: folding reorders sums.
+    Deterministic. The result equals eager torch's up to rounding: folding reorders sums.
     """
 
     def __init__(self, program: Program, tensors: Iterable[Tensor], batch: int, device: str) -> None:
@@ -84,7 +84,7 @@ class TracedNetwork:
 
 
 def _no_autocast(device: str) -> contextlib.AbstractContextManager[Any]:
-    """Autocast's casts are in the graph already."""
+    """The casts of autocast are already in the graph."""
     return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else contextlib.nullcontext()
 
 
@@ -119,8 +119,8 @@ def graph_function(
 ) -> Callable[..., tuple[Any, ...]]:
     """A Python function of ``inputs`` that runs ``nodes`` and returns ``outputs``; values are freed after their last use.
 
-    With ``taken`` it has one argument more, a list of those values, which it empties: an argument is held by who calls, and what
-    a gradient needs should go as soon as it was used, as autograd lets it.
+    With ``taken``, one further argument is a list of those values, which the function empties: a plain argument is held by the
+    caller, and what a gradient needs should be freed as soon as it was used, as autograd does.
     """
     graph, copied = fx.Graph(), {}
     for node in inputs:

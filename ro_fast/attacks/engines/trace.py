@@ -1,8 +1,8 @@
-"""What a network really computes: the ATen graph of its logits and of its input gradient, as they run.
+"""What a network really computes: the ATen graph of its logits and its input gradient, as executed.
 
-Nothing of the network's own code is read: it is run once on tensors without values (torch's fake tensors), and the operators
-that run are recorded, hooks, patches, in-place operations and keyword arguments among them. Weights and buffers are
-arguments of the graph, so that it sees them as they are at each call.
+None of the network's own code is read. It is run once on tensors without values (torch's fake tensors), and the operators
+that run are recorded, including hooks, patches, in-place operations and keyword arguments. Weights and buffers are
+arguments of the graph, so each call sees their current values.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ro_fast.attacks.answer import Output, logits_of
 from ro_fast.attacks.engines.batch_size import NotGeneral, for_any_batch
 from ro_fast.ops._torch_private import any_hooks, fake_tensors
 
-SIZES = (2, 3, 5)  # batch sizes that are traced to make a graph for any
+SIZES = (2, 3, 5)  # batch sizes traced to make a graph for any size
 
 
 class NotTraced(Exception):
@@ -32,18 +32,18 @@ class NotTraced(Exception):
 
 @dataclass(frozen=True)
 class Traced:
-    """The joint graph of a network: placeholders are its tensors, x and the logits' gradient; it gives logits and ∇ₓ.
+    """The joint graph of a network: placeholders are its tensors, x and the logits' gradient; it returns logits and ∇ₓ.
 
-    Each node's meta["val"] is a tensor without values: its shape for a batch of the first size that was traced.
+    Each node's meta["val"] is a tensor without values: its shape for a batch of the first size traced.
     """
 
     graph: fx.Graph
-    constants: dict[str, Tensor]  # that its forward makes of plain numbers
-    batch: int | None  # the batch size that it holds for; None: any but 1
+    constants: dict[str, Tensor]  # that its forward creates from plain numbers
+    batch: int | None  # the batch size it is valid for; None: any but 1
 
 
 def tensors_of(model: nn.Module) -> list[Tensor]:
-    """A network's parameters and buffers as they are now, in the order of a graph's placeholders; graphs of them need no grad."""
+    """A network's current parameters and buffers, in the order of a graph's placeholders; graphs of them need no grad."""
     found: list[Tensor] = []
     for module in model.modules():
         found += [t for t in module._parameters.values() if t is not None]
@@ -52,7 +52,7 @@ def tensors_of(model: nn.Module) -> list[Tensor]:
 
 
 def _names(model: nn.Module) -> list[str]:
-    """Their names, as torch.func.functional_call takes them."""
+    """Their names, in the form torch.func.functional_call takes."""
     found = []
     for prefix, module in model.named_modules():
         own = (*module._parameters.items(), *module._buffers.items())
@@ -61,13 +61,13 @@ def _names(model: nn.Module) -> list[str]:
 
 
 def trace(model: nn.Module, x: Tensor, output: Output = None) -> Traced:
-    """Traces a network for inputs like x [N, ...]: for any N beyond 1 where its graph allows it, else for this one.
+    """Traces a network for inputs like x [N, ...]: for any N beyond 1 if its graph allows it, otherwise for this N.
 
     Args:
-        output: where the logits are in its answer (:func:`~ro_fast.attacks.answer.logits_of`).
+        output: where the logits are in its return value (:func:`~ro_fast.attacks.answer.logits_of`).
 
     Raises:
-        NotTraced: where the network does what a graph can't hold, with the reason.
+        NotTraced: if the network does something a graph can't hold; gives the reason.
     """
     _check_traceable(model)
     if len(x) > 1:
@@ -144,7 +144,7 @@ def _check_graph(graph: fx.Graph) -> None:
 
 
 def _without_dropout(node: fx.Node) -> bool:
-    """Whether a fused attention, which could drop values at random, drops none."""
+    """Whether a fused attention, which could apply dropout, applies none."""
     target: Any = node.target
     for i, argument in enumerate(target._schema.arguments):
         if argument.name == "dropout_p":
@@ -155,7 +155,7 @@ def _without_dropout(node: fx.Node) -> bool:
 
 @contextlib.contextmanager
 def left_as_it_was(model: nn.Module) -> Iterator[None]:
-    """Gives every module its attributes back, also what lies in its lists and dictionaries, and torch its random state."""
+    """Restores every module's attributes, including the contents of its lists and dictionaries, and torch's random state."""
     before = [(module, dict(vars(module))) for module in model.modules()]
     kept = [(value, copy.copy(value)) for _, values in before for value in values.values() if isinstance(value, _CONTAINERS)]
     with torch.random.fork_rng(devices=[]):
@@ -173,19 +173,19 @@ def left_as_it_was(model: nn.Module) -> Iterator[None]:
 _CONTAINERS = (list, dict, set, collections.deque)
 
 
-# -- what a trace holds for ----------------------------------------------------------------------------------------------
+# -- what a trace is valid for --------------------------------------------------------------------------------------------
 
 
 def fingerprint(model: nn.Module, x: Tensor) -> tuple[Any, ...]:
     """What a trace freezes and can be looked up cheaply: modules, their forwards, modes, plain attributes, and the inputs' kind.
 
-    What it can't see, as a global variable that forward reads, is left to the proofs.
+    What it can't see, such as a global variable read by forward, is left to the proofs.
     """
     return _kind(x), tuple((id(module), *_of_module(module), *_tensor_ids(module)) for module in model.modules())
 
 
 def structure(model: nn.Module, x: Tensor) -> tuple[Any, ...] | None:
-    """The same without identities, equal for networks that are built alike; None where only identity tells an attribute."""
+    """The same without identities, equal for networks built alike; None if an attribute is distinguished only by identity."""
     modules = list(model.modules())
     place = {id(module): i for i, module in enumerate(modules)}
     first: dict[int, int] = {}
@@ -228,7 +228,7 @@ def _tensor_ids(module: nn.Module) -> tuple[int, ...]:
 
 
 def _plain(value: Any) -> tuple[Any, ...]:
-    """A value that can be compared, or its identity behind a mark."""
+    """A value that can be compared, or its identity with a marker."""
     if isinstance(value, (bool, int, float, str, bytes, type(None), torch.dtype)):
         return (type(value), value)
     if isinstance(value, (list, tuple)) and len(value) <= 64:

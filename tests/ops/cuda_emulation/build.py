@@ -14,13 +14,13 @@ from ro_fast import _build
 
 HERE = Path(__file__).parent
 CSRC = HERE.parents[2] / "csrc"
-# Optimised little, so that a place in the message of a sanitizer is a line of the source.
+# Little optimisation, so that a sanitizer's message points to a line of the source.
 FLAGS = ["-std=c++17", "-O1", "-g", "-fno-omit-frame-pointer", "-Wall", "-Wno-unknown-pragmas", f"-I{HERE}"]
 FLAGS += ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 
 
 def why_not() -> str | None:
-    """None where CUDA C++ can be built for this CPU, else why not."""
+    """None if CUDA C++ can be built for this CPU, otherwise why not."""
     if shutil.which("g++") is None:
         return "no g++ was found"
     missing = [name for name in ("libasan.so", "libubsan.so") if not _runtime(name).is_file()]
@@ -28,14 +28,14 @@ def why_not() -> str | None:
 
 
 def environment(seed: int) -> dict[str, str]:
-    """Of a process of Python that loads what was built and executes it in the orders that a seed draws."""
-    # Python knows nothing of AddressSanitizer, which has to be there before the first allocation.
+    """The environment of a Python process that loads what was built and executes it in orders drawn from a seed."""
+    # Python knows nothing of AddressSanitizer, which must be present before the first allocation.
     preload = f"{_runtime('libasan.so')} {_runtime('libstdc++.so')}"
     return os.environ | {"LD_PRELOAD": preload, "ASAN_OPTIONS": "detect_leaks=0", "RO_FAST_SEED": str(seed)}
 
 
 def build_program(source: Path, target: Path) -> None:
-    """Builds one file to a program; raises BuildError with the compiler's messages."""
+    """Builds one file into a program; raises BuildError with the compiler's messages."""
     translated = target.with_suffix(".cpp")
     translated.write_text(translate(source.read_text(encoding="utf-8")), encoding="utf-8")
     done = subprocess.run(["g++", *FLAGS, str(translated), "-o", str(target)], capture_output=True, text=True)
@@ -44,7 +44,7 @@ def build_program(source: Path, target: Path) -> None:
 
 
 def build_operators(folder: Path) -> Path:
-    """Builds csrc/cuda to a Python module that registers its operators for CPUs."""
+    """Builds csrc/cuda into a Python module that registers its operators for CPUs."""
     translate_tree(CSRC, folder / "csrc")
     sources = [folder / "csrc/ops_cuda.cpp", *sorted((folder / "csrc/cuda").glob("*.cpp"))]
     target = folder / "_C_cuda.abi3.so"

@@ -15,7 +15,7 @@ inline float __bfloat162float(__nv_bfloat16 v) {
   return value;
 }
 
-// To the nearest, ties to even.
+// To nearest, ties to even.
 inline __nv_bfloat16 __float2bfloat16_rn(float v) {
   uint32_t bits;
   std::memcpy(&bits, &v, sizeof bits);

@@ -1,17 +1,17 @@
-// CUDA C++ executed on a CPU, so that kernels can be tested where no GPU is; translate.py rewrites the syntax that C++ lacks.
+// CUDA C++ executed on a CPU, so that kernels can be tested without a GPU; translate.py rewrites the syntax that C++ lacks.
 //
 // A thread is a fiber (ucontext). Blocks run one after another in random order. Within a block a warp runs until all its lanes
-// wait at __syncthreads or are done, then the next one; the order of warps is drawn anew after each barrier, that of the lanes
-// after each operation of the warp. So some thread is always as far ahead as it can get, and where a barrier is missing, another
-// reads a wrong value. Shared memory is new in each block, an allocation of its own for each array whose bytes are all 0xff
-// (NaN, −1): AddressSanitizer sees what is written beyond it, and a result shows what was read before it was written.
+// wait at __syncthreads or are done, then the next one; the order of warps is redrawn after each barrier, that of the lanes
+// after each operation of the warp. So some thread is always as far ahead as it can get, and if a barrier is missing, another
+// reads a wrong value. Shared memory is new in each block, a separate allocation for each array, with all bytes 0xff
+// (NaN, −1): AddressSanitizer detects writes beyond it, and results reveal reads before writes.
 //
-// A launch fails with a message where a barrier or an operation of a warp is not reached by all threads, or at different lines,
-// where a mask leaves lanes out, or where it is too large. What is not here (other intrinsics, textures, cooperative groups)
-// does not compile. What stays unseen: an update of one value by several threads that should be atomic, since no thread is
-// interrupted between barriers; and a thread that spins until another one acts never ends.
+// A launch fails with a message if a barrier or an operation of a warp is not reached by all threads, or at different lines,
+// if a mask leaves lanes out, or if it is too large. What is not here (other intrinsics, textures, cooperative groups)
+// does not compile. Not detected: an update of one value by several threads that should be atomic, since no thread is
+// interrupted between barriers. A thread that spins until another one acts never ends.
 //
-// RO_FAST_SEED is the seed of all orders; 0 where it is unset.
+// RO_FAST_SEED is the seed of all orders; 0 if it is unset.
 #pragma once
 
 #include <math.h>
@@ -40,7 +40,7 @@ struct dim3 {
   unsigned x, y, z;
   constexpr dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
 };
-inline dim3 threadIdx, blockIdx, blockDim, gridDim;  // of the fiber that runs
+inline dim3 threadIdx, blockIdx, blockDim, gridDim;  // of the running fiber
 
 using cudaStream_t = struct Stream*;
 enum cudaError_t { cudaSuccess, cudaErrorInvalidConfiguration };
@@ -92,7 +92,7 @@ class Machine {
     }
   }
 
-  // Bytes of shared memory of the block that runs.
+  // Bytes of shared memory of the running block.
   char* allocate(size_t bytes) {
     shared_bytes_ += bytes;
     if (shared_bytes_ > kMostShared) fail("more shared memory than a block has");
@@ -103,7 +103,7 @@ class Machine {
 
   void barrier(int line) { wait(State::kAtBarrier, line); }
 
-  // Every lane of the warp gives a value and gets those of all.
+  // Every lane of the warp contributes a value and receives those of all.
   const std::array<uint64_t, kWarp>& exchange(unsigned mask, uint64_t value, int line) {
     if (mask != 0xffffffffu) fail("an operation of a warp leaves lanes out, which is not emulated");
     fibers_[running_].gives = value;
@@ -222,7 +222,7 @@ auto launcher(void (*kernel)(P...), dim3 blocks, dim3 threads, size_t shared = 0
   };
 }
 
-// What it writes for __shared__ A name, and for extern __shared__ T name[]. A tag is a type of its own for each place.
+// What it writes for __shared__ A name, and for extern __shared__ T name[]. A tag is a distinct type for each place.
 template <class A, class Tag>
 A& shared(Tag) {
   static A* array;
@@ -237,7 +237,7 @@ T* dynamic_shared() {
   return reinterpret_cast<T*>(Machine::get().dynamic());
 }
 
-// What it writes for torch's guard of a device and its current stream.
+// What it writes for torch's device guard and current stream.
 struct DeviceGuard {
   explicit DeviceGuard(int) {}
 };

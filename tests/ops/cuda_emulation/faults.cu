@@ -10,7 +10,7 @@ constexpr unsigned kThreads = 64;
 
 enum Fault { kNone, kNoBarrier, kNoSecondBarrier, kReturn, kBarriersOfTwoLines, kLaneMissing, kUnwritten, kFarShared };
 
-// out[i] = in[i] + 3·Σ in: a sum over the block by warps, as the operators make it, made three times in the same shared memory.
+// out[i] = in[i] + 3·Σ in: a sum over the block by warps, as in the operators, done three times in the same shared memory.
 template <Fault kFault>
 __global__ void add_sum(int* out, const int* in) {
   __shared__ int of_warp[kThreads / 32], unwritten;

@@ -1,4 +1,4 @@
-"""A plugin of pytest (-p cuda_emulation.plugin): CUDA's operators, executed on this CPU, in place of the native ones of CPUs."""
+"""A pytest plugin (-p cuda_emulation.plugin): CUDA's operators, executed on this CPU, in place of the CPU's native ones."""
 
 from __future__ import annotations
 

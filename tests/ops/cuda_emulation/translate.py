@@ -1,6 +1,6 @@
 """Rewrites CUDA C++ to C++ that cuda_runtime.h in this folder executes: launches, shared memory, torch's CUDA device.
 
-What it doesn't know stays as it is, and then does not compile.
+Whatever it doesn't know is left unchanged, and then does not compile.
 """
 
 from __future__ import annotations
@@ -8,13 +8,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-# Launch syntax, to an object that is called with the kernel's arguments.
+# Launch syntax, turned into an object that is called with the kernel's arguments.
 _LAUNCH = re.compile(r"(\w+)<<<(.+?)>>>\(")
-# Shared memory: extern where its size comes with the launch, else one or several names of a type.
+# Shared memory: extern if its size comes with the launch, otherwise one or several names of a type.
 _DYNAMIC = re.compile(r"extern __shared__ (\w+) (\w+)\[\];")
 _SHARED = re.compile(r"(?<!extern )__shared__ ([\w:]+) ([^;]+);")
 _NAME = re.compile(r"(\w+)((?:\[[^\]]+\])*)(?:, |$)")
-# What the host side asks torch for, and the device whose operators are registered.
+# What the host side requests from torch, and the device whose operators are registered.
 _HOST = {
     "torch::stable::accelerator::DeviceGuard": "cuda_on_cpu::DeviceGuard",
     "aoti_torch_get_current_cuda_stream": "cuda_on_cpu::current_stream",
@@ -41,7 +41,7 @@ def _shared(found: re.Match[str]) -> str:
 
 
 def translate_tree(source: Path, target: Path) -> None:
-    """All of a folder's C++ and CUDA as C++, a .cu as .cpp; messages of the compiler name the originals."""
+    """All of a folder's C++ and CUDA as C++, a .cu as .cpp; compiler messages name the originals."""
     for path in sorted(source.rglob("*")):
         if path.suffix in (".h", ".cuh", ".cpp", ".cu"):
             out = target / path.relative_to(source)
