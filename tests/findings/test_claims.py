@@ -152,4 +152,4 @@ def test_every_suite_that_is_shipped_has_claims_that_fit() -> None:
         suite = compose("ablate", [f"suite={path.stem}"]).suite
         for part in suite.parts.values() or [suite]:
             check_claims(part.name, part.claims, [arm.name for arm in part.arms], part.rules is not None)
-            assert part.ranking or part.claims or part.rules, path
+            assert part.ranking or part.claims or part.rules or part.harms, path

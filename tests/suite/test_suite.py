@@ -200,7 +200,7 @@ def test_every_suite_of_the_paper_runs(tmp_path: Path) -> None:
     assert all(seed.perturbations and seed.feature_gap is not None for arm in forked for seed in arm.seeds)
 
 
-@pytest.mark.parametrize("name", ["strength", "datasets", "mitigations"])
+@pytest.mark.parametrize("name", ["strength", "datasets", "mitigations", "bias"])
 def test_every_other_suite_runs(name: str, tmp_path: Path) -> None:
     command = [f"suite={name}", "trainer.epochs=4", "seeds=2", "data.train_size=100", "data.test_size=50", "data.val_size=20"]
     command += ["attack.steps=1", "model.width=4", "trainer.batch_size=50", "jobs=1", "threads=1"]
