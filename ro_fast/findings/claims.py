@@ -89,6 +89,7 @@ class Study:
     arms: Mapping[str, Arm]
     runs: Runs
     finding: Finding | None  # from the suite's rules, if it has any
+    parts: Sequence[Sequence[str]]  # the arms of each suite of the report
 
     def values(self, arm: str, metric: str) -> dict[int, float]:
         """The metric by seed; seeds without it are left out."""
@@ -185,17 +186,24 @@ def _peak(study: Study, c: ConditionConfig) -> Found:
 
 def _correlation(study: Study, c: ConditionConfig) -> Found:
     first, second = _given(c.x), _given(c.y)
-    pairs = {}
-    for arm in c.arms or study.arms:
-        x, y = study.values(arm, first), study.values(arm, second)
-        circles = [(x[seed], y[seed]) for seed in sorted(x.keys() & y.keys())]
-        if circles:
-            pairs[arm] = circles
-    if len(pairs) < 3:
-        raise _Unmeasured(f"{METRICS[first]} was measured in {len(pairs)} arms, and a correlation needs 3")
-    found = rank_correlation(list(pairs.values()))
-    about = f"rank correlation of {METRICS[first]} and {METRICS[second]} over {len(pairs)} arms"
+    every = [_circles(study, arms, first, second) for arms in ([c.arms] if c.arms else study.parts)]
+    strata = [circles for circles in every if len(circles) >= 3]
+    if not strata:
+        raise _Unmeasured(f"{METRICS[first]} was measured in fewer than the three arms of one suite that a correlation needs")
+    found = rank_correlation(strata)
+    where = f"{sum(map(len, strata))} arms" if len(strata) == 1 else f"the arms of each of {len(strata)} suites, in the mean"
+    about = f"rank correlation of {METRICS[first]} and {METRICS[second]} over {where}"
     return _signed(found, 1 if c.expect == "positive" else -1, f"{about}: {found.mean:.2f}{_spread(found.ci95, 2)}")
+
+
+def _circles(study: Study, arms: Sequence[str], first: str, second: str) -> list[list[tuple[float, float]]]:
+    """Of each arm that has both metrics its points, one per seed."""
+    found = []
+    for arm in arms:
+        x, y = study.values(arm, first), study.values(arm, second)
+        if points_of_arm := [(x[seed], y[seed]) for seed in sorted(x.keys() & y.keys())]:
+            found.append(points_of_arm)
+    return found
 
 
 def _lead(study: Study, c: ConditionConfig) -> Found:
@@ -210,7 +218,8 @@ def _lead(study: Study, c: ConditionConfig) -> Found:
         raise _Unmeasured(f"no run has both {METRICS[first]} by epoch and {METRICS[second]}, each with a rise")
     found = t_interval(leads)
     when = f"{found.mean:.1f} epochs{_spread(found.ci95, 1)} before {METRICS[second]}"
-    return _signed(found, 1, f"{METRICS[first]} has done half of its rise {when}, in {len(leads)} runs")
+    text = f"{METRICS[first]} has done half of its rise {when}, in {len(leads)} runs, as curves without any lead may too"
+    return Found(found.mean, found.ci95, None, text, OPEN)  # described, not tested
 
 
 def _given(value: str | None) -> str:
@@ -278,6 +287,7 @@ def judge(
     arms: Sequence[Arm],
     runs: Runs,
     findings: Mapping[str, Finding] | None = None,
+    parts: Mapping[str, Sequence[str]] | None = None,
 ) -> dict[str, list[Claim]]:
     """Judges the claims of all parts of a report, with one correction over all their conditions.
 
@@ -286,11 +296,13 @@ def judge(
         arms: those of all parts.
         runs: arm -> seed -> its epochs.
         findings: part -> the finding of its rules, if it has rules: :func:`ro_fast.findings.verdict.write_finding`.
+        parts: part -> its arms, within which correlations are taken; None: all arms are one part.
     """
     by_name, findings = {arm.name: arm for arm in arms}, findings or {}
+    within = list(parts.values()) if parts else [list(by_name)]
     judged: dict[str, list[Claim]] = {}
     for part, of_part in claims.items():
-        study = Study(by_name, runs, findings.get(part))
+        study = Study(by_name, runs, findings.get(part), within)
         judged[part] = [Claim(c.name, c.claim, c.number, [_tested(study, condition) for condition in c.all]) for c in of_part]
     together = [claim for of_part in judged.values() for claim in of_part]
     everything = [condition for claim in together for condition in claim.conditions]

@@ -131,45 +131,49 @@ def peak(values: Sequence[Sequence[float]]) -> Peak:
     return Peak(lower.mean, lower.ci95, lower.p, best)
 
 
-def rank_correlation(groups: Sequence[Sequence[tuple[float, float]]]) -> TestedEstimate:
-    """Spearman's correlation over all points, for groups of dependent points.
+def rank_correlation(strata: Sequence[Sequence[Sequence[tuple[float, float]]]]) -> TestedEstimate:
+    """Spearman's correlation within strata, so that what differs between them can't make one (Simpson's paradox).
+
+    Of each stratum ρ over the means of its arms, since the seeds of an arm say much the same; then the mean of ρ over strata,
+    weighted by their arms minus one.
 
     Args:
-        groups: the points (x, y) of each arm, one per seed; at least three arms.
+        strata: of each its arms, of each arm its points (x, y), one per seed; at least three arms per stratum.
 
     Returns:
-        mean: the correlation over all points; ci95: percentiles of a bootstrap that draws arms, not points; p: for no
-        correlation between the arms' means, since the seeds of an arm say much the same: the fraction of their permutations
-        that correlate as strongly, exact for up to seven arms. Seeded.
+        mean: that mean; ci95: percentiles of a bootstrap that draws strata, or arms within them where there are fewer than four;
+        p: the fraction of permutations of the arms within their strata that correlate as strongly. Seeded.
     """
     import numpy as np
-    from scipy.stats import bootstrap, permutation_test, spearmanr
+    from scipy.stats import rankdata
 
-    arrays = [np.asarray(points, dtype=float) for points in groups]
-    means = np.array([points.mean(axis=0) for points in arrays])
+    means = [np.array([np.mean(np.asarray(points, dtype=float), axis=0) for points in arms]) for arms in strata]
+    weights = np.array([len(arms) - 1 for arms in means], dtype=float)
+    random = np.random.default_rng(0)
 
-    def correlation(index: Any) -> float:
-        points = np.concatenate([arrays[i] for i in index])
-        if np.ptp(points[:, 0]) == 0 or np.ptp(points[:, 1]) == 0:
-            return 0.0
-        return float(spearmanr(points[:, 0], points[:, 1]).statistic)
+    def ranks(values: Any) -> Any:
+        centred = rankdata(values) - (len(values) + 1) / 2
+        return centred / max(float(np.linalg.norm(centred)), 1e-12)  # equal values correlate with nothing
 
-    everyone = np.arange(len(arrays))
-    drawn = bootstrap((everyone,), correlation, vectorized=False, n_resamples=1999, method="percentile", random_state=0)
-    low, high = map(float, drawn.confidence_interval)
-    flat = np.ptp(means[:, 0]) == 0 or np.ptp(means[:, 1]) == 0
-    p = 1.0
-    if not flat:
-        p = float(
-            permutation_test(
-                (means[:, 0],),
-                lambda x: spearmanr(x, means[:, 1]).statistic,
-                permutation_type="pairings",
-                n_resamples=5040,
-                random_state=0,
-            ).pvalue
-        )
-    return TestedEstimate(correlation(everyone), (low, high), p)
+    def within(x: Any, y: Any) -> float:
+        return float(ranks(x) @ ranks(y))
+
+    each = np.array([within(*arms.T) for arms in means])
+    found = float(np.average(each, weights=weights))
+    drawn = np.zeros(5040)
+    for arms, weight in zip(means, weights, strict=True):
+        x, y = ranks(arms[:, 0]), ranks(arms[:, 1])
+        orders = random.permuted(np.tile(np.arange(len(y)), (len(drawn), 1)), axis=1)
+        drawn += weight / weights.sum() * (y[orders] @ x)
+    p = (1 + int((np.abs(drawn) >= abs(found) - 1e-9).sum())) / (1 + len(drawn))
+    if len(means) >= 4:
+        picked = random.integers(len(means), size=(1999, len(means)))
+        repeated = (each[picked] * weights[picked]).sum(1) / weights[picked].sum(1)
+    else:
+        parts = [[within(*arms[random.integers(len(arms), size=len(arms))].T) for _ in range(1999)] for arms in means]
+        repeated = np.average(np.array(parts), axis=0, weights=weights)
+    low, high = np.percentile(repeated, [2.5, 97.5])
+    return TestedEstimate(found, (float(low), float(high)), p)
 
 
 def rise_lead(x: tuple[Sequence[float], Sequence[float]], y: tuple[Sequence[float], Sequence[float]]) -> float | None:

@@ -29,7 +29,13 @@ def collect(config: AblateConfig, branches: list[Branch], wall_seconds: float) -
     seeds = {name: [_seed(branch, epochs[name][branch.seed]) for branch in own] for name, own in runs.items()}
     arms = summarise_arms(configured, seeds, {name: own[0].fork for name, own in runs.items()})
     findings = {part.name: write_finding(config.data.name, _own(part, arms), part.rules, arms) for part in parts if part.rules}
-    judged = judge({part.name: part.claims for part in parts}, arms, epochs, findings)
+    judged = judge(
+        {part.name: part.claims for part in parts},
+        arms,
+        epochs,
+        findings,
+        {part.name: [arm.name for arm in part.arms] for part in parts},
+    )
     answers = {part.name: _answer(part, arms, judged[part.name], findings.get(part.name), config.data) for part in parts}
     several = [
         Part(

@@ -47,7 +47,11 @@ class FeatureObserver:
         layers = config.layers if config.layers is None else list(dict.fromkeys([*config.layers, PENULTIMATE]))
         self.every = config.every
         self.reader = FeatureReader(model, layers)
-        train, test = matched_subsets(data.y_train.cpu().numpy(), data.y_test.cpu().numpy(), size, np.random.default_rng(0))
+        # Redrawn labels would pull the gap below zero until they are memorised: where they are known, they are left out.
+        clean = np.arange(len(data.y_train)) if data.redrawn is None else np.flatnonzero(~data.redrawn.cpu().numpy())
+        labels = data.y_train.cpu().numpy()[clean]
+        train, test = matched_subsets(labels, data.y_test.cpu().numpy(), size, np.random.default_rng(0))
+        train = clean[train]
         self.train, self.test = (torch.from_numpy(index).to(data.y_train.device) for index in (train, test))
         self._y_train, self._y_test, self._classes = data.y_train[self.train], data.y_test[self.test], data.num_classes
 

@@ -101,6 +101,17 @@ def test_correlation_needs_arms_not_seeds() -> None:
     assert verdict([condition], arms[:3]).verdict == "not confirmed"
 
 
+def test_a_correlation_between_suites_is_none_within_them() -> None:
+    """Simpson's paradox: within each suite y falls with x, over all arms it rises."""
+    suites = {f"s{k}": [(0.1 * k + 0.01 * i, 0.1 * k - 0.01 * i) for i in range(4)] for k in range(6)}
+    arms = [arm(f"{s}{i}", feature_gap=x, ro_gap=y) for s, points in suites.items() for i, (x, y) in enumerate(points)]
+    claims = {"p": [claim_of({"test": "correlation", "x": "feature_gap", "y": "ro_gap", "expect": "positive"})]}
+    parts = {s: [f"{s}{i}" for i in range(4)] for s in suites}
+    assert judge(claims, arms, {})["p"][0].verdict == "confirmed"
+    (within,) = judge(claims, arms, {}, parts=parts)["p"][0].conditions
+    assert within.verdict == "contradicted" and "gap over the arms of each of 6 suites" in within.text
+
+
 def test_lead_is_measured_on_curves() -> None:
     def epochs(shift: int) -> list[Epoch]:
         fall = [0.0] * (10 + shift) + [0.1 * min(i / 4, 1) for i in range(20 - shift)]
@@ -109,7 +120,7 @@ def test_lead_is_measured_on_curves() -> None:
 
     runs = {"baseline": {seed: epochs(seed % 3) for seed in range(5)}}
     found = verdict([{"test": "lead", "x": "feature_gap", "y": "robust_fall", "expect": "leads"}], ARMS[:1], runs)
-    assert found.verdict == "confirmed" and 4 <= found.conditions[0].estimate <= 6
+    assert found.verdict == "not confirmed" and 4 <= found.conditions[0].estimate <= 6  # described, not tested
 
 
 def test_statistics_agree_with_scipy_and_with_themselves() -> None:
@@ -120,8 +131,12 @@ def test_statistics_agree_with_scipy_and_with_themselves() -> None:
     assert up.p == pytest.approx(down.p) and up.p < 0.001 and up.mean == pytest.approx(-down.mean)
     assert up.p == pytest.approx(2 * stats.page_trend_test(levels.T).pvalue)
     assert peak([[0.0, 0.1], [0.5, 0.6], [0.3, 0.2]]).best == 1
-    found = rank_correlation([[(i + 0.1 * s, i + 0.1 * s) for s in range(3)] for i in range(6)])
-    assert found.mean == pytest.approx(1) and found.p == pytest.approx(2 / 720) and found.ci95[0] > 0.9
+    found = rank_correlation([[[(i + 0.1 * s, i + 0.1 * s) for s in range(3)] for i in range(6)]])
+    assert found.mean == pytest.approx(1) and found.p == pytest.approx(2 / 720, abs=0.003) and found.ci95[0] > 0.9
+    values = np.random.default_rng(1).normal(size=(9, 2))
+    rho = stats.spearmanr(values[:, 0], values[:, 1])
+    one = rank_correlation([[[tuple(value)] for value in values]])
+    assert one.mean == pytest.approx(rho.statistic) and one.p == pytest.approx(rho.pvalue, abs=0.03)
     assert rise_lead((range(3), [0, 1, 2]), (range(3), [0, 1, 2])) is None
 
 
