@@ -42,7 +42,7 @@ def run(argv: list[str]) -> int:
                 COMMANDS[command].run(config)
         return 0
     except KeyboardInterrupt:
-        state = "nothing was written, this starts anew" if command == "check" else "the state is saved, this goes on"
+        state = "nothing was written, start again with" if command == "check" else "the state is saved, continue with"
         print(f"interrupted; {state}: ro-fast {' '.join(argv)}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # who read, as head or less, has seen enough

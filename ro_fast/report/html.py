@@ -82,7 +82,7 @@ def _finding(results: Results, question: Question) -> Finding:
         return question.finding
     if question.rules is not None:
         return write_finding(results.data, question.arms, question.rules)
-    return Finding(["This suite fixes no rules, so its numbers stand without a verdict."])
+    return Finding(["This suite has no rules, so its numbers come without a verdict."])
 
 
 def _can_draw(name: str, question: Question) -> bool:

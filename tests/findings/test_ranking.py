@@ -119,4 +119,4 @@ def test_what_cannot_be_told_apart_is_named_as_a_tie_and_the_cheapest_goes_first
     assert [(entry.name, entry.tied, entry.verdict) for entry in ranking] == [
         ("cheaper", True, "do first"), ("steady", True, "helps"), ("less", False, "helps"),
     ]  # fmt: skip
-    assert "not told apart, and no cheaper: steady" in finding_of_ranking(ranking, "x").sentences[0]
+    assert "indistinguishable, and no cheaper: steady" in finding_of_ranking(ranking, "x").sentences[0]

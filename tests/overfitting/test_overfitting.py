@@ -152,8 +152,8 @@ def test_missing_epochs_are_skipped() -> None:
     [
         ({"test_robust_acc": [0.1, 0.2, 0.3]}, "3 usable values of 3; at least 8"),
         ({"test_robust_acc": [math.nan] * 20}, "0 usable values of 20; at least 8"),
-        ({"test_robust_acc": [46.2] * 20}, "46.2 .* percents, divide by 100"),
-        ({"test_robust_acc": [0.4] * 20, "train_robust_acc": [40.0] * 20}, "train accuracy at epoch 0 is 40 .* percents"),
+        ({"test_robust_acc": [46.2] * 20}, "46.2 .* percentage, so divide it by 100"),
+        ({"test_robust_acc": [0.4] * 20, "train_robust_acc": [40.0] * 20}, "train accuracy at epoch 0 is 40 .* percentage"),
         ({"test_robust_acc": [0.4] * 20, "test_robust_loss": [1.0] * 19}, "20 values and loss 19"),
         ({"test_robust_acc": [0.4] * 9, "epochs": [0, 1, 2, 3, 4, 4, 5, 6, 7]}, "epoch 4 follows epoch 4"),
         ({}, "neither test_robust_acc nor val_robust_acc"),

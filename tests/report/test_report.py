@@ -130,7 +130,7 @@ def test_a_suite_without_rules_still_reports(tmp_path):
     make_run(tmp_path, arms=SUITE.arms[:1])
     path = tmp_path / "results.json"
     results = json.loads(path.read_text())
-    results["finding"] = {"sentences": ["Its numbers stand without a verdict."]}
+    results["finding"] = {"sentences": ["Its numbers come without a verdict."]}
     path.write_text(json.dumps({key: results[key] for key in results if key not in ("rules", "small_loss", "environment")}))
     assert "without a verdict" in build_report(tmp_path).read_text(encoding="utf-8")
 
