@@ -31,7 +31,7 @@ def run(argv: list[str]) -> int:
         return 0
     try:
         if command not in COMMANDS:
-            raise InputError(f"there is no command '{command}'; there are: {', '.join(COMMANDS)}")
+            raise InputError(f"there is no command '{command}'; available: {', '.join(COMMANDS)}")
         about, overrides = wanted_help(arguments)
         if about is not None:
             print(help_text(command, about, overrides))

@@ -254,7 +254,7 @@ def check_claims(part: str, claims: Sequence[ClaimConfig], arms: Sequence[str], 
             raise InputError(f"{where}: name, claim and all (its conditions) are needed")
         for c in claim.all:
             if c.test not in TESTS:
-                raise InputError(f"{where}: test '{c.test}' is unknown; there are: {', '.join(TESTS)}")
+                raise InputError(f"{where}: test '{c.test}' is unknown; available: {', '.join(TESTS)}")
             _, needed, expected = TESTS[c.test]
             missing = [key for key in needed if getattr(c, key) is None]
             if missing:
@@ -262,12 +262,12 @@ def check_claims(part: str, claims: Sequence[ClaimConfig], arms: Sequence[str], 
             if c.test in BY_RULES and not rules:
                 raise InputError(f"{where}: test {c.test} needs the suite's rules, but it has none")
             if odd := [effect for effect in c.effects or () if effect not in WORDS]:
-                raise InputError(f"{where}: effect '{odd[0]}' is unknown; there are: {', '.join(WORDS)}")
+                raise InputError(f"{where}: effect '{odd[0]}' is unknown; available: {', '.join(WORDS)}")
             if expected and c.expect not in expected:
-                raise InputError(f"{where}: expect '{c.expect}' is unknown; there are: {', '.join(expected)}")
+                raise InputError(f"{where}: expect '{c.expect}' is unknown; available: {', '.join(expected)}")
             for key, metric in (("metric", c.metric), ("x", c.x), ("y", c.y)):
                 if metric is not None and metric not in METRICS:
-                    raise InputError(f"{where}: {key} '{metric}' is unknown; there are: {', '.join(METRICS)}")
+                    raise InputError(f"{where}: {key} '{metric}' is unknown; available: {', '.join(METRICS)}")
             for arm in [name for name in (c.a, c.b, c.arm, *(c.arms or ())) if name is not None]:
                 if arm not in arms:
                     raise InputError(f"{where}: the suite has no arm '{arm}'; it has: {', '.join(arms)}")

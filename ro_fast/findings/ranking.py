@@ -41,10 +41,10 @@ def check_ranking(part: str, rules: RankingConfig | None, arms: Sequence[str]) -
         return
     for key, value, known in (("gain", rules.gain, GAINS[:1]), ("cost", rules.cost, COSTS)):
         if value not in known:
-            raise InputError(f"suite '{part}': ranking.{key} '{value}' is unknown; there are: {', '.join(known)}")
+            raise InputError(f"suite '{part}': ranking.{key} '{value}' is unknown; available: {', '.join(known)}")
     for arm in [name for pair in rules.against.items() for name in pair]:
         if arm not in arms:
-            raise InputError(f"suite '{part}': ranking.against: there is no arm '{arm}'; there are: {', '.join(arms)}")
+            raise InputError(f"suite '{part}': ranking.against: there is no arm '{arm}'; available: {', '.join(arms)}")
 
 
 def rank(arms: Sequence[Arm], rules: RankingConfig) -> list[Ranked]:

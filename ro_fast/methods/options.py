@@ -88,7 +88,7 @@ def check_options(options: Mapping[str, Any]) -> None:
         if option is None or (value is None and key in COMMON):
             continue
         if option.words and value not in option.words:
-            raise InputError(f"method.{key} '{value}' is unknown; there are: {', '.join(option.words)}")
+            raise InputError(f"method.{key} '{value}' is unknown; available: {', '.join(option.words)}")
         if option.flag and not isinstance(value, bool):
             raise InputError(f"method.{key} = {value} should be true or false")
         if option.bounds is not None:

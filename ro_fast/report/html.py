@@ -40,7 +40,7 @@ def build_report(run_dir: Path) -> Path:
         report.write_text(_render(results, parts), encoding="utf-8")
     except OSError as error:
         raise InputError(
-            f"cannot write the report into {run_dir} ({error.strerror}): give a folder you may write to"
+            f"the report can't be written into {run_dir} ({error.strerror}); choose a writable folder"
         ) from error
     return report
 

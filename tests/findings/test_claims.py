@@ -132,7 +132,7 @@ LEVEL = {"test": "level", "metric": "ro_gap", "arm": "baseline", "value": 0, "ex
     ("conditions", "words"),
     [
         ([], "name, claim and all"),
-        ([{"test": "guess"}], "test 'guess' is unknown; there are: difference"),
+        ([{"test": "guess"}], "test 'guess' is unknown; available: difference"),
         ([{"test": "level", "metric": "ro_gap", "arm": "baseline"}], "test level needs value"),
         ([{**LEVEL, "metric": "gap"}], "metric 'gap' is unknown"),
         ([{**LEVEL, "arm": "base"}], "no arm 'base'; it has: baseline"),

@@ -66,7 +66,7 @@ def test_one_seed_recommends_nothing() -> None:
 
 def test_bad_rules_are_told() -> None:
     for changes, words in (
-        ({"cost": "euros"}, r"ranking.cost 'euros' is unknown; there are: gflop"),
+        ({"cost": "euros"}, r"ranking.cost 'euros' is unknown; available: gflop"),
         ({"against": {"more": "none"}}, r"ranking.against: there is no arm 'none'"),
     ):
         with pytest.raises(InputError, match=words):

@@ -187,12 +187,12 @@ def test_csv_by_other_names_and_with_holes(tmp_path: Path) -> None:
     ("name", "text", "says"),
     [
         ("none.csv", None, "does not exist"),
-        ("a.csv", "epoch,foo\n1,2\n", "has the columns epoch, foo; test_robust_acc or val_robust_acc is wanted"),
+        ("a.csv", "epoch,foo\n1,2\n", "has the columns epoch, foo; test_robust_acc or val_robust_acc is needed"),
         ("a.csv", "", "is empty"),
-        ("a.csv", "epoch;test_robust_acc\n0;0,4\n", "separates values by semicolons; commas"),
-        ("a.csv", "epoch,test_robust_acc\n0,high\n", "line 2: test_robust_acc is 'high', a number is wanted"),
-        ("a.jsonl", "[1]\n{}\n", "line 1 is no JSON object"),
-        ("a.txt", "0.1", "of no known kind"),
+        ("a.csv", "epoch;test_robust_acc\n0;0,4\n", "separates values by semicolons; use commas"),
+        ("a.csv", "epoch,test_robust_acc\n0,high\n", "line 2: test_robust_acc is 'high'; a number is needed"),
+        ("a.jsonl", "[1]\n{}\n", "line 1 is not a JSON object"),
+        ("a.txt", "0.1", "has an unknown format"),
     ],
 )
 def test_bad_files_are_told_in_a_sentence(name: str, text: str | None, says: str, tmp_path: Path) -> None:
