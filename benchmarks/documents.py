@@ -26,9 +26,9 @@ def suite_time(results: Mapping[str, Any]) -> str:
     arms, seeds = len(results["arms"]), len(results["arms"][0]["seeds"])
     where = results["environment"].get("cpu", "a CPU")
     return (
-        f"It trains {arms} arms with {seeds} seeds, {results['epochs_trained']} epochs in the place of "
-        f"{results['epochs_without_sharing']} since arms share their first epochs, in {results['wall_seconds']:.0f} s "
-        f"on two cores of an {where}, and says:\n"
+        f"It trains {arms} arms with {seeds} seeds per arm: {results['epochs_trained']} epochs instead of "
+        f"{results['epochs_without_sharing']}, because arms share their first epochs. This takes {results['wall_seconds']:.0f} s "
+        f"on two cores of an {where}. It reports:\n"
     )
 
 
@@ -41,7 +41,7 @@ def claims(results: Mapping[str, Any]) -> str:
     """Every claim of a report with its verdict and the observed numbers."""
     minutes, arms = results["wall_seconds"] / 60, len(results["arms"])
     about = f"{arms} arms, {len(results['arms'][0]['seeds'])} seeds, {results['epochs_trained']} epochs in {minutes:.1f} minutes"
-    lines = [f"{about}; {results['finding']['sentences'][-1]}", "", "| claim | here | what was seen |", "|---|---|---|"]
+    lines = [f"{about}; {results['finding']['sentences'][-1]}", "", "| claim | here | evidence |", "|---|---|---|"]
     for claim in results["claims"]:
         number = "" if claim["number"] is None else f"{claim['number']}: "
         seen = "; ".join(condition["text"] for condition in claim["conditions"])
@@ -51,8 +51,8 @@ def claims(results: Mapping[str, Any]) -> str:
 
 def mitigations(results: Mapping[str, Any]) -> str:
     """The ranking of remedies, best first."""
-    lines = [*results["finding"]["sentences"], "", "| remedy | verdict | gain, points | work | last state under the cascade, % |"]
-    lines.append("|---|---|---|---|---|")
+    lines = [*results["finding"]["sentences"], ""]
+    lines += ["| mitigation | verdict | gain, points | work | last checkpoint under the cascade, % |", "|---|---|---|---|---|"]
     for entry in results["ranking"]:
         low, high = entry["gain"]["ci95"]
         gain = f"{100 * entry['gain']['difference']:.1f} ({100 * low:.1f} to {100 * high:.1f})"
@@ -77,11 +77,11 @@ def speed(bench: Mapping[str, Any]) -> str:
     loss = ratio["weighted_cross_entropy + grad [128,10]", "ro_fast native", "F.cross_entropy"]
     where = f"{bench['about']['cpu']} ({bench['about']['date']})"
     said = [
-        f"On one thread of an {where} PGD-10 on PreActResNet-18 was {rice} times as fast as Rice et al.'s loop,",
-        f"{torchattacks} as torchattacks and {compiled} as torch.compile at its best ({half} in bf16);",
-        f"a training step of the same recipe {same} times as fast as Rice et al.'s, a lean one {lean},",
-        f"three arms of a suite that part half-way {suite}; an attack on an MLP {mlp} times as fast as torchattacks.",
-        f"Where no weights are needed `F.cross_entropy` is the faster loss on small batches ({loss}).",
+        f"On one thread of an {where}, PGD-10 on PreActResNet-18 was {rice} times as fast as Rice et al.'s loop,",
+        f"{torchattacks} times as fast as torchattacks and {compiled} times as fast as the best torch.compile ({half} in bf16).",
+        f"A training step with the same recipe was {same} times as fast as Rice et al.'s, a lean step {lean} times,",
+        f"and three suite arms that branch half-way {suite} times. An attack on an MLP was {mlp} times as fast as torchattacks.",
+        f"Without sample weights, `F.cross_entropy` is the faster loss on small batches ({loss}).",
     ]
     return " ".join(said) + "\n"
 
@@ -90,7 +90,7 @@ def every_row(bench: Mapping[str, Any]) -> str:
     """All rows of the benchmarks; those of a target with its must and its goal."""
     about = bench["about"]
     lines = [f"{about['cpu']}, torch {about['torch']}, {about['date']}.", ""]
-    lines += ["| target | what | ours | against | times as fast | must | goal |", "|---|---|---|---|---|---|---|"]
+    lines += ["| target | measurement | ours | rival | times as fast | must | goal |", "|---|---|---|---|---|---|---|"]
     for row in bench["rows"]:
         limits = [row["target"], row["must"], row["goal"]]
         target, must, goal = ("" if limit is None else str(limit) for limit in limits)
@@ -107,10 +107,10 @@ def networks(rows: list[Row]) -> str:
     beside = ""
     if compared:
         ahead = sum(ratio >= 1 for ratio in compared)
-        beside = f" Of {len(compared)} that were held against torch.compile's code too, {ahead} are at least as fast as it."
+        beside = f" Of the {len(compared)} also compared with torch.compile, {ahead} are at least as fast."
     return (
-        f"Of {len(rows)} public networks (CIFAR's, torchvision's, timm's), PGD-10 on one thread of an {rows[0].about['cpu']}, "
-        f"the default is faster than autograd on {gain}, {middle:.2f} times in the median, from {ratios[0]:.2f} to "
+        f"PGD-10 on one thread of an {rows[0].about['cpu']}: the default engine is faster than autograd on {gain} of {len(rows)} "
+        f"public networks (CIFAR, torchvision, timm). Its median speed-up is {middle:.2f}, ranging from {ratios[0]:.2f} to "
         f"{ratios[-1]:.2f}.{beside}\n"
     )
 

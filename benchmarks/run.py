@@ -42,9 +42,9 @@ def bench(out: Path, groups: Sequence[str] = (), fail_under: str | None = None) 
     """
     for group in groups:
         if group not in GROUPS:
-            raise InputError(f"groups: '{group}' is unknown; there are: {', '.join(GROUPS)}")
+            raise InputError(f"groups: '{group}' is unknown; available: {', '.join(GROUPS)}")
     if fail_under not in (None, "must", "goal"):
-        raise InputError(f"fail_under = {fail_under} is unknown; there are: must, goal")
+        raise InputError(f"fail_under = {fail_under} is unknown; available: must, goal")
     out.mkdir(parents=True, exist_ok=True)
     keep_freed_memory()  # otherwise the rivals' chains fault in their temporaries at every step, and ours, in place, don't
     torch.set_num_threads(1)

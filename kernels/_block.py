@@ -15,14 +15,14 @@ def compute_dtype(t: torch.Tensor) -> tl.dtype:
 def rows_grid(op: str, rows: int) -> int:
     """One program per row; raises ValueError if that is more programs than a launch allows."""
     if rows >= 2**31:
-        raise ValueError(f"{op}: {rows} samples need as many programs, and a launch takes {2**31 - 1}; split the batch")
+        raise ValueError(f"{op}: {rows} samples need as many programs, but a launch allows {2**31 - 1}; split the batch")
     return rows
 
 
 def check_count(op: str, what: str, count: int) -> None:
     """Raises ValueError if offsets within something exceed the 32 bits in which a kernel counts them."""
     if count >= 2**31 - 4096:
-        raise ValueError(f"{op}: {what} of {count} values is more than the Triton kernel counts in 32 bits; name another backend")
+        raise ValueError(f"{op}: {what} of {count} values exceed the 32-bit indices of the Triton kernel; name another backend")
 
 
 @triton.jit

@@ -92,9 +92,9 @@ def build_in_place() -> str:
     package = Path(__file__).parent
     csrc = next((folder for folder in (package / "csrc", package.parent / "csrc") if folder.is_dir()), None)
     if csrc is None:
-        raise InputError(f"no C++ sources lie beside {package}; install ro_fast from its wheel, sdist or repository")
+        raise InputError(f"there are no C++ sources next to {package}; install ro_fast from its wheel, sdist or repository")
     if not os.access(package, os.W_OK):
-        raise InputError(f"{package} cannot be written; install ro_fast into an environment of your own")
+        raise InputError(f"{package} cannot be written; install ro_fast into your own environment")
     target, cuda_target = package / "_C.abi3.so", package / "_C_cuda.abi3.so"
     try:
         compile_module([csrc / "ops.cpp", *sorted((csrc / "cpu").glob("*.cpp"))], target)
@@ -103,7 +103,7 @@ def build_in_place() -> str:
             compile_cuda_module(cuda_sources(csrc), cuda_target)
     except BuildError as error:
         raise InputError(str(error)) from None
-    return f"built {target}\n" + (f"built {cuda_target}" if reason is None else f"not built: _C_cuda, since {reason}")
+    return f"built {target}\n" + (f"built {cuda_target}" if reason is None else f"not built: _C_cuda, because {reason}")
 
 
 def cuda_sources(csrc: Path) -> list[Path]:
@@ -116,7 +116,7 @@ def why_no_cuda() -> str | None:
     try:
         torch = importlib.import_module("torch")
     except ImportError:
-        return "torch is not there to compile against"
+        return "torch is not installed, so there is nothing to compile against"
     if torch.version.cuda is None:
         return "this torch is built without CUDA"
     return None if _nvcc() else "no nvcc was found (set CUDA_HOME to a CUDA toolkit)"
@@ -172,7 +172,7 @@ def _torch_root() -> Path:
         torch = importlib.import_module("torch")
     except ImportError:
         raise BuildError(
-            "torch is not there to compile against; install torch first, then build with --no-build-isolation or run "
+            "torch is missing, so there is nothing to compile against; install it, then build with --no-build-isolation or run "
             "ro-fast build"
         ) from None
     return Path(str(torch.__file__)).parent

@@ -30,24 +30,24 @@ def needed(about: str) -> Any:
 class DataConfig:
     """Which images, how many of them, and how they are augmented."""
 
-    name: str = option("digits", "the data set; data=NAME sets what belongs to it too")
-    path: str | None = option(None, "file (npz) or folder that holds the data; null: where the data set's own tools put it")
+    name: str = option("digits", "the data set; data=NAME also sets related keys")
+    path: str | None = option(None, "file (npz) or folder with the data; null: the data set's usual place")
     train_size: int | None = option(None, "class-balanced subset of the training images; null: all")
     test_size: int | None = option(
-        None, "class-balanced subset of the test images; null: all, or with train_size as many, at least 1000"
+        None, "class-balanced subset of the test images; null: all, or if train_size is set, as many, at least 1000"
     )
-    val_size: int | None = option(None, "held out of the training pool; null: a fifth of train_size, at most 1000")
+    val_size: int | None = option(None, "images held out of the training pool; null: a fifth of train_size, at most 1000")
     label_noise: float = option(0.0, "share of training labels redrawn uniformly over all classes")
-    eps: float = option(8 / 255, "the L∞ radius that is customary for these images")
+    eps: float = option(8 / 255, "the usual L∞ radius for these images")
     augment: str = option("none", '"none" | "crop" | "crop_flip": reflect-pad by 4 and crop, and flip left-right')
-    extra: str | None = option(None, "npz file of more training images: x as x_train, and y; without y they get pseudo-labels")
+    extra: str | None = option(None, "npz file of more training images: x like x_train, and y; without y, with pseudo-labels")
     bias: str = option("none", "done to training: fewer | imbalance | missing_mode | duplicates | shift | wrong_labels")
-    bias_share: float = option(0.2, "share of the training images that data.bias touches")
-    unlabelled: float = option(0.0, "share of the training images whose labels are set aside: they get pseudo-labels")
-    seed: int = option(0, "draws subsets, the validation split and redrawn labels; not the run's seed")
+    bias_share: float = option(0.2, "share of the training images that data.bias changes")
+    unlabelled: float = option(0.0, "share of the training images whose labels are replaced by pseudo-labels")
+    seed: int = option(0, "seed of subsets, validation split and redrawn labels; not the run's seed")
     download: bool = option(False, "let torchvision fetch what is missing")
-    skip_bad: bool = option(False, "folder: leave out image files that cannot be read, instead of refusing them")
-    exclude: str | None = option(None, "check.json of ro-fast check on the same data: training images found faulty are left out")
+    skip_bad: bool = option(False, "folder: skip unreadable image files instead of raising an error")
+    exclude: str | None = option(None, "check.json of ro-fast check on the same data: leaves out faulty training images")
 
 
 @dataclass
@@ -70,15 +70,15 @@ class AttackConfig:
     """The PGD attack of the inner maximisation; budgets in input units, [0, 1]."""
 
     norm: str = option("linf", '"linf" | "l2"')
-    eps: float | None = option(None, "null: the radius that is customary for the data, data.eps")
+    eps: float | None = option(None, "null: the usual radius for the data, data.eps")
     alpha: float | None = option(None, "null: eps / 4, which is 2/255 for 8/255")
     steps: int = option(10, "gradient steps of each restart")
-    restarts: int = option(1, "random starts, of which the strongest is kept for each sample")
+    restarts: int = option(1, "random starts; the strongest result is kept for each sample")
     random_start: bool = option(True, "false: starts at the natural image")
     bn: str = option("eval", "'eval' | 'train' | 'keep': the model's mode while it is attacked")
     engine: str = option("auto", '"auto" | "eager" | "mlp" | "fused" | "compiled" | "captured"')
     final_forward: bool = option(
-        False, "the published loop's forward after the last step, of which only a BatchNorm update is left"
+        False, "the published loop's forward after the last step, which only updates BatchNorm"
     )
 
 
@@ -99,24 +99,24 @@ class TrainerConfig:
     lr: float = option(0.1, "learning rate before its first drop")
     momentum: float = option(0.9, "of SGD")
     weight_decay: float = option(5e-4, "of SGD")
-    lr_drops: list[float] = option([0.5, 0.75], "fractions of the run at which lr falls tenfold")
+    lr_drops: list[float] = option([0.5, 0.75], "fractions of the run at which lr drops tenfold")
     clean_forward: bool = option(False, "the published loop's extra forward on natural images after each step")
     channels_last: bool = option(True, "memory layout of images and weights")
     eval_steps: int | None = option(None, "PGD steps of validation and test; null: as many as in training")
     eval_batch_size: int = option(512, "samples at once in validation and test")
     stop_after: int | None = option(None, "end after this many epochs of the schedule; null: all of them")
     early_stop: str = option(
-        "none", '"none" | "ro": end when the detector of robust overfitting raises its alarm, judged on validation'
+        "none", '"none" | "ro": end when the detector of robust overfitting raises an alarm, on validation'
     )
-    log: list[str] = option([], "'tensorboard', 'wandb' (offline): metrics there too, in the run's folder")
+    log: list[str] = option([], "'tensorboard', 'wandb' (offline): also log metrics there, in the run's folder")
 
 
 @dataclass
 class FeaturesConfig:
     """Whether a run measures feature generalisation during training: ro_fast/features/generalisation.py."""
 
-    every: int = option(0, "epochs from one measurement to the next, and the last epoch; 0: never")
-    layers: list[str] | None = option(None, 'besides "penultimate"; null: all that the model has')
+    every: int = option(0, "epochs between measurements; the last epoch is always measured; 0: never")
+    layers: list[str] | None = option(None, 'besides "penultimate"; null: all layers that the model has')
     size: int | None = option(None, "images of the training and of the test subset; null: a tenth of training's, at most 1000")
 
 
@@ -135,7 +135,7 @@ class TrainConfig:
     device: str = option("auto", '"auto" | "cpu" | "cuda"')
     precision: str = option("fp32", '"fp32" | "bf16": autocast of forward and input gradient')
     threads: int | None = option(None, "CPU threads of one run; null: torch's own choice")
-    teachers: str = option("outputs/teachers", "where teachers are kept, for any run that asks for the same")
+    teachers: str = option("outputs/teachers", "where teachers are stored, for all runs that need the same ones")
     out: str = option("outputs/train/run", "the run's folder; the same command continues it")
 
 
@@ -144,12 +144,12 @@ class ArmConfig:
     """One arm of a suite: what it changes, and the meaning of the change."""
 
     name: str = option("", "its folder and its name on the page")
-    set: dict[str, Any] = option({}, "what it changes: keys of a run, as in trainer.lr, and their values")
-    factor: str | None = option(None, "what the arm takes away or adds, in words")
+    set: dict[str, Any] = option({}, "what it changes: keys of a run, such as trainer.lr, and their values")
+    factor: str | None = option(None, "what the arm removes or adds, in words")
     role: str = option("factor", "'baseline' | 'factor' | 'control' | 'mitigation' | 'level', a value on the suite's axis")
-    control: str | None = option(None, "of a factor, the arm that is its matched control: as large a change at random")
-    x: float | None = option(None, "that value")
-    fork: float | None = option(None, "where the arm parts; null: where the suite's arms do")
+    control: str | None = option(None, "for a factor, its matched control arm: a random change of the same size")
+    x: float | None = option(None, "position on the suite's axis")
+    fork: float | None = option(None, "where the arm branches; null: the suite's fork")
 
 
 @dataclass
@@ -158,7 +158,7 @@ class FinalConfig:
 
     steps: int = option(20, "of PGD")
     apgd_steps: int = option(20, "of APGD-CE and APGD-T")
-    targets: int = option(3, "classes that APGD-T goes for")
+    targets: int = option(3, "target classes of APGD-T")
     queries: int = option(100, "of Square")
 
 
@@ -166,12 +166,12 @@ class FinalConfig:
 class RulesConfig:
     """Limits of the verdict on factors, fixed before the runs that they judge; accuracies and gaps are fractions."""
 
-    min_gap: float = needed("the baseline's gap from which training is said to overfit robustly")
-    min_reduction: float = needed("share of that gap that a factor's removal takes away if the factor carries it")
-    max_robust_loss: float = needed("by which the last robust accuracy may fall with it")
-    irrelevant: float = needed("share of that gap within which a change is no effect")
-    published: dict[str, bool] = option({}, "arm -> does its removal cure, in the paper?")
-    paper: str | None = option(None, "which paper that is")
+    min_gap: float = needed("baseline gap from which training counts as robustly overfitting")
+    min_reduction: float = needed("share of that gap that removing a factor must eliminate if the factor carries it")
+    max_robust_loss: float = needed("largest drop of the last robust accuracy allowed with it")
+    irrelevant: float = needed("share of that gap within which a change counts as no effect")
+    published: dict[str, bool] = option({}, "arm -> whether its removal is a cure in the paper")
+    paper: str | None = option(None, "that paper")
 
 
 @dataclass
@@ -180,8 +180,8 @@ class RankingConfig:
 
     gain: str = needed("'last_robust_acc'")
     cost: str = needed("'gflop' | 'train_seconds' | 'step_mb'")
-    max_natural_loss: float = option(0.0, "by which natural accuracy may fall, in the mean")
-    against: dict[str, str] = option({}, "arm -> the arm that it is held against; the baseline for others")
+    max_natural_loss: float = option(0.0, "largest mean drop of natural accuracy allowed")
+    against: dict[str, str] = option({}, "arm -> the arm it is compared with; others: the baseline")
 
 
 @dataclass
@@ -190,16 +190,16 @@ class ConditionConfig:
 
     test: str = option("", "difference, level, trend, peak, correlation, lead, overfits or effect")
     metric: str | None = option(None, "what is compared")
-    a: str | None = option(None, "arm of a difference a - b")
-    b: str | None = option(None, "the other")
-    arm: str | None = option(None, "of level and effect")
-    arms: list[str] | None = option(None, "in the order of their levels; of correlation and lead, null: all")
+    a: str | None = option(None, "first arm of a difference a - b")
+    b: str | None = option(None, "the second arm")
+    arm: str | None = option(None, "arm of level and effect")
+    arms: list[str] | None = option(None, "in the order of their levels; for correlation and lead, null: all")
     x: str | None = option(None, "metric of correlation and lead")
-    y: str | None = option(None, "the other")
-    value: float | None = option(None, "that a level is held against")
+    y: str | None = option(None, "the other metric")
+    value: float | None = option(None, "that a level is compared with")
     expect: str | None = option(None, "higher, lower, above, below, rising, falling, positive or leads")
-    at_least: float | None = option(None, "by which the estimate should lie on that side")
-    effects: list[str] | None = option(None, "what the rules should say of the arm: carries, eases, no effect, ...")
+    at_least: float | None = option(None, "how far the estimate should lie on that side")
+    effects: list[str] | None = option(None, "effects of the arm that confirm it: carries, eases, no effect, ...")
 
 
 @dataclass
@@ -208,7 +208,7 @@ class ClaimConfig:
 
     name: str = option("", "its short name")
     claim: str = option("", "the sentence")
-    number: int | None = option(None, "of the paper's claim that it belongs to")
+    number: int | None = option(None, "of the corresponding claim in the paper")
     all: list[ConditionConfig] = option([], "its conditions")
 
 
@@ -218,20 +218,20 @@ class SuiteConfig:
 
     name: str = option("", "suite=NAME takes its arms and rules")
     question: str = option("", "what the suite asks")
-    fork: float = option(0.2, "share of trainer.epochs that the arms have in common; from 1 on, a number of epochs")
-    set: dict[str, Any] = option({}, "changes that all arms have in common")
+    fork: float = option(0.2, "share of trainer.epochs that all arms share; from 1 on, a number of epochs")
+    set: dict[str, Any] = option({}, "changes shared by all arms")
     arms: list[ArmConfig] = option([], "what is compared: each arm's name, role and changes")
-    x_label: str | None = option(None, "the axis of arms that have an x")
+    x_label: str | None = option(None, "axis label for arms with an x")
     figures: list[str] = option(
         ["curves", "gap", "small_loss_share"],
         "names of figures on the page: curves, gap, small_loss_share, levels, features, correlation, gain_cost",
     )
-    rules: RulesConfig | None = option(None, "limits of the verdict on factors, fixed before the runs that they judge")
+    rules: RulesConfig | None = option(None, "limits of the verdict on factors, fixed before the runs")
     claims: list[ClaimConfig] = option([], "what the suite tests, fixed before it runs")
-    final: FinalConfig | None = option(None, "how best.pt and last.pt are scored at the end; null: they are not")
+    final: FinalConfig | None = option(None, "how best.pt and last.pt are scored at the end; null: not at all")
     ranking: RankingConfig | None = option(None, "how mitigations are ordered by gain and cost, fixed before they run")
-    harms: bool = option(False, "arms are ordered by how much worse they make it, each against its control or the baseline")
-    parts: dict[str, SuiteConfig] = option({}, "suites that are run as one; arms of one name are one arm")
+    harms: bool = option(False, "order arms by how much worse they make it, each against its control or the baseline")
+    parts: dict[str, SuiteConfig] = option({}, "suites run as one; arms with the same name are trained once")
 
 
 @dataclass
@@ -239,9 +239,9 @@ class AblateConfig(TrainConfig):
     """A suite: the run shared by all arms, the arms, and the seeds."""
 
     suite: SuiteConfig = field(default_factory=SuiteConfig)
-    seeds: Any = option(3, "how many, counted up from seed; or a list")
-    jobs: int | None = option(None, "runs side by side, a process each; null: one per core on a CPU, one on a GPU")
-    prefixes: str = option("outputs/prefixes", "where common states are kept, for any suite that can use them")
+    seeds: Any = option(3, "how many, counting up from seed; or a list")
+    jobs: int | None = option(None, "parallel runs, one process each; null: one per core on a CPU, one on a GPU")
+    prefixes: str = option("outputs/prefixes", "where shared prefixes are stored, for any suite that can use them")
     out: str = option("outputs/ablate/run", "the suite's folder; the same command continues it")
 
 
@@ -256,8 +256,8 @@ class PageConfig:
 class DecisionConfig:
     """Limits of a prototype's decision, fixed before the runs that they judge; accuracies are fractions."""
 
-    min_gap: float = option(0.02, "a fall of robust accuracy that matters")
-    min_gain: float = option(0.01, "what twice the data should bring to be worth asking for")
+    min_gap: float = option(0.02, "smallest drop of robust accuracy that matters")
+    min_gain: float = option(0.01, "smallest gain that makes twice the data worth collecting")
 
 
 @dataclass
@@ -265,7 +265,7 @@ class PrototypeConfig(AblateConfig):
     """A check and a small suite within a time budget, and one page to base a decision on."""
 
     budget: str = option("10min", "wall-clock time: 90s, 10min, 1h30min")
-    min_steps: int = option(150, "gradient steps of a run at least; a small set is trained for more epochs")
+    min_steps: int = option(150, "minimum gradient steps of a run; small sets are trained for more epochs")
     rules: DecisionConfig = field(default_factory=DecisionConfig)
     report: PageConfig = field(default_factory=PageConfig)
 
@@ -275,11 +275,11 @@ class CheckConfig:
     """An examination of a data set before any training."""
 
     data: DataConfig = field(default_factory=DataConfig)
-    eps: float | None = option(None, "L∞ radius that margins are held against, in input units; null: data.eps")
+    eps: float | None = option(None, "L∞ radius that margins are compared with, in input units; null: data.eps")
     eps_l2: float | None = option(
-        None, "L2 radius, likewise; null: as customary beside eps, 128/255 beside 8/255 for 3072 values"
+        None, "L2 radius, likewise; null: in proportion to eps, 128/255 for 8/255 and 3072 values"
     )
-    seed: int = option(0, "draws folds and subsets")
+    seed: int = option(0, "seed of folds and subsets")
     threads: int | None = option(None, "CPU threads; null: torch's own choice")
     out: str = option("outputs/check/run", "folder of check.json and check.html")
 
@@ -288,7 +288,7 @@ class CheckConfig:
 class EvaluateConfig:
     """Which checkpoint to attack, and how hard."""
 
-    checkpoint: str = option("", "a run's folder, best.pt, last.pt, .safetensors, or a state dict of weights alone")
+    checkpoint: str = option("", "a run's folder, best.pt, last.pt, .safetensors, or a plain state dict")
     data: Any = option(None, "data=NAME; null: what the run was trained on")
     model: Any = option(None, "model=NAME; null: that of the run")
     eps: float | None = option(None, "null: the radius of the run's attack")
@@ -297,7 +297,7 @@ class EvaluateConfig:
     steps: int = option(20, "of PGD and of PGD on the CW margin")
     apgd_steps: int = option(100, "of APGD-CE and APGD-T")
     restarts: int = option(1, "of APGD")
-    targets: int = option(9, "classes that APGD-T goes for, one after another")
+    targets: int = option(9, "target classes of APGD-T, one after another")
     queries: int = option(5000, "of Square")
     masking: bool = option(True, "look for gradient masking")
     batch_size: int = option(512, "samples attacked at once")
@@ -311,10 +311,10 @@ class EvaluateConfig:
 class ExportConfig:
     """Which checkpoint to write as safetensors with a model card."""
 
-    checkpoint: str = option("", "a run's folder, whose best.pt is taken, or a file as for evaluate")
+    checkpoint: str = option("", "a run's folder, for its best.pt, or a file as for evaluate")
     data: Any = option(None, "data=NAME; null: what the run was trained on")
     model: Any = option(None, "model=NAME; null: that of the run")
-    evaluation: str | None = option(None, "an evaluation.json; null: the one that evaluate left in its usual place, if any")
+    evaluation: str | None = option(None, "an evaluation.json; null: the one in evaluate's default folder, if any")
     out: str | None = option(None, "null: outputs/export/<the run's name>")
 
 
@@ -322,7 +322,7 @@ class ExportConfig:
 class ReportConfig:
     """The folder in which to rebuild a report."""
 
-    run: str = option("", "of a suite, or of a prototype")
+    run: str = option("", "folder of a suite or a prototype")
     report: PageConfig = field(default_factory=lambda: PageConfig(None))
 
 
@@ -340,7 +340,7 @@ class BenchConfig:
     """What to compare with the rivals on this machine."""
 
     groups: list[str] = option([], '"operators", "mlps", "evaluation", "networks"; none: all')
-    fail_under: str | None = option(None, "'must' | 'goal': exit 1 where a target's is missed")
+    fail_under: str | None = option(None, "'must' | 'goal': exit with code 1 if a target misses it")
     out: str = option("outputs/bench", "folder of bench.json")
 
 

@@ -64,9 +64,9 @@ def choose_device(name: str) -> torch.device:
         InputError: if a device is unknown or not available.
     """
     if name not in ("auto", "cpu", "cuda"):
-        raise InputError(f"device '{name}' is unknown; there are: auto, cpu, cuda")
+        raise InputError(f"device '{name}' is unknown; available: auto, cpu, cuda")
     if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("device=cuda: torch sees no GPU here; use device=cpu, or see ro-fast doctor")
+        raise InputError("device=cuda: torch sees no GPU here; use device=cpu or run ro-fast doctor")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 

@@ -70,7 +70,7 @@ def chosen(parser: argparse.ArgumentParser, names: Sequence[str]) -> list[str]:
     every = [f"{group}.{measurement}" for group, (measurements, _) in GROUPS.items() for measurement in measurements]
     for name in names:
         if name not in GROUPS and name not in every:
-            parser.error(f"'{name}' is unknown; there are: {', '.join(GROUPS)}, and {', '.join(every)}")
+            parser.error(f"'{name}' is unknown; available: {', '.join(GROUPS)}, and {', '.join(every)}")
     return [name for name in every if not names or name in names or name.split(".")[0] in names]
 
 

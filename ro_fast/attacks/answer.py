@@ -39,9 +39,9 @@ def logits_of(answer: Any, output: Output = None) -> Tensor:
             found = next(iter(answer.values())) if isinstance(answer, Mapping) else answer[0]
     if isinstance(found, Tensor):
         return found
-    asked = "" if output is None else f", whose output {output!r} is {'not there' if found is None else type(found).__name__}"
+    asked = "" if output is None else f", whose output {output!r} is {'missing' if found is None else type(found).__name__}"
     raise TypeError(
-        f"the model returns {_told(answer)}{asked}; logits [N, C] are needed: give output= with their key, index or a function"
+        f"the model returns {_told(answer)}{asked}; logits [N, C] are needed: give output= as their key, index or a function"
     )
 
 

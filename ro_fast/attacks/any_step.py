@@ -76,7 +76,7 @@ def any_step(
     if batch_size < 1 or check_every < 1:
         raise ValueError(f"any_step: batch_size = {batch_size}, check_every = {check_every}; at least 1 is needed")
     if attack.bn != "eval":
-        raise ValueError(f"any_step: the attack has bn='{attack.bn}'; in any mode but 'eval' samples depend on their batch")
+        raise ValueError(f"any_step: the attack has bn='{attack.bn}'; 'eval' is needed, as other modes mix samples of a batch")
     indices = torch.arange(len(y), device=y.device)
     generator = torch.Generator(y.device).manual_seed(seed)
     natural = torch.zeros(len(y), dtype=torch.bool, device=y.device)
@@ -108,7 +108,7 @@ class Climb:
         self.attack, self.generator, self.eps = attack, generator, eps
         self.box, self._own, length = attack.ball()
         if eps is not None and (self.box.eps or self.box.alpha):
-            raise ValueError("any_step: eps= can't replace radii or step lengths by channel")
+            raise ValueError("any_step: eps= can't replace per-channel radii or step sizes")
         self._share = length / self._own if self._own > 0 else 0.0  # fraction of the radius per step
         self.length, self.passes = attack.steps + 1, attack.restarts
         self._logits = x.new_empty(0)

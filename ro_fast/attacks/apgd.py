@@ -77,7 +77,7 @@ class APGD:
             if value < 1:
                 raise ValueError(f"APGD: {name} = {value}; at least 1 is needed")
         if self.loss not in LOSSES:
-            raise ValueError(f"APGD: loss '{self.loss}' is unknown; there are: {', '.join(LOSSES)}")
+            raise ValueError(f"APGD: loss '{self.loss}' is unknown; available: {', '.join(LOSSES)}")
         if not 0 < self.rho < 1:
             raise ValueError(f"APGD: rho = {self.rho:g} should lie between 0 and 1")
 
@@ -232,6 +232,6 @@ def _defined(loss: str, classes: int) -> RowLoss:
     instead = {"dlr": (3, _margin), "dlr_targeted": (4, _margin_to)}
     if loss in instead and classes < instead[loss][0]:
         least, margin = instead[loss]
-        _log.info("APGD: loss %s needs %d classes, the model has %d; the margin is climbed instead", loss, least, classes)
+        _log.info("APGD: loss %s needs %d classes but the model has %d; the margin is used instead", loss, least, classes)
         return margin
     return LOSSES[loss]

@@ -93,7 +93,7 @@ class Box:
         x = x.detach()
         for name, values in (("lo", self.lo), ("hi", self.hi), ("eps", self.eps), ("alpha", self.alpha)):
             if isinstance(values, tuple) and values and (x.dim() < 2 or x.shape[1] != len(values)):
-                raise ValueError(f"{attack}: {name} has {len(values)} values, one a channel, but x has shape {list(x.shape)}")
+                raise ValueError(f"{attack}: {name} has {len(values)} values, one per channel, but x has shape {list(x.shape)}")
         if x.device.type == "cpu" and x.numel() > 0:
             self._check_range(attack, x)
         return x
@@ -113,7 +113,7 @@ class Box:
                 where = f" in channel {i}" if count > 1 else ""
                 raise ValueError(
                     f"{attack}: x spans [{low:g}, {high:g}]{where} but the input range is [{lo:g}, {hi:g}]; give lo= and hi=, "
-                    "or attack ro_fast.attacks.normalised(model, mean, std) at inputs before their normalisation"
+                    "or attack ro_fast.attacks.normalised(model, mean, std) with inputs before normalisation"
                 )
 
     def _in_range(self, x_adv: Tensor) -> Tensor:
@@ -146,9 +146,9 @@ def _made(attack: str, norm: str, eps: Values, alpha: Values, lo: Values, hi: Va
     counts = {name: len(values) for name, values in given.items() if isinstance(values, tuple)}
     if len(set(counts.values())) > 1:
         told = ", ".join(f"{name} {count}" for name, count in counts.items())
-        raise ValueError(f"{attack}: by channel there are {told} values; as many are needed of each")
+        raise ValueError(f"{attack}: the numbers of per-channel values differ ({told}); they should be equal")
     if norm == "l2" and ("eps" in counts or "alpha" in counts):
-        raise ValueError(f"{attack}: in L2 eps and alpha are numbers; a ball by channel is L∞'s alone")
+        raise ValueError(f"{attack}: in L2, eps and alpha must be numbers; per-channel radii exist only in L∞")
     for i in range(max(counts.values(), default=1)):
         e, a, low, high = (values[i] if isinstance(values, tuple) else values for values in given.values())
         _check.check_range(attack, low, high)

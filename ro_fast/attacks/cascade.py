@@ -100,7 +100,7 @@ def cascade(
         raise ValueError(f"cascade: batch_size = {batch_size}; at least 1 is needed")
     for name, attack in attacks.items():
         if isinstance(attack, PGD) and attack.bn != "eval":
-            raise ValueError(f"cascade: '{name}' has bn='{attack.bn}'; in any mode but 'eval' samples depend on their batch")
+            raise ValueError(f"cascade: '{name}' has bn='{attack.bn}'; 'eval' is needed, as other modes mix samples of a batch")
     stages = list(done)
     with borrowed(model, "eval"), torch.no_grad():
         if not stages:

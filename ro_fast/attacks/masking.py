@@ -101,8 +101,8 @@ def probabilities(probe: Probe) -> str | None:
     if out.min() < 0 or out.max() > 1 or (out.sum(1) - 1).abs().max() > 1e-3:
         return None
     return (
-        "outputs look like probabilities, not logits (every row lies in [0, 1] and sums to 1): cross-entropy takes softmax of "
-        "them again and its gradients shrink; give the model without its softmax"
+        "outputs look like probabilities, not logits (every row lies in [0, 1] and sums to 1): cross-entropy applies softmax "
+        "again and its gradients shrink; pass the model without its softmax"
     )
 
 
@@ -114,7 +114,7 @@ def vanishing(probe: Probe) -> str | None:
     share = (~grad.isfinite().all(1) | (grad == 0).all(1)).double().mean().item()
     if share <= VANISHED:
         return None
-    return f"the input gradient of cross-entropy is zero or not finite at {share:.0%} of the samples: PGD can't climb there"
+    return f"the input gradient of cross-entropy is zero or not finite at {share:.0%} of the samples: PGD can't progress there"
 
 
 def steps(probe: Probe) -> list[str]:
@@ -126,12 +126,12 @@ def steps(probe: Probe) -> list[str]:
     if first < twenty - WEAKER:
         found.append(
             f"one gradient step leaves {first:.1%} of the samples, twenty leave {twenty:.1%}: "
-            "an iterative attack should be at least as strong, the surface near the images misleads it"
+            "an iterative attack should be at least as strong, so the loss surface near the images misleads it"
         )
     if hundred > twenty + WEAKER:
         found.append(
-            f"twenty steps leave {twenty:.1%} of the samples, a hundred of a fifth of the length {hundred:.1%}: "
-            "more steps should not break fewer, the surface near the images is rough"
+            f"twenty steps leave {twenty:.1%} of the samples, a hundred steps of a fifth of the size {hundred:.1%}: "
+            "more steps should not break fewer, so the loss surface near the images is rough"
         )
     return found
 
@@ -160,7 +160,7 @@ def huge_radius(probe: Probe) -> str | None:
         return None
     return (
         f"PGD at a radius of {eps:.3g}, where every image can become the same grey, leaves {left:.1%} of the samples; "
-        "it should leave about none"
+        "it should leave almost none"
     )
 
 
@@ -178,7 +178,7 @@ def black_box_found(stages: list[Stage]) -> str | None:
     broken = stages[-1].broken
     return (
         f"Square, which uses no gradients, breaks {broken} of {stages[-1].tried} samples that gradient attacks left "
-        f"({broken / len(stages[-1].robust):.1%} of all): gradients lead them astray"
+        f"({broken / len(stages[-1].robust):.1%} of all): gradients mislead those attacks"
     )
 
 

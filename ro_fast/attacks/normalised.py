@@ -42,7 +42,7 @@ def normalised(model: nn.Module, mean: float | Sequence[float], std: float | Seq
     """
     means, stds = (torch.as_tensor(value, dtype=torch.float64).reshape(-1) for value in (mean, std))
     if len(means) != len(stds) and 1 not in (len(means), len(stds)):
-        raise ValueError(f"normalised: mean has {len(means)} values and std {len(stds)}; one each for every channel is needed")
+        raise ValueError(f"normalised: mean has {len(means)} values and std {len(stds)}; one of each per channel is needed")
     if not (bool((stds > 0).all()) and bool(stds.isfinite().all()) and bool(means.isfinite().all())):
         raise ValueError(f"normalised: std is {std} and mean {mean}; finite numbers, std above 0, are needed")
     scale, shift = 1 / stds, -means / stds

@@ -83,10 +83,10 @@ class PGD:
             raise ValueError(f"PGD: random_start = {self.random_start}; False, True, or a deviation above 0 is needed")
         for name, value, known in (("bn", self.bn, MODES), ("engine", self.engine, ENGINES)):
             if value not in known:
-                raise ValueError(f"PGD: {name} '{value}' is unknown; there are: {', '.join(known)}")
+                raise ValueError(f"PGD: {name} '{value}' is unknown; available: {', '.join(known)}")
         if self.loss not in LOSSES and not callable(self.loss):
             losses = ", ".join(LOSSES)
-            raise ValueError(f"PGD: loss '{self.loss}' is unknown; there are: {losses}, or a function (logits, y) -> [N]")
+            raise ValueError(f"PGD: loss '{self.loss}' is unknown; available: {losses}, or a function (logits, y) -> [N]")
 
     def __call__(
         self,
@@ -103,14 +103,14 @@ class PGD:
         With ``eps`` given, the step length keeps its ratio to the radius, so any ball is crossed in the same number of steps.
         """
         if torch.is_inference_mode_enabled():
-            raise ValueError("PGD: input gradients don't exist in torch.inference_mode(); use torch.no_grad() outside")
+            raise ValueError("PGD: input gradients don't exist in torch.inference_mode(); use torch.no_grad() instead")
         box, own, length = self.ball()
         x = box.check("PGD", x)
         alpha: float | Tensor = length
         if eps is None:
             eps = own
         elif box.eps or box.alpha:
-            raise ValueError("PGD: eps= of a call can't replace radii or step lengths by channel; make another PGD")
+            raise ValueError("PGD: eps= in a call can't replace per-channel radii or step sizes; create another PGD")
         elif own > 0:
             alpha = eps * (length / own)
         best, best_loss = x, None
@@ -167,7 +167,7 @@ class PGD:
             if given.shape != x.shape or (self.restarts > 1 and noise.dim() == x.dim()):
                 raise ValueError(
                     f"PGD: noise has shape {list(noise.shape)}; {list(x.shape)} is needed, "
-                    f"led by {self.restarts} where there are several restarts"
+                    f"with a leading {self.restarts} for several restarts"
                 )
             return given
         drawn = torch.empty_like(x)

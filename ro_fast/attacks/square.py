@@ -62,12 +62,12 @@ class Square:
 
     def __post_init__(self) -> None:
         if self.norm != "linf":
-            raise ValueError(f"Square: norm '{self.norm}' is not in here; there is: linf")
+            raise ValueError(f"Square: norm '{self.norm}' is not supported; available: linf")
         self.ball()
         if self.queries < 1:
             raise ValueError(f"Square: queries = {self.queries}; at least 1 is needed")
         if not 0 < self.share <= 1:
-            raise ValueError(f"Square: share = {self.share:g} should lie above 0 and at most at 1")
+            raise ValueError(f"Square: share = {self.share:g} should be above 0 and at most 1")
 
     def ball(self) -> tuple[Box, float]:
         """The ball and range to which adversarial inputs are confined, and the radius in its units."""

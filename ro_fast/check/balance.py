@@ -26,14 +26,14 @@ def _ratio(train: np.ndarray) -> Finding:
     ratio = present.max() / present.min()
     severity = "serious" if ratio >= SERIOUS else "warning" if ratio >= WARNING else "info"
     small = np.flatnonzero((train > 0) & (train <= train.max() / WARNING))
-    spread = f"training classes hold {present.min()} to {present.max()} images"
+    spread = f"training classes have {present.min()} to {present.max()} images"
     if severity == "info":
         advice = "Nothing to do."
     else:
-        spread += f", {ratio:.1f} times as many in the largest as in the smallest; small are {some(small)}"
+        spread += f", {ratio:.1f} times as many in the largest as in the smallest; small classes: {some(small)}"
         advice = (
-            "Gather more images of the small classes, or weigh them up in the loss. Look at robust accuracy class by class: "
-            "the mean hides that small classes are lost first."
+            "Collect more images of the small classes, or give them more weight in the loss. Check robust accuracy per class: "
+            "the mean hides that small classes suffer first."
         )
     return Finding("imbalance", severity, len(small), len(small) / len(present), spread.capitalize() + ".", advice)
 
@@ -41,15 +41,15 @@ def _ratio(train: np.ndarray) -> Finding:
 def _missing(view: Images, train: np.ndarray, test: np.ndarray) -> list[Finding]:
     found = []
     for absent, where, advice in (
-        (np.flatnonzero((train == 0) & (test > 0)), "training", "Add images of it to train/, or take it out of test/."),
+        (np.flatnonzero((train == 0) & (test > 0)), "training", "Add images of it to train/, or remove it from test/."),
         (
             np.flatnonzero((test == 0) & (train > 0)),
             "test",
-            "Hold images of it back for the test: as it is, nothing is known of its accuracy.",
+            "Hold out some of its images for the test: its accuracy is currently unknown.",
         ),
     ):
         if len(absent):
-            message = f"No {where} image of class {some(view.names(absent))}."
+            message = f"There is no {where} image of class {some(view.names(absent))}."
             found.append(Finding("imbalance", "serious", len(absent), len(absent) / len(train), message, advice))
     return found
 
@@ -60,17 +60,17 @@ def _few(view: Images, train: np.ndarray, test: np.ndarray) -> list[Finding]:
     if len(few):
         severity = "serious" if len(few) == np.count_nonzero(train) else "warning"
         message = f"Fewer than {FEW} training images in class {some(view.names(few))}; "
-        message += f"{images(int(train.sum()), 'training image')} in all."
-        advice = "Gather more: other findings on so few images are guesses, and so is any accuracy."
+        message += f"{images(int(train.sum()), 'training image')} in total."
+        advice = "Collect more: with so few images, the other findings and any accuracy are guesses."
         found.append(
             Finding("imbalance", severity, int(train[few].sum()), float(train[few].sum() / train.sum()), message, advice)
         )
     if test.sum() < FEW_TEST:
         half = 98 / np.sqrt(test.sum())  # 1.96 standard errors of a share of one half, in points
         message = (
-            f"Only {images(int(test.sum()), 'test image')}: a test accuracy is uncertain by up to {min(half, 100):.0f} points."
+            f"With only {images(int(test.sum()), 'test image')}, test accuracy is uncertain by up to {min(half, 100):.0f} points."
         )
-        advice = f"Hold back at least {FEW_TEST} images for the test before comparing anything."
+        advice = f"Hold out at least {FEW_TEST} test images before comparing anything."
         found.append(Finding("imbalance", "warning", int(test.sum()), 1.0, message, advice))
     return found
 
@@ -87,10 +87,11 @@ def _other_shares(train: np.ndarray, test: np.ndarray) -> list[Finding]:
     if p >= SHARE_P or difference.max() < SHARE_POINTS:
         return []
     worst = difference.argmax()
-    common = "" if both.all() else " of classes that both parts hold"
+    common = "" if both.all() else " of the classes present in both"
     message = (
         f"Class {np.flatnonzero(both)[worst]} is {100 * ours[worst]:.1f} % of training but {100 * theirs[worst]:.1f} % of test "
         f"images{common}; no other share differs by more."
     )
-    advice = "Decide which shares the deployed model will meet, and draw the test images so; report accuracy class by class."
+    advice = "Decide which class shares the deployed model will face and draw the test images accordingly; report accuracy by "
+    advice += "class."
     return [Finding("shift", "warning", int(both.sum()), float(difference.max()), message, advice)]

@@ -44,14 +44,14 @@ def duplicates(view: Images) -> tuple[list[Finding], str]:
         *_leakage(groups, labels, len(view.y_train)),
     ]
     if not found:
-        message = "No image is found twice, neither in training nor across training and test."
+        message = "No image occurs twice, either within training or across training and test."
         found.append(Finding("duplicate", "info", 0, 0.0, message, "Nothing to do."))
     criterion = "exact: equal in every value; "
     criterion += (
-        f"near: closer than {groups.threshold:.3f} standard deviations a pixel, a sixth of the median distance to the "
-        f"{REFERENCE}th nearest image, brightness and contrast aside"
+        f"near: closer than {groups.threshold:.3f} standard deviations per pixel, a sixth of the median distance to the "
+        f"{REFERENCE}th nearest image, ignoring brightness and contrast"
         if groups.threshold is not None
-        else f"near: not looked for among fewer than {LEAST} different images"
+        else f"near: not checked with fewer than {LEAST} different images"
     )
     return found, criterion
 
@@ -117,7 +117,7 @@ def _same(exact: Ints, labels: Names, train: int) -> list[Finding]:
     if conflict:
         message = f"{images(len(conflict), 'training image')} ({percent(len(conflict) / train)}) occur more than once with "
         message += "different labels."
-        advice = "Find the right label of each and keep one copy; no model can learn both."
+        advice = "Find the correct label of each and keep one copy; no model can learn both labels."
         severity = by_share(len(conflict) / train, warning=0.0, serious=0.01)
         found.append(
             Finding(
@@ -136,7 +136,7 @@ def _same(exact: Ints, labels: Names, train: int) -> list[Finding]:
         copies = "is a copy" if len(agree) == 1 else "are copies"
         message = f"{images(len(agree), 'training image')} ({percent(len(agree) / train)}) {copies} of another with "
         message += "the same label."
-        advice = "Remove the copies: they count double in training, and twice more if one falls into validation."
+        advice = "Remove the copies: they count double in training, and they bias validation if one ends up there."
         severity = by_share(len(agree) / train, warning=0.01, serious=0.1)
         found.append(
             Finding("duplicate", severity, len(agree), len(agree) / train, message, advice, sorted(agree), [], pairs["agree"])
@@ -156,10 +156,11 @@ def _near(groups: Groups, labels: Names, train: int) -> list[Finding]:
     if not extra:
         return []
     share = len(extra) / train
-    message = f"{images(len(extra), 'training image')} ({percent(share)}) nearly equal{'s' if len(extra) == 1 else ''} another"
-    message += f"; in {conflicts} of {images(len(pairs), 'group')} labels differ." if conflicts else "."
-    advice = "Keep one of each group, as with frames of one film or photographs of one part, and never split a group over train "
-    advice += "and test."
+    message = f"{images(len(extra), 'training image')} ({percent(share)}) {'is' if len(extra) == 1 else 'are'} nearly identical "
+    message += "to another"
+    message += f"; labels differ in {conflicts} of {images(len(pairs), 'group')}." if conflicts else "."
+    advice = "Keep one of each group (frames of one video, photographs of one object), and never split a group across train and "
+    advice += "test."
     severity = by_share(share, warning=0.005, serious=0.1)
     return [Finding("near_duplicate", severity, len(extra), share, message, advice, sorted(extra), [], pairs)]
 
@@ -167,7 +168,7 @@ def _near(groups: Groups, labels: Names, train: int) -> list[Finding]:
 def _leakage(groups: Groups, labels: Names, train: int) -> list[Finding]:
     found = []
     leaked: set[int] = set()
-    for kind, group in (("equal", groups.exact), ("nearly equal", groups.near)):
+    for kind, group in (("identical", groups.exact), ("nearly identical", groups.near)):
         inside, outside, pairs = [], [], []
         for members in _members(group):
             ours, theirs = members[members < train], [int(i) for i in members[members >= train] if int(i) not in leaked]
@@ -179,9 +180,9 @@ def _leakage(groups: Groups, labels: Names, train: int) -> list[Finding]:
         if not outside:
             continue
         share = len(outside) / (len(labels) - train)
-        verb = kind + "s" * (len(outside) == 1)
+        verb = f"{'is' if len(outside) == 1 else 'are'} {kind} to"
         message = f"{images(len(outside), 'test image')} ({percent(share)}) {verb} a training image."
-        advice = "Take these images out of training: test accuracy on them measures memory."
+        advice = "Remove these images from training: test accuracy on them measures memorisation."
         severity = by_share(share, warning=0.0, serious=0.01)
         test = sorted(i - train for i in outside)
         found.append(Finding("leakage", severity, len(outside), share, message, advice, sorted(inside), test, pairs))
@@ -193,5 +194,5 @@ def _pair(group: Ints, labels: Names, train: int) -> Example:
     names = tuple(("train", i) if i < train else ("test", i - train) for i in (a, b))
     caption = f"label {labels[a]}" if labels[a] == labels[b] else f"labels {labels[a]} and {labels[b]}"
     if len(group) > 2:
-        caption += f", {len(group)} in all"
+        caption += f", {len(group)} in total"
     return Example(names, caption)

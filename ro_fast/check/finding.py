@@ -25,12 +25,12 @@ TITLES = {
     "range": "Values",
     "leakage": "Test images in training",
     "label_error": "Suspect labels",
-    "shift": "Train against test",
+    "shift": "Training versus test images",
     "duplicate": "Duplicates",
     "near_duplicate": "Near duplicates",
     "imbalance": "Class balance",
     "margin": "Class margins",
-    "unrepresentative": "Unlike the test images",
+    "unrepresentative": "Unlike any test image",
 }
 
 

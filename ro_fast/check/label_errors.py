@@ -86,20 +86,20 @@ def _finding(view: Images, p: NDArray[np.float64], suspect: NDArray[np.int64], a
     largest = np.bincount(y).max() / n
     if n < LEAST or accuracy < min(BLIND * largest, (1 + largest) / 2):
         why = f"{images(n, 'training image')}" if n < LEAST else f"classifiers that agree with {percent(accuracy)} of the labels"
-        message = f"Labels cannot be judged from {why}; the scores say little."
-        advice = "Look at a random hundred images of each class with your own eyes."
+        message = f"Labels cannot be judged from {why}; the scores mean little."
+        advice = "Inspect a hundred random images of each class yourself."
         return Finding("label_error", "info", 0, 0.0, message, advice)
     share = len(suspect) / n
     severity = by_share(share, warning=0.005, serious=0.05)
     message = f"{images(len(suspect), 'training label')} ({percent(share)}) {'is' if len(suspect) == 1 else 'are'} suspect: "
-    message += f"classifiers that did not see the image find another class {RATIO:.0f} times as probable."
+    message += f"classifiers that did not see the image rate another class {RATIO:.0f} times as probable."
     advice = "Nothing to do."
     if len(suspect):
         advice = (
-            "Look at the suspects, the first ones first, and correct or remove those that are wrong; some will be hard but "
-            "right. data.exclude=check.json leaves them out of training."
+            "Inspect the suspects in this order, and correct or remove wrong labels; some will be correct labels of hard "
+            "images. data.exclude=check.json leaves the suspects out of training."
             if severity != "info"
-            else "Few enough to look at one by one; none is left out by data.exclude."
+            else "Few enough to inspect one by one; data.exclude leaves none of them out."
         )
     examples = [Example((("train", int(i)),), f"label {name(y[i])}, looks like {name(p[i].argmax())}") for i in suspect]
     return Finding("label_error", severity, len(suspect), share, message, advice, suspect.tolist(), [], examples)

@@ -97,14 +97,14 @@ def _finding(view: Images, rows: Ints, distance: Floats, other: Ints, norm: str,
         f"{np.median(distance):.3g}, {np.median(distance) / radius:.1f} times eps."
     )
     severity = by_share(share, warning=0.01, serious=0.1)
-    advice = "Nothing to do: by these images, one classifier could be right on all of them at this eps."
+    advice = "Nothing to do: on these images, one classifier could be right everywhere at this eps."
     if severity != "info":
         advice = (
-            "No classifier is right on both images of such a pair at this eps. Where wrong labels make the pairs, settle those "
-            "first; else choose a smaller eps, larger images, or merge the classes."
+            "No classifier can be right on both images of such a pair at this eps. If wrong labels cause the pairs, fix those "
+            "first; otherwise choose a smaller eps or larger images, or merge the classes."
         )
     elif len(near):
-        advice = "Few enough to look at: wrong labels often make such pairs."
+        advice = "Few enough to inspect: such pairs often come from wrong labels."
     examples = [
         Example(
             (("train", int(rows[i])), ("train", int(other[i]))),

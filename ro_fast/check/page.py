@@ -19,10 +19,10 @@ SHOWN = 12  # examples per finding
 SIDE = 64  # larger images are shrunk to this many pixels per side
 
 CAPTIONS = {
-    "map": "The training images in the plane, near where they look alike: first by class, then those of findings over all "
-    "others in grey. Directions have no meaning of their own.",
-    "margins": "How many training images have an image of another class within a distance; the dashed line is 2ε, within which "
-    "no classifier is right on both.",
+    "map": "A 2D map of the training images, where similar images lie close together: by class, and with the images of findings "
+    "over all others in grey. The axes have no meaning of their own.",
+    "margins": "Share of training images with an image of another class within a given distance. The dashed line is 2ε, below "
+    "which no classifier can be right on both.",
 }
 
 
@@ -48,21 +48,21 @@ def summary(train: int, test: int, classes: int, findings: Sequence[Finding]) ->
     size = f"{images(train, 'training image')} and {images(test, 'test image')} of {classes} classes"
     counts = {severity: sum(finding.severity == severity for finding in findings) for severity in SEVERITIES}
     if not counts["serious"] and not counts["warning"]:
-        return f"In {size} nothing was found that should keep from training."
+        return f"In {size}, the check found nothing that should prevent training."
     told = []
     if counts["serious"]:
         told.append(f"{counts['serious']} serious finding{'s' * (counts['serious'] > 1)}")
     if counts["warning"]:
         told.append(f"{counts['warning']} warning{'s' * (counts['warning'] > 1)}")
-    return f"In {size} there {'is' if sum(counts[s] for s in SEVERITIES[:2]) == 1 else 'are'} {' and '.join(told)}."
+    return f"In {size}, there {'is' if sum(counts[s] for s in SEVERITIES[:2]) == 1 else 'are'} {' and '.join(told)}."
 
 
 def first(findings: Sequence[Finding]) -> str:
     """What to do first, in one or two sentences."""
     worst = findings[0]
     if worst.severity == "info":
-        go_on = "Go on: ro-fast train, or ro-fast ablate."
-        return f"{go_on} This check sees pixels and labels only, not whether they are the right ones for the task."
+        go_on = "Next: ro-fast train or ro-fast ablate."
+        return f"{go_on} This check sees only pixels and labels, not whether they suit the task."
     return f"First: {worst.message} {worst.advice}"
 
 

@@ -69,7 +69,7 @@ def check(config: CheckConfig) -> Check:
         if importlib.util.find_spec(module) is None:
             raise InputError(f"the check needs {module}: pip install 'ro_fast[train]'")
     if config.data.exclude is not None:
-        raise InputError("check looks at all the data: leave data.exclude out; training takes it")
+        raise InputError("check examines all the data: leave data.exclude out here and use it in training")
     eps = config.data.eps if config.eps is None else config.eps
     check_eps(eps)
     if config.eps_l2 is not None and config.eps_l2 <= 0:
@@ -78,7 +78,7 @@ def check(config: CheckConfig) -> Check:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"out={out} cannot be written ({error.strerror}): give a folder you may write to") from error
+        raise InputError(f"out={out} can't be written ({error.strerror}); choose a writable folder") from error
     start = time.monotonic()
     use_threads(config.threads)
     with _limit(config.threads):
@@ -89,7 +89,7 @@ def check(config: CheckConfig) -> Check:
             write(out / "check.json", result, indent=None)  # it holds a number for every image
             write_text(out / "check.html", render_page(result, seen.findings, seen.data, figures))
         except OSError as error:
-            raise InputError(f"out={out} cannot be written ({error.strerror}): give a folder you may write to") from error
+            raise InputError(f"out={out} can't be written ({error.strerror}); choose a writable folder") from error
     return result
 
 
@@ -111,7 +111,7 @@ def _look(config: CheckConfig, eps: float) -> _Seen:
     found += step("class balance", "counts of each class in training and test", lambda: balance(view))
     repeated, criterion = step("duplicates and leakage", "", lambda: duplicates(view))
     step.add(criterion)
-    how = "the nearest images and a kernel classifier, neither of which saw the image"
+    how = "nearest images and a kernel classifier, neither of which saw the image"
     labels = step("label errors", how, lambda: label_errors(view))
     step.add(f"; they agree with {100 * labels.accuracy:.1f} % of the labels")
     moved, two_sample = step("shift", "a classifier two-sample test; class means by Hotelling's T²", lambda: shift(view))
@@ -120,14 +120,14 @@ def _look(config: CheckConfig, eps: float) -> _Seen:
     step.add(f", of {len(wide.rows)} training images")
     far = step("unlike the test images", "distance to the five nearest test images", lambda: unrepresentative(view))
     findings = sorted([*found, *repeated, *labels.findings, *moved, *wide.findings, *far], key=lambda finding: finding.rank)
-    shrunk = f" (sides averaged down to {SIDE} at most)" if view.train.shape[1] < data.x_train[0].numel() else ""
+    shrunk = f" (averaged down to sides of at most {SIDE})" if view.train.shape[1] < data.x_train[0].numel() else ""
     result = Check(
         data=data.name,
         train_size=len(data.x_train),
         test_size=len(data.x_test),
         classes=data.num_classes,
         image_shape=list(data.image_shape),
-        compared_as=f"{view.train.shape[1]} values an image{shrunk}, "
+        compared_as=f"{view.train.shape[1]} values per image{shrunk}, "
         f"{min(COMPONENTS, view.features[0].shape[1])} principal components",
         fingerprint=data.fingerprint(),
         summary=summary(len(data.x_train), len(data.x_test), data.num_classes, findings),

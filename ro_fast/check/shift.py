@@ -34,8 +34,8 @@ def _two_sample(view: Images) -> tuple[Finding, dict[str, float]]:
     rng = np.random.default_rng([view.seed, 1])
     train, test = _matched(view, rng)
     if len(train) < LEAST:
-        message = f"{images(len(train), 'image')} of each part are too few to compare the parts."
-        return Finding("shift", "info", 0, 0.0, message, "Hold back more test images."), {}
+        message = f"{images(len(train), 'image')} per part are too few to compare training with test images."
+        return Finding("shift", "info", 0, 0.0, message, "Hold out more test images."), {}
     x = np.concatenate([view.features[0][train], view.features[1][test]])
     part = np.repeat([0, 1], len(train))
     order = rng.permutation(len(x))
@@ -53,14 +53,14 @@ def _two_sample(view: Images) -> tuple[Finding, dict[str, float]]:
         message, advice = (
             f"Test images differ from training images: {told}.",
             (
-                "Find out how the two parts came about (camera, day, place, preparation) and draw them from one pool, unless the "
-                "difference is what you want to measure."
+                "Find out how the two parts were collected (camera, day, place, preparation) and draw them from one pool, unless "
+                "you want to measure that difference."
             ),
         )
         if severity == "info":
-            advice = "Slight; keep it in mind where small differences in accuracy are compared."
+            advice = "The difference is slight; keep it in mind when comparing small differences in accuracy."
     else:
-        message, advice = f"No shift is seen: {told}.", "Nothing to do."
+        message, advice = f"There is no sign of a shift: {told}.", "Nothing to do."
     count = len(test) if severity != "info" else 0
     numbers = {"accuracy": accuracy, "low": float(low), "high": float(high), "held_out": len(judge)}
     return Finding("shift", severity, count, max(0.0, 2 * accuracy - 1), message, advice), numbers
@@ -103,8 +103,8 @@ def _class_means(view: Images) -> list[Finding]:
     severity = "serious" if moved[worst] >= VERY_FAR else "warning"
     message = (
         f"The mean image differs between training and test in {len(moved)} of {view.classes} classes "
-        f"({some(view.names(moved))}); most in class {view.data.class_name(worst)}, by {moved[worst]:.1f} standard deviations."
+        f"({some(view.names(moved))}), most in class {view.data.class_name(worst)}, by {moved[worst]:.1f} standard deviations."
     )
-    advice = "Wrong labels do that as well as other cameras or days: settle suspect labels first, then look at these classes in "
-    advice += "both parts."
+    advice = "Wrong labels cause this as well as different cameras or days: resolve suspect labels first, then compare these "
+    advice += "classes in both parts."
     return [Finding("shift", severity, len(moved), len(moved) / view.classes, message, advice)]

@@ -24,8 +24,8 @@ def unrepresentative(view: Images) -> list[Finding]:
     train, test = view.features
     n, m = len(train), len(test)
     if m < LEAST:
-        message = f"{images(m, 'test image')} are too few to say what test images are like."
-        return [Finding("unrepresentative", "info", 0, 0.0, message, "Hold back more test images.")]
+        message = f"{images(m, 'test image')} are too few to characterise the test images."
+        return [Finding("unrepresentative", "info", 0, 0.0, message, "Hold out more test images.")]
     own = nearest_others(test, K, "test images among themselves")[0].mean(1)
     far = nearest(train, test, K, "training against test images")[0].mean(1)
     allowed = m // TAIL + 1
@@ -39,12 +39,12 @@ def unrepresentative(view: Images) -> list[Finding]:
     share = count / n
     message = (
         f"{images(count, 'training image')} ({percent(share)}) {'is' if count == 1 else 'are'} farther from the test images than "
-        f"all but {allowed} of these; {expected:.1f} would be by chance."
+        f"all but {allowed} of these are; {expected:.1f} would be expected by chance."
     )
-    severity, advice = "info", "As many as chance gives; nothing to do."
+    severity, advice = "info", "No more than expected by chance; nothing to do."
     if p < P and count > 2 * expected:
         severity = "serious" if share >= 0.1 else "warning"
-        advice = "Look whether they belong: another object, a broken photograph, a rare kind that the test images lack."
+        advice = "Check whether they belong: another object, a damaged image, or a rare kind that the test images lack."
     indices, name = sorted(flagged.tolist()), view.data.class_name
     examples = [
         Example((("train", int(i)),), f"label {name(view.y_train[i])}, {far[i] / np.median(own):.1f} times the usual distance")

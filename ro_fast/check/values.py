@@ -16,8 +16,8 @@ TWICE = 1.5 / 255  # below this, values were divided by 255 once too often
 def check_eps(eps: float) -> None:
     """Raises InputError if a radius isn't one for images in [0, 1]."""
     if not 0 < eps <= 1:
-        hint = f"; {eps:g}/255 = {eps / 255:.4g} may be meant" if eps > 1 else ""
-        raise InputError(f"eps = {eps:g} should lie above 0 and at most at 1, the range of the images{hint}")
+        hint = f"; did you mean {eps:g}/255 = {eps / 255:.4g}?" if eps > 1 else ""
+        raise InputError(f"eps = {eps:g} should be above 0 and at most 1, the range of the images{hint}")
 
 
 def values(data: ImageData, eps: float) -> list[Finding]:
@@ -35,8 +35,8 @@ def values(data: ImageData, eps: float) -> list[Finding]:
         message += f", or {eps / step:.2g} grey steps of {step:.3g}"
         if eps < step / 2:
             advice = (
-                "A perturbation below half a grey step disappears when images are rounded to their own steps: such a "
-                "radius is a mathematical, not a physical one. Choose eps by what a camera or a forger could change."
+                "A perturbation below half a grey step vanishes when images are rounded to their own steps: such a radius is "
+                "mathematical, not physical. Choose eps by what a camera or an attacker could change."
             )
     found.append(Finding("range", severity, 0, 0.0, message + ".", advice))
     return found
@@ -48,18 +48,18 @@ def _scale(data: ImageData, eps: float) -> list[Finding]:
     everything = len(data.x_train) + len(data.x_test)
     found = []
     if high <= TWICE:
-        message = f"No value exceeds {high:.2g}: images were divided by 255 twice, or hold 0 and 1 where 0 to 255 is meant."
-        advice = f"Store what is read from the files (bytes), or divide once. As it is, eps = {eps:.3g} erases any image."
+        message = f"No value exceeds {high:.2g}: images were divided by 255 twice, or contain 0 and 1 instead of 0 to 255."
+        advice = f"Store the bytes as read from the files, or divide only once. As is, eps = {eps:.3g} erases any image."
         found.append(Finding("range", "serious", everything, 1.0, message, advice))
     elif high < DARK:
-        message = f"No value exceeds {high:.2g}, so eps = {eps:.3g} is {percent(eps / high)} of the range that is used."
+        message = f"No value exceeds {high:.2g}, so eps = {eps:.3g} is {percent(eps / high)} of the range in use."
         advice = "Scale images so that white is 1 (or 255 in bytes), or choose eps in proportion."
         found.append(Finding("range", "serious" if high < DARK / 2 else "warning", everything, 1.0, message, advice))
     low = min(tops.values())
     if high > 0 and low < 0.6 * high:
         dark = min(tops, key=lambda part: tops[part])
         message = f"The largest value is {tops['training']:.3g} in training but {tops['test']:.3g} in test images."
-        advice = "Scale both parts alike; a model trained on one will fail on the other, and eps means two things."
+        advice = "Scale both parts alike; a model trained on one fails on the other, and eps means something different in each."
         found.append(Finding("range", "serious", len(data.x_test if dark == "test" else data.x_train), 1.0, message, advice))
     return found
 
@@ -70,7 +70,7 @@ def _skipped(data: ImageData) -> list[Finding]:
     total = len(data.skipped) + sum(map(len, (data.x_train, data.x_val, data.x_test)))
     were = "was" if len(data.skipped) == 1 else "were"
     message = f"{images(len(data.skipped), 'file')} could not be read and {were} left out: {some(data.skipped)}."
-    advice = "Get these files anew, or delete them."
+    advice = "Replace these files or delete them."
     return [Finding("range", "warning", len(data.skipped), len(data.skipped) / total, message, advice)]
 
 
@@ -87,8 +87,8 @@ def _blank(data: ImageData) -> list[Finding]:
     share = count / (len(data.x_train) + len(data.x_test))
     examples = [Example((("train", i),), f"label {data.class_name(int(data.y_train[i]))}") for i in train]
     examples += [Example((("test", i),), f"label {data.class_name(int(data.y_test[i]))}") for i in test]
-    message = f"{images(count)} {'is' if count == 1 else 'are'} blank: every pixel has one value."
-    advice = "Remove them, or find out why the camera or the conversion gave none."
+    message = f"{images(count)} {'is' if count == 1 else 'are'} blank: all pixels have the same value."
+    advice = "Remove them, or find out why the camera or the conversion produced no image."
     return [Finding("range", "serious" if share >= 0.05 else "warning", count, share, message, advice, train, test, examples)]
 
 
@@ -106,11 +106,11 @@ def _grey(data: ImageData) -> list[Finding]:
     if not count:
         return []
     if not coloured:
-        message = "All images are grey, stored in colour: three equal channels."
-        advice = "Save them as grey: a third of the work, and an attack then cannot colour them."
+        message = "All images are grey but stored in colour, as three equal channels."
+        advice = "Store them as grey: this takes a third of the work, and an attack can't add colour."
         return [Finding("range", "info", count, count / total, message, advice)]
     message = f"{images(count)} of {total} {'is' if count == 1 else 'are'} grey in a set of colour images."
-    advice = "Make sure that colour does not tell the class or the part: a model will use that, and an attack too."
+    advice = "Make sure that colour does not reveal the class or the split: a model will exploit that, and so will an attack."
     train, test = (part.nonzero().flatten().tolist() for part in grey)
     share = count / total
     severity = "warning" if share >= 0.01 else "info"

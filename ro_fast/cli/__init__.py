@@ -31,7 +31,7 @@ def run(argv: list[str]) -> int:
         return 0
     try:
         if command not in COMMANDS:
-            raise InputError(f"there is no command '{command}'; there are: {', '.join(COMMANDS)}")
+            raise InputError(f"there is no command '{command}'; available: {', '.join(COMMANDS)}")
         about, overrides = wanted_help(arguments)
         if about is not None:
             print(help_text(command, about, overrides))
@@ -42,7 +42,7 @@ def run(argv: list[str]) -> int:
                 COMMANDS[command].run(config)
         return 0
     except KeyboardInterrupt:
-        state = "nothing was written, this starts anew" if command == "check" else "the state is saved, this goes on"
+        state = "nothing was written, start again with" if command == "check" else "the state is saved, continue with"
         print(f"interrupted; {state}: ro-fast {' '.join(argv)}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader, such as head or less, has closed the pipe

@@ -57,8 +57,8 @@ def _ablate(config: Any) -> None:
     report = build_report(Path(config.out))
     print("\n".join(results.finding.sentences))
     if more := more_seeds(results.arms, results.finding):
-        print(f"more seeds may settle it, what is done is kept: the same command with seeds={more}")
-    print(f"{results.wall_seconds:.0f} s; the report: {report}")
+        print(f"more seeds may settle this: run the same command with seeds={more}, which keeps finished runs")
+    print(f"{results.wall_seconds:.0f} s; report: {report}")
 
 
 def _watch(config: Any) -> None:
@@ -68,7 +68,7 @@ def _watch(config: Any) -> None:
         wanted = "curve=PATH of a .csv, .jsonl, a run's folder or a TensorBoard event file"
         raise InputError(f"watch: curve= is not given; {wanted} is needed")
     if config.out is not None and not config.out.endswith(".png"):
-        raise InputError(f"watch: out={config.out} should be the name of a picture, FILE.png")
+        raise InputError(f"watch: out={config.out} should name a picture, FILE.png")
     curve = read_curve(config.curve, config.column)
     verdict = watch_curve(curve)
     print("\n".join(verdict.lines()))
@@ -89,7 +89,7 @@ def _check(config: Any) -> None:
     for finding in result.findings:
         if finding.severity != "info":
             print(f"{finding.severity}: {finding.message}")
-    print(f"{result.summary} {result.wall_seconds:.0f} s; the page: {Path(config.out) / 'check.html'}")
+    print(f"{result.summary} {result.wall_seconds:.0f} s; page: {Path(config.out) / 'check.html'}")
 
 
 def _prototype(config: Any) -> None:
@@ -107,7 +107,7 @@ def _prototype(config: Any) -> None:
 
     result = prototype(config, progress)
     print("\n".join(result.sentences))
-    print(f"{result.plan.seconds:.0f} s; the page: {Path(config.out) / 'report.html'}")
+    print(f"{result.plan.seconds:.0f} s; page: {Path(config.out) / 'report.html'}")
 
 
 def _evaluate(config: Any) -> None:
@@ -120,7 +120,7 @@ def _evaluate(config: Any) -> None:
     with Progress(100, "evaluate, % of the work at most") as progress:
         found = evaluate_checkpoint(config, lambda share, what: progress.reach(int(100 * share), what))
     print(table(found))
-    print(f"the picture: {save_evaluation_figure(found, folder_of(config) / 'evaluation.png')}")
+    print(f"figure: {save_evaluation_figure(found, folder_of(config) / 'evaluation.png')}")
 
 
 def _export(config: Any) -> None:
@@ -135,13 +135,13 @@ def _report(config: Any) -> None:
     from ro_fast.report import build_report
 
     if not config.run:
-        raise InputError("report: run= is not given; the folder of a suite or of a prototype that ran is needed, run=PATH")
+        raise InputError("report: run= is not given; give the folder of a finished suite or prototype, run=PATH")
     folder, language = Path(config.run), config.report.language
     if (folder / RESULT).exists():
         print(rebuild_page(folder, language))
         return
     if language is not None:
-        raise InputError(f"report.language={language}: only the page of a prototype has other languages, and {folder} holds none")
+        raise InputError(f"report.language={language}: only the page of a prototype has other languages, but {folder} holds none")
     print(build_report(folder))
 
 
@@ -169,17 +169,17 @@ COMMANDS = {
     ),
     "ablate": Command("a suite of arms × seeds, suite=factors by default, then its report", _ablate, schemas.AblateConfig),
     "watch": Command(
-        "curve=PATH (.csv, .jsonl, run folder, TensorBoard file): is it robustly overfitting, since when, how sure",
+        "curve=PATH (.csv, .jsonl, run folder, TensorBoard file): does it overfit robustly, since when, how sure",
         _watch,
         schemas.WatchConfig,
     ),
     "prototype": Command(
-        "check, small runs within budget=10min, one page to decide by: risk, what to do first, what it costs",
+        "check, small runs within budget=10min, one page for the decision: risk, what to do first, its cost",
         _prototype,
         schemas.PrototypeConfig,
     ),
     "check": Command(
-        "looks at a data set before any training: labels, duplicates, leakage, shift, margins", _check, schemas.CheckConfig
+        "checks a data set before any training: labels, duplicates, leakage, shift, margins", _check, schemas.CheckConfig
     ),
     "evaluate": Command(
         "checkpoint=PATH: natural, PGD, CW and an AutoAttack-style cascade, with intervals and warnings",
@@ -189,10 +189,10 @@ COMMANDS = {
     "export": Command("checkpoint=PATH: model.safetensors with a model card", _export, schemas.ExportConfig),
     "report": Command("run=PATH: rebuilds report.html from what is on disk", _report, schemas.ReportConfig),
     "bench": Command(
-        "operators, attack and training against the rivals on this machine; fail_under=must makes it a check",
+        "operators, attack and training compared with rivals on this machine; fail_under=must makes it a check",
         _bench,
         schemas.BenchConfig,
     ),
-    "doctor": Command("versions, devices, backends and, for each that is missing, why and what would bring it", _doctor),
+    "doctor": Command("versions, devices and backends; why a backend is missing and how to get it", _doctor),
     "build": Command("compiles the native operators into the installed package", _build),
 }

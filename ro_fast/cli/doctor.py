@@ -35,7 +35,7 @@ def report() -> str:
     lines.append("")
     for extra, packages in extras(importlib.metadata.requires("ro_fast") or []).items():
         missing = [package for package in packages if _version(package) is None]
-        state = f"without {', '.join(missing)}: pip install 'ro_fast[{extra}]'" if missing else "complete"
+        state = f"missing {', '.join(missing)}: pip install 'ro_fast[{extra}]'" if missing else "complete"
         lines.append(f"extra [{extra}]: {state}")
     return "\n".join(lines)
 

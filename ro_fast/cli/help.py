@@ -73,7 +73,7 @@ def help_text(command: str, topic: str, overrides: list[str]) -> str:
     found = {key: text for key, text in keys.items() if key == topic or key.startswith(f"{topic}.")}
     found = found or {key: text for key, text in keys.items() if topic in key}
     if not found:
-        raise InputError(f"--help {topic}: {command} has no such group or key; --help=all lists every one")
+        raise InputError(f"--help {topic}: {command} has no such group or key; --help=all lists them all")
     return "\n".join(_table(found))
 
 

@@ -14,10 +14,10 @@ PAD = 4  # pixels by which a crop may move
 def check_augment(kind: str, image_shape: tuple[int, ...]) -> None:
     """Raises InputError if images of a shape, (C, H, W) or (D,), cannot be augmented in this way."""
     if kind not in AUGMENTATIONS:
-        raise InputError(f"unknown data.augment '{kind}'; one of: {', '.join(AUGMENTATIONS)}")
+        raise InputError(f"data.augment '{kind}' is unknown; available: {', '.join(AUGMENTATIONS)}")
     if kind != "none" and (len(image_shape) != 3 or min(image_shape[1:]) <= PAD):
         raise InputError(
-            f"data.augment={kind} reflects {PAD} pixels, so it needs images [C, H, W] above {PAD} x {PAD} pixels "
+            f"data.augment={kind} reflects {PAD} pixels, so it needs images [C, H, W] larger than {PAD} x {PAD} pixels "
             f"but they are {list(image_shape)}; use data.augment=none"
         )
 

@@ -33,7 +33,7 @@ def augmix(
         InputError: if x holds no images, or kornia is not installed.
     """
     if x.dim() != 4:
-        raise InputError(f"method augmentation: inputs of shape {list(x.shape[1:])} are no images [C, H, W], which AugMix needs")
+        raise InputError(f"method augmentation: inputs of shape {list(x.shape[1:])} are not images [C, H, W], which AugMix needs")
     operations = _operations()
     n, device = len(x), x.device
 

@@ -75,7 +75,7 @@ def read_check(path: Path) -> Check:
     """
     found = read(Check, path, "ro-fast check data=... writes a check.json")
     if any(not 0 <= i < found.train_size for finding in found.findings for i in finding.train_indices):
-        raise InputError(f"{path} names training images that its data don't have; ro-fast check data=... writes a check.json")
+        raise InputError(f"{path} names training images that its data don't have; ro-fast check data=... writes a new check.json")
     if len(found.label_error_score) != found.train_size or not all(map(math.isfinite, found.label_error_score)):
         raise InputError(f"{path}: label_error_score should be {found.train_size} finite numbers, one for each training image")
     return found
@@ -98,15 +98,15 @@ def leave_out(data: ImageData, path: Path) -> ImageData:
     content = read_check(path)
     if content.fingerprint != data.fingerprint():
         raise InputError(
-            f"data.exclude={path} was made on other images or labels than data={data.name} gives here; run ro-fast check "
-            "with the same data.* values, data.exclude aside"
+            f"data.exclude={path} was made for other images or labels than data={data.name} gives here; run ro-fast check "
+            "with the same data.* values, except data.exclude"
         )
     out = torch.zeros(len(data.x_train), dtype=torch.bool)
     out[sorted(excluded(content.findings))] = True
     kept = (~out).nonzero().squeeze(1)
     before, after = (torch.bincount(y, minlength=data.num_classes) for y in (data.y_train, data.y_train[kept]))
     if lost := ((before > 0) & (after == 0)).nonzero().flatten().tolist():
-        raise InputError(f"data.exclude={path} would leave out every training image of class {lost[0]}; look at its findings")
+        raise InputError(f"data.exclude={path} would leave out every training image of class {lost[0]}; check its findings")
     return replace(
         data,
         x_train=data.x_train[kept],
@@ -135,6 +135,6 @@ def scores(path: Path | str, data: ImageData | None = None) -> Tensor:
         return values[data.kept.cpu()]
     if content.fingerprint != data.fingerprint():
         raise InputError(
-            f"{path} was made on other images or labels than data={data.name} gives here; run ro-fast check on the same data"
+            f"{path} was made for other images or labels than data={data.name} gives here; run ro-fast check on the same data"
         )
     return values

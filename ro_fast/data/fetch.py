@@ -48,7 +48,7 @@ def find_or_download(
         ways = [advice] if advice else []
         ways += [
             "set data.download=true (needs torchvision: pip install 'ro_fast[vision]')",
-            "point data.path at its files",
+            "set data.path to the location of its files",
         ]
         places = " or ".join(map(str, roots))
         raise InputError(f"{config.name} is not in {places} ({archive or names[0]}); {', or '.join(ways)}")

@@ -42,13 +42,13 @@ def read_idx(path: Path, ndim: int) -> np.ndarray:
         if content[:2] == b"\x1f\x8b":
             content = gzip.decompress(content)
     except DAMAGED as error:
-        raise InputError(f"{path} cannot be read: {error}; get it anew") from error
+        raise InputError(f"{path} cannot be read: {error}; download it again") from error
     header = 4 + 4 * ndim
     if content[:4] != bytes((0, 0, 8, ndim)) or len(content) < header:
         raise InputError(f"{path} is not an IDX file of {ndim}-dimensional bytes")
     shape = [int(size) for size in np.frombuffer(content, ">i4", ndim, 4)]
     if len(content) - header != int(np.prod(shape, dtype=object)):
-        raise InputError(f"{path} has {len(content) - header} bytes of data but announces {shape}; get it anew")
+        raise InputError(f"{path} has {len(content) - header} bytes of data but declares shape {shape}; download it again")
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
 
 
@@ -63,7 +63,7 @@ class _ArrayUnpickler(pickle.Unpickler):
             return getattr(np, name)
         if (module, name) == ("_codecs", "encode"):  # how Python 3 writes bytes for Python 2
             return lambda text, encoding: text.encode("latin1")
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+        raise pickle.UnpicklingError(f"it requests {module}.{name}")
 
 
 def read_pickle(content: bytes, where: str) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def read_image_folder(root: Path, skip_bad: bool = False) -> tuple[FolderPart, F
     """
     for part in ("train", "test"):
         if not (root / part).is_dir():
-            raise InputError(f"{root} has no folder {part}; it must have train/ and test/, each with a folder a class")
+            raise InputError(f"{root} has no folder {part}; it must have train/ and test/, each with one folder per class")
     classes = _class_names(root / "train")
     if unknown := sorted(set(_class_names(root / "test")) - set(classes)):
         raise InputError(f"{root / 'test'} has class {unknown[0]}, which {root / 'train'} lacks; it has {', '.join(classes)}")
@@ -63,10 +63,10 @@ def read_image_folder(root: Path, skip_bad: bool = False) -> tuple[FolderPart, F
         raise InputError(_unreadable(bad))
     if bad:
         total = len(bad) + sum(map(len, found.values()))
-        log.warning("left out %d of %d files: %s", len(bad), total, ", ".join(str(path) for path, _ in bad))
+        log.warning("skipped %d of %d unreadable files: %s", len(bad), total, ", ".join(str(path) for path, _ in bad))
     present = {label for _, label, _ in found["train"]}
     if absent := [name for label, name in enumerate(classes) if label not in present]:
-        raise InputError(f"{root / 'train' / absent[0]} holds no image; a class needs at least one")
+        raise InputError(f"{root / 'train' / absent[0]} contains no image; a class needs at least one")
     for part, images in found.items():
         if not images:
             raise InputError(f"{root / part} holds no image")
@@ -90,7 +90,7 @@ def _unreadable(bad: list[tuple[Path, str]]) -> str:
     if rest:
         names = ", ".join(str(path) for path, _ in rest[: NAMED - 1])
         more = f", nor {'is' if len(rest) == 1 else 'are'} {len(rest)} more: {names}{', ...' if len(rest) >= NAMED else ''}"
-    return f"{first} is not an image that can be read ({reason}){more}; repair them, or data.skip_bad=true leaves them out"
+    return f"{first} is not an image that can be read ({reason}){more}; repair them or skip them with data.skip_bad=true"
 
 
 def _check_sizes(shapes: list[tuple[Path, tuple[int, ...]]]) -> None:
@@ -102,7 +102,7 @@ def _check_sizes(shapes: list[tuple[Path, tuple[int, ...]]]) -> None:
     if len(counts) < 2:
         return
     common, other = sorted(counts, key=lambda shape: -counts[shape])[:2]
-    advice = "convert all to grey or all to RGB" if common[1:] == other[1:] else "bring all to one size"
+    advice = "convert all of them to grey or to RGB" if common[1:] == other[1:] else "resize all of them to one size"
     (a, b) = ("x".join(map(str, shape)) for shape in (common, other))
     raise InputError(
         f"{example[common]} is {a} but {example[other]} is {b} (channels x height x width), and {counts[common]} of "
@@ -128,7 +128,7 @@ def _read_image(path: Path) -> np.ndarray:  # [C, H, W] uint8
     try:
         with Image.open(path) as image:
             if image.mode not in CHANNELS:
-                raise InputError(f"{path} has Pillow's mode {image.mode}; save it as grey (L) or RGB of 8 bits")
+                raise InputError(f"{path} has Pillow mode {image.mode}; save it as 8-bit grey (L) or RGB")
             return np.asarray(image).reshape(image.height, image.width, CHANNELS[image.mode]).transpose(2, 0, 1)
     except InputError:
         raise

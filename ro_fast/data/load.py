@@ -76,15 +76,15 @@ def load_data(config: DataConfig) -> ImageData:
 
 def _check_config(config: DataConfig) -> None:
     if config.name not in SOURCES:
-        raise InputError(f"unknown data '{config.name}'; one of: {', '.join(SOURCES)}")
+        raise InputError(f"data '{config.name}' is unknown; available: {', '.join(SOURCES)}")
     if not 0 <= config.label_noise <= 1:
-        raise InputError(f"data.label_noise is {config.label_noise}; it is a share, from 0 to 1")
+        raise InputError(f"data.label_noise is {config.label_noise}; it must be a share from 0 to 1")
     if config.seed < 0:
         raise InputError(f"data.seed is {config.seed}; it must be at least 0")
     if not 0 <= config.unlabelled < 1:
-        raise InputError(f"data.unlabelled is {config.unlabelled}; it is a share, from 0 to below 1")
+        raise InputError(f"data.unlabelled is {config.unlabelled}; it must be a share from 0 to below 1")
     if config.extra is not None and config.unlabelled > 0:
-        raise InputError("data.extra and data.unlabelled are both given; give one of them")
+        raise InputError("data.extra and data.unlabelled are both given; give only one of them")
     for key in ("train_size", "val_size", "test_size"):
         size = getattr(config, key)
         if size is not None and size < 1:
@@ -99,8 +99,8 @@ def _split(config: DataConfig, labels: np.ndarray) -> tuple[np.ndarray, np.ndarr
         train_size = max(1, pool - val_size)
     if train_size + val_size > pool:
         raise InputError(
-            f"data.train_size={train_size} and {val_size} more for validation (data.val_size) exceed the {pool} "
-            f"training images of {config.name}; lower either"
+            f"data.train_size={train_size} plus {val_size} for validation (data.val_size) exceed the {pool} "
+            f"training images of {config.name}; lower one of them"
         )
     classes = len(np.unique(labels))
     if train_size < classes:
@@ -113,7 +113,7 @@ def _split(config: DataConfig, labels: np.ndarray) -> tuple[np.ndarray, np.ndarr
 def _set_aside(config: DataConfig, labels: np.ndarray, train: np.ndarray, val: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     labelled = round(len(train) * (1 - config.unlabelled))
     if labelled < 1:
-        raise InputError(f"data.unlabelled={config.unlabelled} leaves no label of {len(train)} training images; lower it")
+        raise InputError(f"data.unlabelled={config.unlabelled} leaves no label for {len(train)} training images; lower it")
     rest = np.setdiff1d(np.arange(len(labels)), val)
     kept = rest[balanced_subset(labels[rest], labelled, stream(config.seed, "train"))]
     return kept, np.setdiff1d(train, kept)

@@ -132,7 +132,7 @@ def npz(config: DataConfig) -> Arrays:
 
 def folder(config: DataConfig) -> Arrays:
     """Reads the images below train/ and test/, with one folder per class; classes are numbered by sorted name."""
-    path = _own_path(config, "a folder with train/ and test/, each with a folder a class")
+    path = _own_path(config, "a folder with train/ and test/, each with one folder per class")
     train, test, skipped = read_image_folder(path, config.skip_bad)
     files = (train.files, test.files)
     parts = (train.images, train.labels, test.images, test.labels)

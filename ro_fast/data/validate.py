@@ -34,7 +34,7 @@ def check_images(x: np.ndarray, name: str) -> None:
     if x.size == 0:
         raise InputError(f"{name} is empty, shape {shape}")
     if x.ndim == 4 and shape[3] in (1, 3) and shape[1] == shape[2] > 4:
-        raise InputError(f"{name} has shape {shape}, channels last; transpose it to [N, C, H, W]")
+        raise InputError(f"{name} has shape {shape}, which is channels last; transpose it to [N, C, H, W]")
     if x.dtype == np.uint8:
         return
     if x.dtype != np.float32:
@@ -51,7 +51,7 @@ def check_labels(y: np.ndarray, images: int, name: str) -> None:
     if y.dtype != np.int64:
         raise InputError(f"{name} is {y.dtype}; labels must be integers")
     if y.shape != (images,):
-        raise InputError(f"{name} has shape {list(y.shape)} beside {images} images; there must be one label an image")
+        raise InputError(f"{name} has shape {list(y.shape)} beside {images} images; there must be one label per image")
     if (low := y.min()) < 0:
         raise InputError(f"{name} holds label {low}; labels must be 0, 1, ... without gaps")
 

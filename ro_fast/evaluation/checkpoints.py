@@ -180,7 +180,7 @@ class _Store:
         try:
             write()
         except OSError as error:
-            message = f"{self.file.parent} can't be written ({error.strerror or error}); make room and run the same command again"
+            message = f"{self.file.parent} can't be written ({error.strerror or error}); free space and rerun the same command"
             raise WorkError(message) from error
 
 

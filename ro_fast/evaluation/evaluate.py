@@ -20,12 +20,12 @@ from ro_fast.storage import records
 
 PROBED = 256  # samples used by the probes for gradient masking
 NOTE = (
-    "Robust: right at the natural input and at every iterate. The cascade is APGD-CE, APGD-T and Square on what PGD and CW left; "
-    "AutoAttack has FAB too, so this is not AutoAttack and may leave more."
+    "Robust: correct on the natural input and at every iterate. The cascade runs APGD-CE, APGD-T and Square on the survivors of "
+    "PGD and CW; AutoAttack also includes FAB, so this is not AutoAttack and may leave more samples."
 )
 NOTE_L2 = (
-    "Robust: right at the natural input and at every iterate. The cascade is APGD-CE and APGD-T on what PGD and CW left; "
-    "AutoAttack has FAB and Square too, so this is not AutoAttack and may leave more."
+    "Robust: correct on the natural input and at every iterate. The cascade runs APGD-CE and APGD-T on the survivors of PGD and "
+    "CW; AutoAttack also includes FAB and Square, so this is not AutoAttack and may leave more samples."
 )
 
 
@@ -190,7 +190,7 @@ def _inputs(model: Callable[[Tensor], Tensor], x: Tensor, device: torch.device) 
 def _check(model: Callable[[Tensor], Tensor], x: Tensor, y: Tensor, inputs: Callable[[Tensor], Tensor]) -> None:
     if len(x) != len(y) or y.dim() != 1 or not len(y):
         raise InputError(
-            f"evaluate: x has shape {list(x.shape)} and y {list(y.shape)}; as many labels [N] as samples, at least 1"
+            f"evaluate: x has shape {list(x.shape)} and y {list(y.shape)}; one label per sample and at least 1 sample are needed"
         )
     if y.dtype != torch.int64:
         raise InputError(f"evaluate: y is {y.dtype}; int64 classes are needed")
@@ -213,7 +213,7 @@ def _check(model: Callable[[Tensor], Tensor], x: Tensor, y: Tensor, inputs: Call
         raise InputError("evaluate: the model's logits hold NaN or infinity; its weights may be broken")
     low, high = int(y.min()), int(y.max())
     if low < 0 or high >= logits.shape[1]:
-        raise InputError(f"evaluate: labels span {low} to {high} but the model tells {logits.shape[1]} classes apart")
+        raise InputError(f"evaluate: labels span {low} to {high} but the model has {logits.shape[1]} classes")
 
 
 @dataclass

@@ -68,11 +68,11 @@ def model_card(trained: Trained, metrics: list[Epoch], evaluation: Evaluation | 
         f"# {model.name} trained on {data.name}, {budget}",
         "",
         f"* **Model**: {model.name} (width {model.width}), {parameters} parameters; inputs "
-        f"{list(data.image_shape)} in [0, 1], normalised inside; {data.num_classes} logits.",
-        f"* **Data**: {data.name}, {len(data.y_train)} training images{noise}, {len(data.y_val)} to choose the epoch, "
+        f"{list(data.image_shape)} in [0, 1], normalised by the model; {data.num_classes} logits.",
+        f"* **Data**: {data.name}, {len(data.y_train)} training images{noise}, {len(data.y_val)} for choosing the epoch, "
         f"{len(data.y_test)} test images.",
-        f"* **Training**: method {method.get('name', 'unknown')}; PGD of {steps} steps inside, {budget}; "
-        f"{trainer.get('epochs', 'unknown')} epochs planned, these weights are after {trained.stored.epoch or 'unknown'}; "
+        f"* **Training**: method {method.get('name', 'unknown')}; PGD with {steps} steps, {budget}; "
+        f"{trainer.get('epochs', 'unknown')} epochs planned, weights taken after {trained.stored.epoch or 'unknown'}; "
         f"seed {run.get('seed', 'unknown')}; ro_fast {__version__}.",
         "",
         *_measured(trained, metrics),
@@ -81,8 +81,8 @@ def model_card(trained: Trained, metrics: list[Epoch], evaluation: Evaluation | 
         "",
         f"* Robustness is claimed for perturbations up to {budget} of such images only: not for other data, "
         "norms or radii, and not as proof; attacks give upper bounds.",
-        "* Robust test accuracy of the training run is that of its own PGD's last iterate, which is weaker than the cascade.",
-        "* Code that changes what the network sees (resizing, other ranges) changes these figures.",
+        "* The training run's robust test accuracy is that at its own PGD's last iterate, which is weaker than the cascade.",
+        "* Code that changes the network's inputs (resizing, other ranges) changes these figures.",
         "",
         "## Load",
         "",
@@ -98,7 +98,7 @@ def model_card(trained: Trained, metrics: list[Epoch], evaluation: Evaluation | 
 
 def _measured(trained: Trained, metrics: list[Epoch]) -> list[str]:
     if not metrics:
-        return ["No metrics of the training run were beside the checkpoint.", ""]
+        return ["There were no metrics of the training run next to the checkpoint.", ""]
     own = None if trained.stored.epoch is None else trained.stored.epoch - 1
     picked = {"these weights": [epoch for epoch in metrics if epoch.epoch == own], "the run's last epoch": metrics[-1:]}
     rows = ["| test accuracy | epoch | natural | robust (training's PGD) |", "|---|---|---|---|"]
@@ -112,7 +112,7 @@ def _measured(trained: Trained, metrics: list[Epoch]) -> list[str]:
 
 def _evaluated(found: Evaluation | None) -> list[str]:
     if found is None:
-        return ["Not evaluated by more than its own training attack: `ro-fast evaluate` does that.", ""]
+        return ["Evaluated only with its own training attack; `ro-fast evaluate` runs stronger ones.", ""]
     rows = {"natural": found.natural, "PGD": found.pgd, "CW": found.cw, **found.cascade}
     where = f"{found.samples} test images, {found.norm} ε = {found.eps:.4g}"
     lines = [f"| evaluation on {where} | accuracy | 95 % interval |", "|---|---|---|"]

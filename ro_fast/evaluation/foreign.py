@@ -126,10 +126,10 @@ def misfit(weights: Weights, needed: Mapping[str, Tensor]) -> str | None:
         name, others = (missing[0], left or list(weights)) if missing else (left[0], list(needed))
         near = difflib.get_close_matches(name, others, 1, 0.0)
         shape = {**weights, **needed}[name].shape
-        what = "there is no" if missing else "nothing takes"
+        what = "there is no" if missing else "there is no use for"
         nearest = f"; nearest is {near[0]} {list({**needed, **weights}[near[0]].shape)}" if near else ""
         return f"{what} {name} {list(shape)}{nearest} ({len(missing)} names are missing, {len(left)} left over)"
     for name, value in needed.items():
         if value.shape != weights[name].shape:
-            return f"{name} is {list(weights[name].shape)}, {list(value.shape)} is needed"
+            return f"{name} is {list(weights[name].shape)}, but {list(value.shape)} is needed"
     return None

@@ -87,8 +87,8 @@ def load_trained(
     model = model or _part(stored, "model", ModelConfig)
     images = load_data(data)
     if not foreign.holds_normalisation(stored.weights) and model.mean is None:
-        told = "%s does not tell how inputs are normalised: mean and std of data %s are taken; give model.mean= and model.std="
-        _log.warning(told + " of its training if they were others", stored.path, images.name)
+        told = "%s does not say how inputs are normalised: mean and std of data %s are used; give model.mean= and model.std="
+        _log.warning(told + " if its training used others", stored.path, images.name)
     attack = stored.config.get("attack", {})
     eps = attack.get("eps") or data.eps
     built = _built(stored, model, images.image_shape, images.num_classes, images.mean_std(), f"data {images.name}")
@@ -122,7 +122,7 @@ def load_model(
     config, shape, classes = _described(stored, model)
     if mean is None and std is None and "ro_fast" not in stored.metadata and not foreign.holds_normalisation(stored.weights):
         raise InputError(
-            f"{path} does not tell how inputs are normalised; give mean= and std= of its training, [0] and [1] if they were not"
+            f"{path} does not say how inputs are normalised; give mean= and std= of its training, or [0] and [1] if none"
         )
     per_channel = shape[0] if len(shape) == 3 else 1
     given = list(mean if mean is not None else [0.0]), list(std if std is not None else [1.0])
@@ -142,13 +142,13 @@ def _described(stored: Stored, model: str | ModelConfig | None) -> tuple[ModelCo
     if name is None:
         first = ", ".join(list(stored.weights)[:3])
         raise InputError(
-            f"{stored.path} holds the weights of none of our networks (its names begin with {first}); give model= with one of: "
-            f"{', '.join(MODELS)}, or load it into its own code and hand the module to evaluate_model"
+            f"{stored.path} does not match any built-in network (its names begin with {first}); give model= with one of: "
+            f"{', '.join(MODELS)}, or load it with its own code and pass the module to evaluate_model"
         )
     config = name if isinstance(name, ModelConfig) else ModelConfig(name=name)
     channels, classes = _channels(stored.weights), _classes(stored.weights)
     if classes is None:
-        raise InputError(f"{stored.path} holds no linear layer, by which classes are counted; a classifier's weights are needed")
+        raise InputError(f"{stored.path} holds no linear layer from which to count classes; a classifier's weights are needed")
     inputs = next(value.shape[1] for value in stored.weights.values() if value.dim() == 2)
     return config, (inputs,) if channels is None else (channels, 32, 32), classes
 
@@ -179,11 +179,11 @@ def _check_fit(stored: Stored, weights: Weights, needed: Mapping[str, Tensor], n
     for first, taken in (("channels", _channels), ("classes", _classes)):
         theirs, ours = taken(weights), taken(needed)
         if None not in (theirs, ours) and theirs != ours and set(weights) == set(needed):
-            raise InputError(f"{path}: the model was trained for {theirs} {first}, {what} has {ours}; give data= that it fits")
+            raise InputError(f"{path}: the model was trained for {theirs} {first} but {what} has {ours}; give data= that fits it")
     if set(weights) == set(needed):
         raise InputError(f"{path} does not fit model '{name}' and {what}: {reason}; see model.width and data=")
     other = foreign.network_of(stored.weights)
-    hint = "give the model= that it is" if other is None else f"its names are those of '{other}': give model={other}"
+    hint = "give the model= it was trained as" if other is None else f"its names are those of '{other}': give model={other}"
     raise InputError(f"{path} is not a '{name}': {reason}; {hint}")
 
 
@@ -201,12 +201,12 @@ def _torch(path: Path) -> tuple[Weights, int | None, dict[str, str]]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds of errors on broken files
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise InputError(f"checkpoint={path} is cut short or no checkpoint of weights alone ({reason})") from error
+        raise InputError(f"checkpoint={path} is truncated or not a checkpoint of plain weights ({reason})") from error
     epoch = state.get("epoch") if isinstance(state, dict) else None
     weights = foreign.unwrapped(state)
     if weights is None:
         below = ", ".join(f"'{key}'" for key in foreign.WRAPPERS)
-        raise InputError(f"checkpoint={path} holds no weights; a state dict of tensors, or one below {below}, is needed")
+        raise InputError(f"checkpoint={path} holds no weights; a state dict of tensors, or one under {below}, is needed")
     return weights, epoch if isinstance(epoch, int) else None, {}
 
 
@@ -220,7 +220,7 @@ def _safetensors(path: Path) -> tuple[Weights, int | None, dict[str, str]]:
             metadata = file.metadata() or {}
             weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise InputError(f"checkpoint={path} is cut short or no safetensors file ({error})") from error
+        raise InputError(f"checkpoint={path} is truncated or not a safetensors file ({error})") from error
     return foreign.unwrapped(weights) or weights, None, metadata
 
 
@@ -240,7 +240,7 @@ def _yaml(path: Path) -> dict[str, Any]:
 def _part(stored: Stored, key: str, kind: Any) -> Any:
     values = stored.config.get(key)
     if not isinstance(values, dict):
-        raise InputError(f"checkpoint={stored.path}: there is no config.yaml beside it that tells {key}; give {key}=")
+        raise InputError(f"checkpoint={stored.path}: no config.yaml next to it gives {key}; give {key}=")
     known = {field.name for field in dataclasses.fields(kind)}
     if odd := sorted(set(values) - known):
         raise InputError(

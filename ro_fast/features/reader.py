@@ -65,7 +65,7 @@ def _parts(model: nn.Module) -> tuple[nn.Module, dict[str, nn.Module]]:
     """The last linear layer, and the stages before it."""
     linears = [module for module in model.modules() if isinstance(module, nn.Linear)]
     if not linears:
-        raise InputError(f"features: {type(model).__name__} has no linear layer, before which features could be read")
+        raise InputError(f"features: {type(model).__name__} has no linear layer whose inputs could be read as features")
     body = model.trunk if isinstance(model, Network) else getattr(model, "net", model)
     children = list(body.children())
     kind = nn.Sequential if any(isinstance(child, nn.Sequential) for child in children) else nn.ReLU

@@ -114,7 +114,7 @@ def effective_rank(
     2.0
     """
     if of not in ("variances", "singular_values"):
-        raise ValueError(f"effective_rank: of '{of}' is unknown; there are: variances, singular_values")
+        raise ValueError(f"effective_rank: of '{of}' is unknown; available: variances, singular_values")
     if covariance.dim() < 2 or covariance.shape[-1] != covariance.shape[-2]:
         raise ValueError(f"effective_rank: covariance has shape {list(covariance.shape)}; [..., D, D] is needed")
     values = torch.linalg.eigvalsh(covariance.double()).clamp(min=0)

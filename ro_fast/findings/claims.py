@@ -106,7 +106,7 @@ class Study:
     def judged_by_rules(self) -> Finding:
         """The finding of the rules; :func:`check_claims` ensures that there are some."""
         if self.finding is None or self.finding.code is None:
-            raise _Unmeasured("no baseline ran")
+            raise _Unmeasured("no baseline arm ran")
         return self.finding
 
 
@@ -137,7 +137,7 @@ def _level(study: Study, c: ConditionConfig) -> Found:
     beyond = _moderated([number - value for number in values], [other for other in others if other])
     ci95 = None if beyond.ci95 is None else (beyond.ci95[0] + value, beyond.ci95[1] + value)
     level = TestedEstimate(beyond.mean + value, ci95, beyond.p)
-    text = f"{METRICS[metric]} of {_name(own)}: {_amount(metric, level)}, held against {_value(metric, value)}"
+    text = f"{METRICS[metric]} of {_name(own)}: {_amount(metric, level)}, compared with {_value(metric, value)}"
     return _signed(beyond, 1 if c.expect == "above" else -1, text)
 
 
@@ -159,11 +159,11 @@ def _effect(study: Study, c: ConditionConfig) -> Found:
     name = _given(c.arm)
     judged = next((arm for arm in study.judged_by_rules().arms if arm.name == name), None)
     if judged is None or judged.effect == "not judged":
-        raise _Unmeasured(f"{_name(name)} is not judged, since overfitting is not shown")
+        raise _Unmeasured(f"{_name(name)} is not judged because overfitting is not shown")
     factor = study.arms[name].factor or _name(name)
     holds = judged.effect in (c.effects or [])
     verdict = CONFIRMED if holds else OPEN if judged.effect in OPEN_EFFECTS else CONTRADICTED
-    return Found(1.0 if holds else -1.0, None, None, f"taking away {factor} {judged.text}", verdict)
+    return Found(1.0 if holds else -1.0, None, None, f"removing {factor} {judged.text}", verdict)
 
 
 def _trend(study: Study, c: ConditionConfig) -> Found:
@@ -178,9 +178,9 @@ def _peak(study: Study, c: ConditionConfig) -> Found:
     found = peak(study.paired(arms, metric))
     best = _name(arms[found.best])
     if found.best == len(arms) - 1:
-        raise _Unmeasured(f"{METRICS[metric]} is best at the last level, {best}: a peak may lie beyond")
-    where = "inside" if found.mean > 0 else "at an end"
-    text = f"{METRICS[metric]} is best {where}, at {best}; the nearer end lies {_value(metric, abs(found.mean))} off"
+        raise _Unmeasured(f"{METRICS[metric]} is highest at the last level, {best}; a peak may lie beyond it")
+    where = "inside the range" if found.mean > 0 else "at an end of the range"
+    text = f"{METRICS[metric]} is highest {where}, at {best}; it differs from the nearer end by {_value(metric, abs(found.mean))}"
     return _signed(found, 1, text)
 
 
@@ -189,10 +189,10 @@ def _correlation(study: Study, c: ConditionConfig) -> Found:
     every = [_circles(study, arms, first, second) for arms in ([c.arms] if c.arms else study.parts)]
     strata = [circles for circles in every if len(circles) >= 3]
     if not strata:
-        raise _Unmeasured(f"{METRICS[first]} was measured in fewer than the three arms of one suite that a correlation needs")
+        raise _Unmeasured(f"{METRICS[first]} was measured in fewer than three arms of a suite, but a correlation needs at least 3")
     found = rank_correlation(strata)
-    where = f"{sum(map(len, strata))} arms" if len(strata) == 1 else f"the arms of each of {len(strata)} suites, in the mean"
-    about = f"rank correlation of {METRICS[first]} and {METRICS[second]} over {where}"
+    where = f"over {sum(map(len, strata))} arms" if len(strata) == 1 else f"within each of {len(strata)} suites, on average"
+    about = f"rank correlation of {METRICS[first]} and {METRICS[second]} {where}"
     return _signed(found, 1 if c.expect == "positive" else -1, f"{about}: {found.mean:.2f}{_spread(found.ci95, 2)}")
 
 
@@ -215,10 +215,10 @@ def _lead(study: Study, c: ConditionConfig) -> Found:
             if lead is not None:
                 leads.append(lead)
     if not leads:
-        raise _Unmeasured(f"no run has both {METRICS[first]} by epoch and {METRICS[second]}, each with a rise")
+        raise _Unmeasured(f"no run shows a rise of both {METRICS[first]} and {METRICS[second]} by epoch")
     found = t_interval(leads)
-    when = f"{found.mean:.1f} epochs{_spread(found.ci95, 1)} before {METRICS[second]}"
-    text = f"{METRICS[first]} has done half of its rise {when}, in {len(leads)} runs, as curves without any lead may too"
+    when = f"{found.mean:.1f} epochs{_spread(found.ci95, 1)} before {METRICS[second]} does"
+    text = f"{METRICS[first]} reaches half of its rise {when}, in {len(leads)} runs; curves without any lead can show this too"
     return Found(found.mean, found.ci95, None, text, OPEN)  # described, not tested
 
 
@@ -263,20 +263,20 @@ def check_claims(part: str, claims: Sequence[ClaimConfig], arms: Sequence[str], 
             raise InputError(f"{where}: name, claim and all (its conditions) are needed")
         for c in claim.all:
             if c.test not in TESTS:
-                raise InputError(f"{where}: test '{c.test}' is unknown; there are: {', '.join(TESTS)}")
+                raise InputError(f"{where}: test '{c.test}' is unknown; available: {', '.join(TESTS)}")
             _, needed, expected = TESTS[c.test]
             missing = [key for key in needed if getattr(c, key) is None]
             if missing:
                 raise InputError(f"{where}: test {c.test} needs {', '.join(missing)}")
             if c.test in BY_RULES and not rules:
-                raise InputError(f"{where}: test {c.test} needs the suite's rules, and it has none")
+                raise InputError(f"{where}: test {c.test} needs the suite's rules, but it has none")
             if odd := [effect for effect in c.effects or () if effect not in WORDS]:
-                raise InputError(f"{where}: effect '{odd[0]}' is unknown; there are: {', '.join(WORDS)}")
+                raise InputError(f"{where}: effect '{odd[0]}' is unknown; available: {', '.join(WORDS)}")
             if expected and c.expect not in expected:
-                raise InputError(f"{where}: expect '{c.expect}' is unknown; there are: {', '.join(expected)}")
+                raise InputError(f"{where}: expect '{c.expect}' is unknown; available: {', '.join(expected)}")
             for key, metric in (("metric", c.metric), ("x", c.x), ("y", c.y)):
                 if metric is not None and metric not in METRICS:
-                    raise InputError(f"{where}: {key} '{metric}' is unknown; there are: {', '.join(METRICS)}")
+                    raise InputError(f"{where}: {key} '{metric}' is unknown; available: {', '.join(METRICS)}")
             for arm in [name for name in (c.a, c.b, c.arm, *(c.arms or ())) if name is not None]:
                 if arm not in arms:
                     raise InputError(f"{where}: the suite has no arm '{arm}'; it has: {', '.join(arms)}")
@@ -334,13 +334,13 @@ def _tested(study: Study, c: ConditionConfig) -> Condition:
 def finding_of_claims(claims: Sequence[Claim]) -> Finding:
     """The finding and its certainty, in two sentences from judged claims."""
     if not claims:
-        return Finding(["This suite states no claim, so its numbers stand without a verdict.", "How sure: see the intervals."])
+        return Finding(["This suite states no claims, so its numbers come without a verdict.", "How sure: see the intervals."])
     told = [f"{claim.claim}: {claim.verdict}" for claim in claims]
     tests = [condition for claim in claims for condition in claim.conditions]
     refused = sum(c.estimate is None or (c.p is None and c.verdict == OPEN) for c in tests)
-    sure = f"How sure: {_count(len(tests), 'condition')}, fixed before the runs, corrected for the number of all in the report"
+    sure = f"How sure: {_count(len(tests), 'condition')}, fixed before the runs, with p-values corrected over the report"
     if refused:
-        sure += f"; {_count(refused, 'condition')} could not be tested, for want of seeds or of a measurement"
+        sure += f"; {_count(refused, 'condition')} could not be tested for lack of seeds or measurements"
     return Finding(["; ".join(told) + ".", sure + "."])
 
 
@@ -358,8 +358,8 @@ def finding_of_study(claims: Sequence[Claim], by_rules: Sequence[Finding], data:
         f"{number[CONTRADICTED]} contradicted and {number[OPEN]} not confirmed either way"
     )
     sure = (
-        "how sure: rules and conditions stood in the suites' YAML before the runs, p-values are corrected for the number of "
-        f"all{' (the sentence above goes by its own intervals)' if by_rules else ''}, and the seeds cover the chance in training "
+        "how sure: rules and conditions were fixed in the suites' YAML before the runs, p-values are corrected over the report"
+        f"{' (the sentence above uses its own intervals)' if by_rules else ''}, and the seeds cover the randomness of training "
         "on one fixed draw of the data, not new data"
     )
     return Finding([*(finding.sentences[0] for finding in by_rules[:1]), f"{count}; {sure}."])

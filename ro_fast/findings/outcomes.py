@@ -122,7 +122,7 @@ def summarise_run(epochs: Sequence[Epoch]) -> Outcome:
         InputError: if there is no epoch, or a number is not finite.
     """
     if not epochs:
-        raise InputError("a run's metrics hold no epoch: it ended before its first one was written")
+        raise InputError("a run's metrics contain no epoch: it ended before writing its first one")
     val, robust, natural = (_finite(epochs, name) for name in ("val_robust_acc", "test_robust_acc", "test_acc"))
     smooth = _smooth(val)
     best, best_on_test = smooth.index(max(smooth)), robust.index(max(robust))  # index: the earliest in case of ties

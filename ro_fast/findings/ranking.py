@@ -41,10 +41,10 @@ def check_ranking(part: str, rules: RankingConfig | None, arms: Sequence[str]) -
         return
     for key, value, known in (("gain", rules.gain, GAINS[:1]), ("cost", rules.cost, COSTS)):
         if value not in known:
-            raise InputError(f"suite '{part}': ranking.{key} '{value}' is unknown; there are: {', '.join(known)}")
+            raise InputError(f"suite '{part}': ranking.{key} '{value}' is unknown; available: {', '.join(known)}")
     for arm in [name for pair in rules.against.items() for name in pair]:
         if arm not in arms:
-            raise InputError(f"suite '{part}': ranking.against: there is no arm '{arm}'; there are: {', '.join(arms)}")
+            raise InputError(f"suite '{part}': ranking.against: there is no arm '{arm}'; available: {', '.join(arms)}")
 
 
 def rank(arms: Sequence[Arm], rules: RankingConfig) -> list[Ranked]:
@@ -67,7 +67,7 @@ def rank(arms: Sequence[Arm], rules: RankingConfig) -> list[Ranked]:
         if arm.role == "mitigation":
             against = rules.against.get(arm.name, BASELINE)
             if against not in by_name:
-                raise InputError(f"the ranking holds '{arm.name}' against '{against}', which did not run")
+                raise InputError(f"the ranking compares '{arm.name}' with '{against}', which did not run")
             pairs[arm.name] = arm, by_name[against]
     gains = {
         metric: {name: paired_differences(_by_seed(a), _by_seed(b), metric) for name, (a, b) in pairs.items()} for metric in GAINS
@@ -127,18 +127,18 @@ def finding_of_ranking(ranking: Sequence[Ranked], data: str, cost: str = "gflop"
     """What to do first and how certain that is, in two sentences."""
     helps = [entry for entry in ranking if entry.verdict in (FIRST, HELPS)]
     if not helps:
-        first = f"No mitigation is shown to raise the last robust accuracy on {data}; those tried are {len(ranking)}."
+        first = f"No mitigation is shown to raise the last robust accuracy on {data}; {len(ranking)} were tried."
     else:
         top = helps[0]
         others = [entry.name.replace("_", " ") for entry in helps[1:] if entry.tied]
-        tied = f" (not told apart, and no cheaper: {', '.join(others)})" if others else ""
+        tied = f" (indistinguishable, and no cheaper: {', '.join(others)})" if others else ""
         first = (
             f"Do first on {data}: {top.name.replace('_', ' ')}, which raises the last robust accuracy by "
             f"{points(top.gain.difference)} ({interval(top.gain.ci95)}) at {top.cost[cost].mean:.2f} times "
             f"the training work{tied}; {len(helps)} of {len(ranking)} mitigations are shown to help."
         )
     sure = (
-        "How sure: paired by training seed on one fixed draw of the data, ordered by a rule that stood in the suite's YAML "
+        "How sure: paired by training seed on one fixed draw of the data, ordered by a rule fixed in the suite's YAML "
         "before the runs; the 95 % intervals hold for all mitigations at once"
     )
     return Finding([first, f"{sure}."])

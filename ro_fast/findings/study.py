@@ -133,12 +133,12 @@ def read_results(run_dir: Path) -> Results:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise InputError(f"{path} is no complete JSON ({error}): run the suite again, it resumes") from error
+        raise InputError(f"{path} is not complete JSON ({error}): run the suite again, it resumes") from error
     version = content.get("version", 1) if isinstance(content, dict) else VERSION
     if version != VERSION:
         raise InputError(
-            f"{path} is of version {version}, and {VERSION} is needed, since gaps are measured otherwise now: run the same "
-            "ro-fast ablate again, what is trained is kept"
+            f"{path} has version {version} but {VERSION} is needed, because gaps are now measured differently: run the same "
+            "ro-fast ablate again, which keeps finished training"
         )
     try:
         results = parse(Results, content)

@@ -15,9 +15,9 @@ from ro_fast.findings.simultaneous import Comparison, simultaneous
 
 # The effect of a change on the gap, in words that follow "taking away X"; {share} of the baseline's gap went.
 WORDS = {
-    "carries": "removes {share} of it",
+    "carries": "eliminates {share} of the gap",
     "worsens": "makes it worse",
-    "eases": "removes only {share} of it",
+    "eases": "eliminates only {share} of the gap",
     "no gain": "shrinks the gap only by lowering robustness",
     "no effect": "has no effect",
     "unclear": "has no clear effect",
@@ -128,8 +128,8 @@ def write_finding(data: str, arms: Sequence[Arm], rules: RulesConfig, among: Seq
 
     if found is None:
         sentences = [
-            "Nothing can be said of robust overfitting here, since no baseline arm ran.",
-            "How sure: not at all, run the suite with its baseline arm.",
+            "Robust overfitting can't be judged here because no baseline arm ran.",
+            "How sure: not at all; run the suite with its baseline arm.",
         ]
     elif found.overfits:
         sentences = [_found(data, rules, found, others, judged), _how_sure(found, others, judged)]
@@ -188,13 +188,13 @@ def _beyond_control(
     """Whether a factor whose removal cures does more than its matched control, and what follows, in words."""
     control = arms.get(arm.control or "")
     if control is None:
-        return "unclear", ", but no matched control ran, so that it may be any change as large"
+        return "unclear", ", but no matched control ran, so any change of that size might do the same"
     against = compared.get((arm.name, control.name, "ro_gap"))
     if against and against.ci95 and against.ci95[1] < 0:
         return "carries", ""
     if plain[control.name] == "carries":
         return "unclear", f", and so does its control, {_factor(control)}"
-    return "unclear", f", not surely more than its control, {_factor(control)}"
+    return "unclear", f", but not clearly more than its control, {_factor(control)}"
 
 
 def _factor(arm: Arm) -> str:
@@ -223,18 +223,17 @@ def _found(
     if carriers:
         left = _list([with_interval(arms[name].ro_gap.mean, arms[name].ro_gap.ci95) for name in carriers])
         factors = _list([_factor(arms[name]) for name in carriers])
-        carried = f"and what carries it is {factors}: taking that away leaves {left}"
+        carried = f"; it is driven by {factors}, whose removal leaves {left}{', respectively' * (len(carriers) > 1)}"
     elif either:
         factors = _list([f"{_factor(arms[name])} or {_factor(arms[arms[name].control or name])}" for name in either])
-        carried = f"and training on fewer samples per step cures it, whichever are left out: {factors}"
+        carried = f"; training on fewer samples per step cures it, whichever are left out: {factors}"
     else:
         carried = (
-            "and no single removal is shown to cure it"
-            if arms
-            else "and no other arm ran that could say what carries it"
+            "; no single removal is shown to cure it" if arms else "; no other arm ran that could show what drives it"
         )
-    remedied = f", and {_list([_factor(arms[name]) for name in remedies])} mitigates it" if remedies else ""
-    return f"{overfits}, {carried}{remedied}{_paper(rules, arms, judged, carriers)}."
+    mitigated = f"mitigate{'s' * (len(remedies) == 1)} it"
+    remedied = f", and {_list([_factor(arms[name]) for name in remedies])} {mitigated}" if remedies else ""
+    return f"{overfits}{carried}{remedied}{_paper(rules, arms, judged, carriers)}."
 
 
 def _paper(
@@ -250,8 +249,8 @@ def _paper(
     ]
     if contradicted:
         told = [
-            f"in the paper taking away {_factor(arms[name])} {'cures' if published[name] else 'does not cure'} "
-            f"robust overfitting, here that {judged[name].words}"
+            f"in the paper, removing {_factor(arms[name])} {'cures' if published[name] else 'does not cure'} "
+            f"robust overfitting, but here it {judged[name].words}"
             for name in contradicted
         ]
         return f"; {'; '.join(told)}"
@@ -260,15 +259,15 @@ def _paper(
     if not all(effect[name] == "carries" if cures else effect[name] not in OPEN for name, cures in published.items()):
         return "; whether the paper's claim holds here is open"
     beyond = [_factor(arms[name]) for name in carriers if name not in published]
-    return f"; this agrees with the paper{f', which does not speak of {_list(beyond)}' if beyond else ''}"
+    return f"; this agrees with the paper{f', which does not examine {_list(beyond)}' if beyond else ''}"
 
 
 def _how_sure(found: Overfitting, arms: Mapping[str, Arm], judged: Mapping[str, Judged]) -> str:
     open_cases = [_factor(arms[name]) for name, entry in judged.items() if entry.effect in OPEN]
-    still_open = f"; still unclear is the part of {_list(open_cases)}" if open_cases else ""
+    still_open = f"; still unclear is the role of {_list(open_cases)}" if open_cases else ""
     return (
-        f"How sure: {found.seeds} training seeds, paired by seed and judged by rules that the suite fixes "
-        "beforehand; the 95 % intervals hold for all arms at once and cover the chance in training on one fixed draw of the "
+        f"How sure: {found.seeds} training seeds, paired by seed and judged by rules fixed in the suite "
+        "beforehand; the 95 % intervals hold for all arms at once and cover the randomness of training on one fixed draw of the "
         f"data, not new data{still_open}."
     )
 
@@ -276,36 +275,36 @@ def _how_sure(found: Overfitting, arms: Mapping[str, Arm], judged: Mapping[str, 
 def _nothing_to_explain(data: str, rules: RulesConfig, found: Overfitting) -> list[str]:
     gap = with_interval(found.gap.difference, found.gap.ci95) if found.gap.ci95 else points(found.gap.difference)
     loses = f"the baseline loses {gap} of robust test accuracy after its best epoch"
-    covers = f"the interval covers the chance in {found.seeds} training seeds on one fixed draw of the data, not new data"
+    covers = f"the interval covers {found.seeds} training seeds on one fixed draw of the data, not new data"
     if found.code == ONE_SEED:
         return [
-            f"With one seed, {loses} on {data}, and no arm can be judged by that.",
-            "How sure: not at all, one seed has no interval: run seeds=3.",
+            f"With one seed, {loses} on {data}, which is not enough to judge any arm.",
+            "How sure: not at all; one seed has no interval: run seeds=3.",
         ]
     if found.code == RISING:
         return [
-            f"Training on {data} ends while robust accuracy still rises, so that nothing can be said of overfitting yet: train "
-            "longer, trainer.epochs=.",
-            f"How sure: in {found.rising} of {found.seeds} baseline runs the best epoch lies in the last tenth.",
+            f"Training on {data} ends while robust accuracy is still rising, so overfitting can't be judged yet: train longer "
+            "(trainer.epochs=).",
+            f"How sure: in {found.rising} of {found.seeds} baseline runs the best epoch is in the last tenth of training.",
         ]
     if found.code == IN_LOSS:
         assert found.loss is not None and found.loss.ci95 is not None
         low, high = found.loss.ci95
         return [
-            f"Training on {data} overfits robustly in loss alone: robust test loss rises by {found.loss.difference:.2f} nats "
+            f"Training on {data} overfits robustly in loss only: robust test loss rises by {found.loss.difference:.2f} nats "
             f"(95 % interval {low:.2f} to {high:.2f}) after its best epoch, while {loses}.",
             f"How sure: arms are judged by accuracy, so none is judged here; {covers}.",
         ]
     if found.code == NONE:
-        short = f"less than the {points(rules.min_gap)} from which this suite calls it overfitting"
+        short = f"less than the {points(rules.min_gap)} from which this suite speaks of overfitting"
         return [
             f"No robust overfitting to explain: on {data} {loses}, {short}.",
             f"How sure: the whole interval lies below that limit; {covers}.",
         ]
     return [
-        f"Whether training on {data} overfits robustly is not settled: {loses}, and this suite speaks of overfitting from "
-        f"{points(rules.min_gap)} on, where 0 is ruled out.",
-        f"How sure: not enough to judge an arm, run more seeds; {covers}.",
+        f"Whether training on {data} overfits robustly is not settled: {loses}, and this suite speaks of overfitting only from "
+        f"{points(rules.min_gap)} and if 0 is ruled out.",
+        f"How sure: not enough to judge an arm, so run more seeds; {covers}.",
     ]
 
 

@@ -90,7 +90,7 @@ class ProjectedGradientDescent(EvasionAttack):
         lo, hi = self._range()
         x = np.asarray(x, dtype=np.float32)
         if len(x) and not (x.min() >= lo and x.max() <= hi):
-            raise InputError(f"ProjectedGradientDescent: x lies in [{x.min():g}, {x.max():g}], clip_values are [{lo:g}, {hi:g}]")
+            raise InputError(f"ProjectedGradientDescent: x spans [{x.min():g}, {x.max():g}], clip_values are [{lo:g}, {hi:g}]")
         labels = self.estimator.predict(x, batch_size=self.batch_size) if y is None else np.asarray(y)
         labels = labels.argmax(1) if labels.ndim > 1 and labels.shape[1] > 1 else labels.reshape(-1)
         prepared = self.estimator.preprocessing_operations
@@ -120,10 +120,10 @@ class ProjectedGradientDescent(EvasionAttack):
 
     def _check_params(self) -> None:
         if self.norm not in _NORMS:
-            raise InputError(f"ProjectedGradientDescent: norm {self.norm} is unknown; there are: inf, 2")
+            raise InputError(f"ProjectedGradientDescent: norm {self.norm} is unknown; available: inf, 2")
         for name in ("eps", "eps_step"):
             if np.ndim(getattr(self, name)) != 0:
-                raise InputError(f"ProjectedGradientDescent: {name} has a value for each input; one number is supported")
+                raise InputError(f"ProjectedGradientDescent: {name} has one value per input; only a single number is supported")
         for operation in self.estimator.preprocessing_operations:
             if not self.estimator.all_framework_preprocessing:
                 name = type(operation).__name__

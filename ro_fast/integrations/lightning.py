@@ -68,7 +68,7 @@ class RobustOverfittingMonitor(Callback):
         for name in wanted.values():
             if name not in logged:
                 there = ", ".join(logged)
-                raise InputError(f"RobustOverfittingMonitor: '{name}' is not logged for each epoch; there are: {there}")
+                raise InputError(f"RobustOverfittingMonitor: '{name}' is not logged for each epoch; available: {there}")
         self._plain.update(**{figure: float(logged[name]) for figure, name in wanted.items()}, epoch=trainer.current_epoch)
         if self.stop and self._plain.should_stop:
             trainer.should_stop = True

@@ -76,7 +76,7 @@ class _Attack:
         """
         modes = {model_training, batchnorm_training, dropout_training}
         if len(modes) > 1:
-            raise InputError("set_model_training_mode: all three should be True, or all False; a mixture is not supported")
+            raise InputError("set_model_training_mode: all three should be True or all False; mixtures are not supported")
         self._bn = "train" if model_training else "eval"
 
     def set_mode_default(self) -> None:

@@ -92,7 +92,7 @@ def build_method(options: Options) -> Method:
     """
     name = options.get("name")
     if name not in METHODS:
-        raise InputError(f"method '{name}' is unknown; there are: {', '.join(METHODS)}")
+        raise InputError(f"method '{name}' is unknown; available: {', '.join(METHODS)}")
     method = METHODS[name]
     known = [parameter.rstrip("_") for parameter in list(inspect.signature(method.loss).parameters)[1:]]
     given = {key: value for key, value in options.items() if key not in ("name", "start_epoch", *COMMON)}
@@ -117,12 +117,12 @@ def _check_combination(options: Options) -> None:
     name, inputs = options["name"], options.get("inputs")
     objective, allowed = build_objective(options).name, _OBJECTIVES_OF.get(options["name"])
     if allowed is not None and objective not in allowed:
-        raise InputError(f"method '{name}' has no meaning with {objective}: method.objective should be {' or '.join(allowed)}")
+        raise InputError(f"method '{name}' can't be combined with {objective}: method.objective should be {' or '.join(allowed)}")
     if inputs in MIXING and (name in _CLASSES_ONLY or objective == "mart"):
         what = f"method '{name}'" if name in _CLASSES_ONLY else "objective mart"
-        raise InputError(f"{what} needs one class an image, which {inputs} mixes: method.inputs should be cutout, idbh or null")
+        raise InputError(f"{what} needs one class per image, {inputs} mixes them: method.inputs should be cutout, idbh or null")
     if inputs is not None and name == "frozen_perturbation":
-        raise InputError(f"method '{name}' puts an old perturbation on the image as it was: method.inputs should be null")
+        raise InputError(f"method '{name}' applies an earlier perturbation to the unchanged image: method.inputs should be null")
 
 
 def baseline_of(options: Options) -> Options:

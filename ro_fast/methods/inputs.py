@@ -95,17 +95,17 @@ def build_inputs(options: Mapping[str, Any]) -> Callable[[Step], None] | None:
     if name is None:
         return None
     if name not in INPUTS:
-        raise InputError(f"method.inputs '{name}' is unknown; there are: {', '.join(INPUTS)}")
+        raise InputError(f"method.inputs '{name}' is unknown; available: {', '.join(INPUTS)}")
     change, published, (least, most) = INPUTS[name]
     value = published if strength is None else strength
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
-        raise InputError(f"method.inputs_strength = {value} should be a number from {least:g} to {most:g} where inputs is {name}")
+        raise InputError(f"method.inputs_strength = {value} should be a number from {least:g} to {most:g} for inputs={name}")
     return lambda step: change(step, float(value))
 
 
 def _images(step: Step, name: str) -> torch.Size:
     if step.x.dim() != 4:
-        raise InputError(f"method.inputs={name} needs images [C, H, W], the inputs are {list(step.x.shape[1:])}")
+        raise InputError(f"method.inputs={name} needs images [C, H, W], but the inputs are {list(step.x.shape[1:])}")
     return step.x.shape
 
 

@@ -133,5 +133,5 @@ def build_objective(options: dict) -> Objective:
     """
     name = options.get("objective", "at")
     if name not in OBJECTIVES:
-        raise InputError(f"method.objective '{name}' is unknown; there are: {', '.join(OBJECTIVES)}")
+        raise InputError(f"method.objective '{name}' is unknown; available: {', '.join(OBJECTIVES)}")
     return OBJECTIVES[name](float(options.get("beta", 6.0)))

@@ -96,6 +96,6 @@ def build_weight_perturbation(options: Mapping[str, Any]) -> WeightPerturbation 
     if kind is None:
         return None
     if kind not in _KINDS:
-        raise InputError(f"method.weight_perturbation '{kind}' is unknown; there are: {', '.join(_KINDS)}")
+        raise InputError(f"method.weight_perturbation '{kind}' is unknown; available: {', '.join(_KINDS)}")
     gamma = options.get("gamma")
     return WeightPerturbation(kind, _KINDS[kind] if gamma is None else float(gamma))

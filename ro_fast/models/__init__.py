@@ -52,14 +52,14 @@ def build_model(
         InputError: on an unknown name or source, a width below 1, vectors given to a network for images, or a bad mean or std.
     """
     if config.source not in ("ro_fast", "timm"):
-        raise InputError(f"unknown model.source '{config.source}'; one of: ro_fast, timm")
+        raise InputError(f"model.source '{config.source}' is unknown; available: ro_fast, timm")
     if config.source == "ro_fast" and config.name not in MODELS:
-        raise InputError(f"unknown model '{config.name}'; one of: {', '.join(MODELS)}; or model=timm model.name=...")
+        raise InputError(f"model '{config.name}' is unknown; available: {', '.join(MODELS)}; or model=timm model.name=...")
     if config.width < 1:
         raise InputError(f"model.width is {config.width}; it must be at least 1")
     if len(image_shape) != 3 and (config.source, config.name) != ("ro_fast", "mlp"):
         raise InputError(
-            f"model '{config.name}' needs images [C, H, W] but the data is {list(image_shape)}; use model=mlp"
+            f"model '{config.name}' needs images [C, H, W] but the data have shape {list(image_shape)}; use model=mlp"
         )
     mean, std = (ours if ours is not None else data for ours, data in ((config.mean, mean), (config.std, std)))
     normalize = Normalize(image_shape, mean, std)

@@ -31,7 +31,7 @@ class Normalize(nn.Module):
         per_channel = self.channels if len(image_shape) == 3 else 1
         for name, values in (("mean", mean), ("std", std)):
             if len(values) not in (1, per_channel):
-                raise InputError(f"model.{name} has {len(values)} values; give 1 or one a channel ({per_channel})")
+                raise InputError(f"model.{name} has {len(values)} values; give 1 or one per channel ({per_channel})")
             column = torch.tensor([float(v) for v in values]).view(-1, *[1] * (len(image_shape) - 1))
             self.register_buffer(name, column)
         if not (torch.isfinite(self.mean).all() and torch.isfinite(self.std).all() and (self.std > 0).all()):
@@ -45,5 +45,5 @@ class Normalize(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # x: [N, C, H, W] or [N, D]
         if x.shape[1] != self.channels:
-            raise InputError(f"the model was built for {self.channels} channels but the input is {list(x.shape)}")
+            raise InputError(f"the model was built for {self.channels} channels but the input has shape {list(x.shape)}")
         return (x - self.mean) / self.std

@@ -32,7 +32,7 @@ class TimmModel(nn.Module):
             self.net = timm.create_model(name, pretrained=False, in_chans=channels, num_classes=num_classes)
         except (RuntimeError, TypeError, ValueError) as error:
             raise InputError(
-                f"timm cannot build model.name={name}: {error}; timm.list_models() has the names"
+                f"timm cannot build model.name={name}: {error}; timm.list_models() lists the names"
             ) from error
 
     def features(self, x: Tensor) -> Tensor:  # [N, C, H, W] in [0, 1] -> [N, D]

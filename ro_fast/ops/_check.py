@@ -53,7 +53,7 @@ def check_out(op: str, out: Tensor, **others: Tensor) -> None:
     for name, other in others.items():
         same = out.shape == other.shape and out.stride() == other.stride() and out.dtype == other.dtype
         if _overlap(out, other) and not (same and out.data_ptr() == other.data_ptr()):
-            raise ValueError(f"{op}: out shares a part of its memory with {name}; it should be {name} itself or lie elsewhere")
+            raise ValueError(f"{op}: out shares part of its memory with {name}; it should be {name} itself or not overlap it")
 
 
 def _overlap(a: Tensor, b: Tensor) -> bool:
@@ -69,7 +69,7 @@ def _overlap(a: Tensor, b: Tensor) -> bool:
 def check_norm(op: str, norm: str) -> None:
     """One of NORMS."""
     if norm not in NORMS:
-        raise ValueError(f"{op}: norm '{norm}' is unknown; there are: {', '.join(NORMS)}")
+        raise ValueError(f"{op}: norm '{norm}' is unknown; available: {', '.join(NORMS)}")
 
 
 def check_budget(op: str, name: str, value: float, norm: str, lo: float, hi: float) -> None:

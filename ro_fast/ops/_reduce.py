@@ -32,7 +32,7 @@ def check_weight(op: str, weight: Tensor | None, logits: Tensor, reduction: str)
         _check.check_per_sample(op, "weight", weight, logits)
         _check.check_real(op, "weight", weight)
     if reduction not in REDUCTIONS:
-        raise ValueError(f"{op}: reduction '{reduction}' is unknown; there are: {', '.join(REDUCTIONS)}")
+        raise ValueError(f"{op}: reduction '{reduction}' is unknown; available: {', '.join(REDUCTIONS)}")
 
 
 def weighted(rows: Callable[[Tensor | None], Tensor], weight: Tensor | None, reduction: str) -> Tensor:

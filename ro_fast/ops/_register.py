@@ -101,7 +101,7 @@ def differentiable_once(name: str) -> Callable[..., Any]:
     """The backward of a gradient: an error, where torch would silently continue with a second derivative of 0."""
 
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        raise NotImplementedError(f"{name}: it is differentiable once; a second derivative was asked for")
+        raise NotImplementedError(f"{name}: it is differentiable only once, but a second derivative was requested")
 
     return backward
 

@@ -56,7 +56,7 @@ def _forward(out: Tensor, bits: Tensor, x: Tensor, scale: Tensor | None, shift: 
 
 def _backward(out: Tensor, grad: Tensor, bits: Tensor, scale: Tensor | None, add: Tensor | None) -> None:
     if bits.numel() != (grad.numel() + 7) // 8:
-        raise ValueError(f"affine_relu_backward: {bits.numel()} bytes of bits for {grad.numel()} values; a bit each is needed")
+        raise ValueError(f"affine_relu_backward: {bits.numel()} bytes of bits for {grad.numel()} values; give a bit per value")
     backends.select("affine_relu_backward", grad.device.type)(out, grad, bits.contiguous(), scale, add)
 
 
@@ -142,7 +142,7 @@ def affine_relu_backward(
     grad = _layout.in_order(grad.detach(), _layout.order_of(grad))
     if grad.dim() < 2 or bits.dtype != torch.uint8 or bits.numel() != (grad.numel() + 7) // 8:
         raise ValueError(
-            f"{name}: grad has shape {list(grad.shape)}, bits are {bits.dtype} {list(bits.shape)}; [N, C, ...] and one bit a "
+            f"{name}: grad has shape {list(grad.shape)}, bits are {bits.dtype} {list(bits.shape)}; [N, C, ...] and one bit per "
             "value in uint8 are needed"
         )
     if add is not None:

@@ -126,14 +126,14 @@ def _why_no_native(op: str, device_type: str) -> str | None:
         return reason
     if _torch_private.has_kernel(f"ro_fast_native::{op}", device_type.upper()):
         return None
-    return f"the built extension holds no {op} (run: ro-fast build)"
+    return f"the compiled extension has no {op} (run: ro-fast build)"
 
 
 def _check_name(name: str) -> None:
     if name not in BACKENDS:
-        raise ValueError(f"unknown backend '{name}'; there are: {', '.join(BACKENDS)}")
+        raise ValueError(f"backend '{name}' is unknown; available: {', '.join(BACKENDS)}")
 
 
 def _check_op(op: str) -> None:
     if op not in REFERENCE:
-        raise ValueError(f"unknown operator '{op}'; there are: {', '.join(sorted(REFERENCE))}")
+        raise ValueError(f"operator '{op}' is unknown; available: {', '.join(sorted(REFERENCE))}")

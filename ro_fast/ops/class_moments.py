@@ -119,7 +119,7 @@ class ClassMoments:
     @property
     def _scatter(self) -> Tensor:
         if self.scatter is None:
-            raise ValueError("ClassMoments: there is no scatter; ask for it with covariance=True")
+            raise ValueError("ClassMoments: there is no scatter; request it with covariance=True")
         return self.scatter
 
 

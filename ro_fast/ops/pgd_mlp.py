@@ -133,7 +133,7 @@ def pgd_mlp(
 def _check_layers(op: str, x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor | None]) -> list[Tensor]:
     """Checks layers that chain from D values to logits; returns the biases with zeros for those that are None."""
     if len(weights) == 0 or len(biases) != len(weights):
-        raise ValueError(f"{op}: {len(weights)} weights and {len(biases)} biases; as many of each, at least one, are needed")
+        raise ValueError(f"{op}: {len(weights)} weights and {len(biases)} biases; equally many of each, at least one, are needed")
     filled, width = [], x.shape[1]
     for layer, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
         if weight.dim() != 2 or weight.shape[1] != width or len(weight) == 0:

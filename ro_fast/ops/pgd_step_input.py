@@ -109,7 +109,7 @@ def pgd_step_input(
     if args[-1].numel() != args[-2].numel():
         raise ValueError(f"{op}: mean has shape {list(mean.shape)}, std {list(std.shape)}; they should agree")
     if out is not None and (dtype is not None or memory_format is not None):
-        raise ValueError(f"{op}: out tells dtype and memory_format of the input; give either")
+        raise ValueError(f"{op}: out already determines dtype and memory_format of the input; give only one")
     dtype = x.dtype if dtype is None else dtype
     order = memory_format
     if order is None:  # under vmap a tensor can't be asked for its memory order
@@ -140,7 +140,7 @@ def _check_dtype(op: str, dtype: torch.dtype, x: Tensor) -> None:
 def _channels(op: str, name: str, values: Tensor, x: Tensor) -> Tensor:
     """[C] in the compute dtype; a single value is kept if memory orders need not be told apart."""
     if values.numel() not in (1, x.shape[1]):
-        raise ValueError(f"{op}: {name} has shape {list(values.shape)}; [1] or [{x.shape[1]}], one a channel, is needed")
+        raise ValueError(f"{op}: {name} has shape {list(values.shape)}; [1] or [{x.shape[1]}], one per channel, is needed")
     if values.device != x.device:
         raise ValueError(f"{op}: {name} is on {values.device}, x_adv on {x.device}; they should agree")
     values = values.detach().to(_check.compute_dtype(x)).flatten()

@@ -54,7 +54,7 @@ def read_curve(path: str | Path, column: str | None = None) -> LearningCurve:
     """
     path = Path(path)
     if not path.exists():
-        raise InputError(f"curve={path} does not exist; a .csv, .jsonl, a run's folder or a TensorBoard event file is wanted")
+        raise InputError(f"curve={path} does not exist; give a .csv, a .jsonl, a run's folder or a TensorBoard event file")
     if path.is_dir():
         path = _in_folder(path)
     try:
@@ -65,7 +65,7 @@ def read_curve(path: str | Path, column: str | None = None) -> LearningCurve:
         elif "tfevents" in path.name:
             table = _tensorboard(path)
         else:
-            raise InputError(f"curve={path} is of no known kind; .csv, .jsonl, a run's folder or a *tfevents* file is wanted")
+            raise InputError(f"curve={path} has an unknown format; give a .csv, a .jsonl, a run's folder or a *tfevents* file")
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"curve={path} can't be read ({error})") from error
     return _curve(table, path, column)
@@ -83,7 +83,7 @@ def _in_folder(folder: Path) -> Path:
     events = sorted(folder.glob("*tfevents*"))
     if len(events) != 1:
         raise InputError(
-            f"curve={folder} holds no metrics.jsonl and {len(events)} TensorBoard event files; name the file that is meant"
+            f"curve={folder} holds no metrics.jsonl and {len(events)} TensorBoard event files; name the intended file"
         )
     return events[0]
 
@@ -96,7 +96,7 @@ def _csv(path: Path) -> Table:
         rows = csv.DictReader(file, skipinitialspace=True)
         names = rows.fieldnames or []
         if len(names) == 1 and ";" in names[0]:
-            raise InputError(f"curve={path} separates values by semicolons; commas, and points in numbers, are wanted")
+            raise InputError(f"curve={path} separates values by semicolons; use commas, and points in numbers")
         return [_row(row, f"curve={path}, line {line}") for line, row in enumerate(rows, 2)]
 
 
@@ -111,9 +111,9 @@ def _jsonl(path: Path) -> Table:
         except json.JSONDecodeError as error:
             if number == len(lines):
                 continue  # a run that is still writing
-            raise InputError(f"curve={path}, line {number} is not JSON ({error}); a line an epoch is wanted") from error
+            raise InputError(f"curve={path}, line {number} is not JSON ({error}); each line must be an epoch") from error
         if not isinstance(row, dict):
-            raise InputError(f"curve={path}, line {number} is no JSON object; a line an epoch is wanted")
+            raise InputError(f"curve={path}, line {number} is not a JSON object; each line must be an epoch")
         table.append(_row(row, f"curve={path}, line {number}"))
     return table
 
@@ -150,13 +150,13 @@ def _row(row: Mapping[str | None, object], where: str) -> dict[str, float]:
         except ValueError:
             values[name] = math.nan
             if known:
-                raise InputError(f"{where}: {name} is {text!r}, a number is wanted") from None
+                raise InputError(f"{where}: {name} is {text!r}; a number is needed") from None
     return values
 
 
 def _curve(table: Table, path: Path, column: str | None) -> LearningCurve:
     if not table:
-        raise InputError(f"curve={path} is empty; a header and a row an epoch are wanted")
+        raise InputError(f"curve={path} is empty; a header and one row per epoch are needed")
     header = list(table[0])
     found = {}
     for wanted, names in NAMES.items():
@@ -165,7 +165,7 @@ def _curve(table: Table, path: Path, column: str | None) -> LearningCurve:
             found[wanted] = name
     if column is not None:
         if column not in header:
-            raise InputError(f"curve={path} has no column '{column}'; there are: {', '.join(header)}")
+            raise InputError(f"curve={path} has no column '{column}'; available: {', '.join(header)}")
         # Only values that belong to the judged column may be evidence for it.
         other = "val" if "val" in _plain(column) else "test"
         loss = found.get(f"{other}_robust_loss")
@@ -174,7 +174,7 @@ def _curve(table: Table, path: Path, column: str | None) -> LearningCurve:
     if not {"test_robust_acc", "val_robust_acc"} & set(found):
         raise InputError(
             f"curve={path} has the columns {', '.join(header)}; "
-            f"test_robust_acc or val_robust_acc is wanted, or column=NAME that says which is the robust accuracy"
+            f"test_robust_acc or val_robust_acc is needed, or column=NAME to name the robust accuracy"
         )
     clock = _first(header, EPOCH)
     epochs = [index if clock is None else _whole(row.get(clock, math.nan), path, clock) for index, row in enumerate(table)]
@@ -183,7 +183,7 @@ def _curve(table: Table, path: Path, column: str | None) -> LearningCurve:
 
 def _whole(value: float, path: Path, name: str) -> int:
     if not (math.isfinite(value) and value == int(value)):
-        raise InputError(f"curve={path}: {name} is {value:g}, a whole number is wanted")
+        raise InputError(f"curve={path}: {name} is {value:g}; a whole number is needed")
     return int(value)
 
 

@@ -74,9 +74,9 @@ class Verdict:
 
     def lines(self) -> list[str]:
         """The verdict in plain lines: the result, the evidence, what to do."""
-        seen = f"gap {100 * self.gap:.1f} points (best, epoch {self.best_epoch}, less the mean of the last five)"
+        seen = f"gap {100 * self.gap:.1f} points (best value, at epoch {self.best_epoch}, minus the mean of the last five)"
         if self.alarms:
-            seen += f"; the alarm rang at epoch {', '.join(map(str, self.alarms))}"
+            seen += f"; the detector raised an alarm at epoch {', '.join(map(str, self.alarms))}"
         return [self.summary, seen, f"what to do: {_advice(self.overfitting, self.best_epoch)}"]
 
 
@@ -124,7 +124,7 @@ class Watch:
         if epoch is None:
             epoch = 0 if self._last_epoch is None else self._last_epoch + 1
         if self._last_epoch is not None and epoch <= self._last_epoch:
-            raise InputError(f"epoch {epoch} follows epoch {self._last_epoch}; epochs should grow, each once")
+            raise InputError(f"epoch {epoch} follows epoch {self._last_epoch}; epochs should strictly increase")
         acc = _fraction("robust accuracy", robust_acc, epoch)
         train = _fraction("robust train accuracy", train_robust_acc, epoch)
         self._last_epoch = epoch
@@ -153,7 +153,7 @@ class Watch:
     def verdict(self) -> Verdict:
         """The verdict on the values so far."""
         if len(self._acc) < MIN_VALUES:
-            few = f"{len(self._acc)} values are too few, {MIN_VALUES} are needed"
+            few = f"{len(self._acc)} values are too few; at least {MIN_VALUES} are needed"
             return Verdict(None, None, None, 0.0, _gap(self._acc), self._best(), 0.0, few)
         e = self._evidence
         probability = _probability(e, self._standing)
@@ -216,7 +216,7 @@ def watch(
     columns = {"loss": loss, "train_robust_acc": train_robust_acc, "epochs": epochs}
     for other, values in columns.items():
         if values is not None and len(values) != len(acc):
-            raise InputError(f"watch: {name} has {len(acc)} values and {other} {len(values)}; they should be of one length")
+            raise InputError(f"watch: {name} has {len(acc)} values and {other} {len(values)}; they should have the same length")
     monitor, nothing = Watch(), [None] * len(acc)
     for i, value in enumerate(acc):
         monitor.update(
@@ -312,7 +312,7 @@ def _fraction(name: str, value: float | None, epoch: int) -> float:
     if value is None or math.isnan(value):
         return float("nan")
     if not 0 <= value <= 1:
-        hint = "it looks like percents, divide by 100" if 1 < value <= 100 else "fractions are wanted"
+        hint = "it looks like a percentage, so divide it by 100" if 1 < value <= 100 else "give a fraction"
         raise InputError(f"{name} at epoch {epoch} is {value:g} and should lie in [0, 1]; {hint}")
     return float(value)
 
@@ -332,10 +332,10 @@ def _probability(e: _Evidence, standing: bool) -> float:
 
 def _advice(overfitting: bool | None, best: int | None) -> str:
     if overfitting:
-        return f"stop, keep the checkpoint of epoch {best}, and see which mitigation helps with ro-fast ablate"
+        return f"stop, keep the checkpoint of epoch {best}, and find out with ro-fast ablate which mitigation helps"
     if overfitting is None:
-        return "train on and watch, keeping the best checkpoint; a larger test set makes the noise smaller"
-    return "train on; keep the best checkpoint all the same"
+        return "continue training, keep the best checkpoint and watch the curve; a larger test set would reduce the noise"
+    return "continue training; keep the best checkpoint anyway"
 
 
 def _reason(overfitting: bool | None, e: _Evidence, rang: bool) -> str:
@@ -343,6 +343,6 @@ def _reason(overfitting: bool | None, e: _Evidence, rang: bool) -> str:
     train = "" if math.isnan(e.train_rise) else f", train accuracy {e.train_rise:+.1f} points since"
     loss = "" if math.isnan(e.loss_rise) else f", robust loss {e.loss_rise:+.2f}"
     setback = e.growth == 0 and e.fall > SETBACK and not overfitting
-    tail = "; train accuracy fell with it, which is a setback rather than overfitting" if setback else ""
-    recovered = "; it had fallen and recovered" if rang and not overfitting else ""
+    tail = "; train accuracy fell too, which points to a setback rather than overfitting" if setback else ""
+    recovered = "; it fell earlier and has recovered" if rang and not overfitting else ""
     return f"{fell}{train}{loss}{tail}{recovered}"

@@ -36,10 +36,10 @@ class Clock:
             self._read()
 
     def _read(self) -> None:
-        kept = records.read(_Kept, self._path, "give another out=")
+        kept = records.read(_Kept, self._path, "choose another out=")
         self.plan, self._before = kept.plan, kept.spent
         if kept.of != self._of:
-            raise InputError(f"{self._path.parent} holds a prototype of another configuration; give another out=")
+            raise InputError(f"{self._path.parent} holds a prototype with another configuration; choose another out=")
 
     @property
     def spent(self) -> float:
@@ -59,5 +59,5 @@ class Clock:
             records.write(self._path, _Kept(self._of, plan, self.spent))
         except OSError as error:
             raise InputError(
-                f"out={self._path.parent} cannot be written ({error.strerror}): give a folder you may write to"
+                f"out={self._path.parent} can't be written ({error.strerror}); choose a writable folder"
             ) from error

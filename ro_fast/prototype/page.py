@@ -103,7 +103,7 @@ def rebuild_page(out: Path, language: str | None = None) -> Path:
         InputError: if the language is not available, or prototype.json is incomplete.
     """
     if language is not None and language not in LANGUAGES:
-        raise InputError(f"report.language={language} is unknown; there are: {', '.join(LANGUAGES)}")
+        raise InputError(f"report.language={language} is unknown; available: {', '.join(LANGUAGES)}")
     result = read_prototype(out)
     language = language or result.language
     result = dataclasses.replace(result, language=language, sentences=sentences(result, language))

@@ -62,7 +62,7 @@ def seconds_of(budget: str) -> float:
         parts = []
     seconds = sum(part * unit for part, unit in zip(reversed(parts), _UNITS.values(), strict=False))
     if not seconds > 0:
-        raise InputError(f"budget={budget} is no length of time; write 90s, 10min or 1h30min")
+        raise InputError(f"budget={budget} is not a duration; write 90s, 10min or 1h30min")
     return seconds
 
 

@@ -64,5 +64,5 @@ def read_prototype(out: Path) -> Prototype:
     remedy = "run the prototype again, it resumes"
     found = read(Prototype, out / RESULT, remedy)
     if found.version != VERSION:
-        raise InputError(f"{out / RESULT} is of version {found.version}, and {VERSION} is needed: {remedy}")
+        raise InputError(f"{out / RESULT} has version {found.version} but {VERSION} is needed: {remedy}")
     return found

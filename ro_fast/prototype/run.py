@@ -65,12 +65,12 @@ def prototype(config: PrototypeConfig, progress: Progress | None = None) -> Prot
         WorkError: if a run fails.
     """
     if config.report.language not in LANGUAGES:
-        raise InputError(f"report.language={config.report.language} is unknown; there are: {', '.join(LANGUAGES)}")
+        raise InputError(f"report.language={config.report.language} is unknown; available: {', '.join(LANGUAGES)}")
     for module in ("matplotlib", "jinja2", "yaml", "sklearn"):
         if importlib.util.find_spec(module) is None:
             raise InputError(f"the prototype needs {module}: pip install 'ro_fast[train]'")
     if config.data.exclude is not None:
-        raise InputError("the prototype tries itself what leaving suspects out brings: leave data.exclude out")
+        raise InputError("the prototype itself tests the effect of leaving suspects out: leave data.exclude out")
     check_run(config)
     clock = Clock(config)
     data = load_data(config.data)
@@ -102,7 +102,7 @@ def _plan(config: PrototypeConfig, data: ImageData, checked: Check, clock: Clock
         least = min(plans, key=lambda plan: plan.seed_seconds)
         raise InputError(
             f"budget={config.budget} is too short: one seed on {least.sizes.train} images takes about {least.seed_seconds:.0f} s "
-            f"here and {max(clock.left, 0):.0f} s are left after the check; give more, or a smaller model (model.width=16)"
+            f"here but {max(clock.left, 0):.0f} s are left after the check; give more time or a smaller model (model.width=16)"
         )
     return plan
 
@@ -154,7 +154,7 @@ def _without_suspects(config: PrototypeConfig, small: DataConfig, plan: Plan, ch
     try:
         load_data(dataclasses.replace(small, exclude=str(path)))
     except InputError as error:
-        log.info("prototype: leaving suspects out is not tried: %s", error)
+        log.info("prototype: leaving suspects out is not tested: %s", error)
         return []
     about = f"without the {suspects} images that the check suspects"
     return [ArmConfig(name=EXCLUDE, role="mitigation", factor=about, set={"data.exclude": str(path)})]

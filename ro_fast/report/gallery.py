@@ -13,43 +13,43 @@ from ro_fast.report.feature_figures import draw_correlation, draw_features
 from ro_fast.report.figures import draw_curves, draw_gap, draw_small_loss_share
 from ro_fast.report.level_figures import draw_levels
 
-_BAND = "the mean over seeds, with the band from the lowest seed to the highest"
+_BAND = "the mean over seeds, with a band from the lowest to the highest seed"
 # A suite's YAML names the figures that answer its question.
 FIGURES: dict[str, tuple[Callable[..., Any], str]] = {
     "curves": (
         draw_curves,
-        f"Robust accuracy on training (dashed) and test images (solid) by epoch: {_BAND}; in grey the baseline's test curve, "
-        "where there is one, the dotted line where the arm parts, triangles where the learning rate drops.",
+        f"Robust accuracy on training (dashed) and test images (solid) by epoch: {_BAND}. Grey: the baseline's test curve, "
+        "if any. The dotted line marks where the arm branches, triangles mark drops of the learning rate.",
     ),
     "gap": (
         draw_gap,
-        "Robust overfitting gap by arm: the mean (diamond) with its 95 % interval over seeds (bar) and the seeds "
-        "themselves (circles).",
+        "Robust overfitting gap by arm: the mean (diamond) with its 95 % interval over seeds (bar), and single seeds "
+        "(circles).",
     ),
     "gain_cost": (
         draw_gain_cost,
-        "Mitigations in the order of the ranking. Left: gain in last robust accuracy over the arm each is held against, the "
+        "Mitigations in ranking order. Left: gain in last robust accuracy over the arm each is compared with, as the "
         "mean with its 95 % interval over seeds. Right: training work in floating-point operations (diamond) and training time "
-        "on this machine (bar), teachers included, as multiples of that arm's.",
+        "on this machine (bar), including teachers, as multiples of that arm's.",
     ),
     "small_loss_share": (
         draw_small_loss_share,
-        f"Share of training samples whose adversarial loss counts as small: {_BAND}; where it nears 0 or 100 %, removing the "
-        "other part removes nothing or everything.",
+        f"Share of training samples whose adversarial loss counts as small: {_BAND}. Where it approaches 0 or 100 %, "
+        "removing one of the two parts removes nothing or everything.",
     ),
     "levels": (
         draw_levels,
         "Robust overfitting gap and last robust accuracy by level: means (diamonds) with their 95 % intervals over seeds "
-        "(bars) and the seeds themselves (circles).",
+        "(bars), and single seeds (circles).",
     ),
     "features": (
         draw_features,
-        f"Feature generalisation gap of the penultimate layer by epoch: {_BAND}; in grey how far robust test accuracy lies below "
-        "its best so far. Redrawn training labels pull the gap below zero until they are learnt by heart.",
+        f"Feature generalisation gap of the penultimate layer by epoch: {_BAND}. Grey: how far robust test accuracy lies below "
+        "its best so far. Redrawn training labels push the gap below zero until they are memorised.",
     ),
     "correlation": (
         draw_correlation,
-        "Feature generalisation gap against robust overfitting gap at the end, a circle a run; runs of the report's "
+        "Final feature generalisation gap against final robust overfitting gap, one circle per run; runs of the report's "
         "other questions in grey.",
     ),
 }

@@ -40,7 +40,7 @@ def build_report(run_dir: Path) -> Path:
         report.write_text(_render(results, parts), encoding="utf-8")
     except OSError as error:
         raise InputError(
-            f"cannot write the report into {run_dir} ({error.strerror}): give a folder you may write to"
+            f"the report can't be written into {run_dir} ({error.strerror}); choose a writable folder"
         ) from error
     return report
 
@@ -82,7 +82,7 @@ def _finding(results: Results, question: Question) -> Finding:
         return question.finding
     if question.rules is not None:
         return write_finding(results.data, question.arms, question.rules)
-    return Finding(["This suite fixes no rules, so its numbers stand without a verdict."])
+    return Finding(["This suite has no rules, so its numbers come without a verdict."])
 
 
 def _can_draw(name: str, question: Question) -> bool:

@@ -57,9 +57,9 @@ def load(path: Path) -> State:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, OSError, EOFError, pickle.UnpicklingError, ValueError, KeyError, AttributeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path} is cut short or no checkpoint ({reason}); move it away to begin anew") from error
+        raise InputError(f"{path} is truncated or not a checkpoint ({reason}); move it away to start again") from error
     if not isinstance(state, dict) or state.get("format") != _FORMAT:
-        raise InputError(f"{path} is no checkpoint of this version of ro_fast; move it away to begin anew")
+        raise InputError(f"{path} is not a checkpoint of this version of ro_fast; move it away to start again")
     return state
 
 
@@ -82,7 +82,7 @@ def differences(here: Flat, there: Flat) -> str:
         text = str(value)
         return f"{text[:8]}…" if len(text) > 50 and text.isalnum() else text
 
-    return ", ".join(f"{key}: {told(there.get(key))} there, {told(here.get(key))} asked for" for key in keys)
+    return ", ".join(f"{key}: {told(there.get(key))} there, {told(here.get(key))} requested" for key in keys)
 
 
 def digest(*parts: Any) -> str:

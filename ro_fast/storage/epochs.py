@@ -44,15 +44,15 @@ def read_epochs(path: Path) -> list[Epoch]:
         InputError: if a file is missing or empty, or a line is not an epoch; gives its number and what is wrong.
     """
     if not path.is_file():
-        raise InputError(f"{path} is missing: curves come from it, run the same command again")
+        raise InputError(f"{path} is missing but needed for the curves: run the same command again")
     epochs = []
     for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         try:
             epochs.append(parse(Epoch, json.loads(text)))
         except ValueError as error:
-            raise InputError(f"{path} line {number} is no epoch's metrics ({error}): run the same command again") from error
+            raise InputError(f"{path} line {number} is not an epoch's metrics ({error}): run the same command again") from error
     if not epochs:
-        raise InputError(f"{path} holds no epoch: run the same command again")
+        raise InputError(f"{path} contains no epoch: run the same command again")
     return epochs
 
 

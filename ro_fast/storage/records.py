@@ -75,4 +75,4 @@ def read(kind: type[Record], path: Path, remedy: str) -> Record:
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}): {remedy}") from error
     except ValueError as error:  # includes UnicodeDecodeError and JSONDecodeError
-        raise InputError(f"{path} is not what it should be ({error}): {remedy}") from error
+        raise InputError(f"{path} has unexpected contents ({error}): {remedy}") from error

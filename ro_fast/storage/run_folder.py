@@ -21,7 +21,7 @@ def alone_in(folder: Path) -> Iterator[None]:
             # The processes of a killed suite need a moment to end.
             lock.acquire(timeout=10)
         except Timeout as error:
-            raise InputError(f"another process is at work in out={folder}; wait for it or choose another out=") from error
+            raise InputError(f"another process is using out={folder}; wait for it or choose another out=") from error
     try:
         yield
     finally:
@@ -36,7 +36,7 @@ def saving(folder: Path, epoch: int) -> Iterator[None]:
     except OSError as error:
         raise WorkError(
             f"{folder}: epoch {epoch} could not be saved ({error.strerror or error}); "
-            "make room and run the same command again, it goes on from the last saved epoch"
+            "free some space and run the same command again, which continues from the last saved epoch"
         ) from error
 
 

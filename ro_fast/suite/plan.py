@@ -59,7 +59,7 @@ def fork_epoch(fork: float, epochs: int) -> int:
     """
     epoch = round(fork * epochs) if fork < 1 else round(fork)
     if not 0 <= epoch < epochs:
-        raise InputError(f"suite.fork = {fork:g} is epoch {epoch}; it should lie in 0 to {epochs - 1}, before trainer.epochs")
+        raise InputError(f"suite.fork = {fork:g} is epoch {epoch}; it should be from 0 to {epochs - 1}, before trainer.epochs")
     return epoch
 
 
@@ -85,7 +85,7 @@ def arms_of(suite: SuiteConfig) -> list[ArmConfig]:
             known = arms.setdefault(arm.name, whole)
             if not arm.name or (known.set, known.fork) != (whole.set, whole.fork):
                 raise InputError(
-                    f"suite '{part.name}', arm '{arm.name}': it needs a name of its own, since the suite '{suite.name}' "
+                    f"suite '{part.name}', arm '{arm.name}': it needs another name, since the suite '{suite.name}' "
                     "has an arm of that name with other changes"
                 )
     return list(arms.values())
@@ -99,7 +99,7 @@ def plan(config: AblateConfig) -> list[Branch]:
         check_ranking(part.name, part.ranking, [arm.name for arm in part.arms])
         unknown = [name for name in part.figures if name not in FIGURES]
         if unknown:
-            raise InputError(f"suite '{part.name}': figure '{unknown[0]}' is unknown; there are: {', '.join(FIGURES)}")
+            raise InputError(f"suite '{part.name}': figure '{unknown[0]}' is unknown; available: {', '.join(FIGURES)}")
     names = [field.name for field in dataclasses.fields(TrainConfig)]
     common = TrainConfig(**{name: getattr(config, name) for name in names})
     branches = []

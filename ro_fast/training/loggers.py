@@ -29,7 +29,7 @@ def check_logs(names: list[str]) -> None:
     """Raises InputError if a log is unknown or its library is missing."""
     for name in names:
         if name not in BACKENDS:
-            raise InputError(f"trainer.log holds '{name}', which is unknown; there are: {', '.join(BACKENDS)}")
+            raise InputError(f"trainer.log holds '{name}', which is unknown; available: {', '.join(BACKENDS)}")
         if importlib.util.find_spec(name) is None:
             raise InputError(f"trainer.log holds '{name}', which is not installed: pip install {name}")
 

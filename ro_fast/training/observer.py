@@ -43,7 +43,7 @@ class FeatureObserver:
             raise InputError(f"features.every = {config.every} should be at least 0")
         size = min(1000, len(data.y_train) // 10) if config.size is None else config.size
         if size < 2 * data.num_classes:
-            raise InputError(f"features.size = {size} should be at least {2 * data.num_classes}, two images a class")
+            raise InputError(f"features.size = {size} should be at least {2 * data.num_classes}, two images per class")
         layers = config.layers if config.layers is None else list(dict.fromkeys([*config.layers, PENULTIMATE]))
         self.every = config.every
         self.reader = FeatureReader(model, layers)

@@ -72,7 +72,7 @@ def teacher(
     # Global random numbers belong to the requesting run, which continues as if it had found the teacher trained.
     with FileLock(f"{folder}.lock"), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         if not (folder / "last.pt").exists():
-            _log.info("teacher %s: trains for %d epochs, for all runs that ask for it", name, own.trainer.epochs)
+            _log.info("teacher %s: training for %d epochs, for all runs that need it", name, own.trainer.epochs)
         model, history = train(own, data)
     model.load_state_dict(checkpoint.load(folder / ("best.pt" if name in _BEST else "last.pt"))["model"])
     for p in model.parameters():

@@ -295,7 +295,7 @@ class Run:
         path = self.folder / "fork.pt"
         if not path.exists():
             if self.epoch > self.start_epoch:
-                raise InputError(f"{path} is missing, which epoch {self.epoch} needs; choose another out= and run again")
+                raise InputError(f"{path} is missing but epoch {self.epoch} needs it; choose another out= and run again")
             attack = dataclasses.replace(self.attack, generator=self._generator("fork"), bn="eval", final_forward=False)
             inputs, size = (lambda index: self.inputs(self.data.x_train[index])), self.config.trainer.eval_batch_size
             memory = ForkMemory.of(self.model, inputs, self.data.y_train, attack, self.objective, size)

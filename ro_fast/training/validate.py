@@ -29,13 +29,13 @@ def check(config: TrainConfig) -> None:
     if not t.lr > 0:
         raise InputError(f"trainer.lr = {t.lr:g} should be above 0")
     if config.precision not in ("fp32", "bf16"):
-        raise InputError(f"precision '{config.precision}' is unknown; there are: fp32, bf16")
+        raise InputError(f"precision '{config.precision}' is unknown; available: fp32, bf16")
     if config.small_loss.unit not in ("loss", "ln_c", "quantile"):
-        raise InputError(f"small_loss.unit '{config.small_loss.unit}' is unknown; there are: loss, ln_c, quantile")
+        raise InputError(f"small_loss.unit '{config.small_loss.unit}' is unknown; available: loss, ln_c, quantile")
     if config.small_loss.unit == "quantile" and not 0 <= config.small_loss.value <= 1:
         raise InputError(f"small_loss.value = {config.small_loss.value:g} should lie in [0, 1] where the unit is quantile")
     if t.early_stop not in KINDS:
-        raise InputError(f"trainer.early_stop '{t.early_stop}' is unknown; there are: {', '.join(KINDS)}")
+        raise InputError(f"trainer.early_stop '{t.early_stop}' is unknown; available: {', '.join(KINDS)}")
     if config.method.get("name") == "augmentation" and importlib.util.find_spec("kornia") is None:
         raise InputError("method augmentation needs kornia: pip install 'ro_fast[train]'")
     check_logs(t.log)

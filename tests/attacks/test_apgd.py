@@ -177,7 +177,7 @@ def test_what_does_not_fit_is_told(right: Problem) -> None:
         (lambda: APGD(8.0), "8/255"),
         (lambda: APGD(loss="hinge"), "dlr_targeted"),
         (lambda: APGD(steps=0), "steps = 0"),
-        (lambda: Square(norm="l2"), "there is: linf"),
+        (lambda: Square(norm="l2"), "norm 'l2' is not supported; available: linf"),
         (lambda: Square(queries=0), "queries = 0"),
         (lambda: survivors(right, PGD(bn="train")), "bn='train'"),
         (lambda: survivors(right, PGD(), batch_size=0), "batch_size = 0"),

@@ -234,8 +234,8 @@ def test_a_cascade_keeps_to_the_range_by_channel() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"eps": (0.1, 0.2), "lo": (0, 0, 0)}, "by channel there are eps 2, lo 3 values"),
-        ({"eps": (0.1, 0.2, 0.1), "norm": "l2"}, "in L2 eps and alpha are numbers"),
+        ({"eps": (0.1, 0.2), "lo": (0, 0, 0)}, "per-channel values differ \\(eps 2, lo 3\\)"),
+        ({"eps": (0.1, 0.2, 0.1), "norm": "l2"}, "in L2, eps and alpha must be numbers"),
         ({"eps": (0.1, 8, 0.1)}, "eps = 8 is wider"),
         ({"lo": (0, 1, 0)}, "is empty"),
         ({"eps": ()}, "eps is empty"),
@@ -249,11 +249,11 @@ def test_budgets_by_channel_that_do_not_fit_are_told(options: dict, words: str) 
 def test_inputs_that_do_not_fit_a_range_by_channel_are_told() -> None:
     attack = PGD((0.1, 0.2, 0.1), 0.01, 2, lo=(0, 0, 0), hi=(1, 2, 1))
     y = torch.zeros(2, dtype=torch.int64)
-    with pytest.raises(ValueError, match=r"eps has 3 values, one a channel, but x has shape \[2, 1, 6, 6\]"):
+    with pytest.raises(ValueError, match=r"eps has 3 values, one per channel, but x has shape \[2, 1, 6, 6\]"):
         PGD((0.1, 0.2, 0.1), 0.01, 2)(by_channel_model(), torch.rand(2, 1, 6, 6).double(), y)
     with pytest.raises(ValueError, match=r"in channel 2 but the input range is \[0, 1\]"):
         attack(by_channel_model(), torch.tensor([0.5, 1.5, 1.5]).double().view(1, 3, 1, 1).expand(2, 3, 6, 6), y)
-    with pytest.raises(ValueError, match="make another PGD"):
+    with pytest.raises(ValueError, match="create another PGD"):
         attack(by_channel_model(), torch.rand(2, 3, 6, 6).double(), y, eps=0.1)
 
 
@@ -300,7 +300,7 @@ def test_an_answer_without_logits_is_told_with_what_there_is() -> None:
     x, y = torch.rand(2, 3, 6, 6).double(), torch.zeros(2, dtype=torch.int64)
     with pytest.raises(TypeError, match=r"returns dict with the keys 'a', 'b'; logits \[N, C\] are needed: give output="):
         PGD()(Wrapped(lambda z: {"a": z, "b": z}), x, y)
-    with pytest.raises(TypeError, match="returns tuple of 2, whose output 3 is not there"):
+    with pytest.raises(TypeError, match="returns tuple of 2, whose output 3 is missing"):
         PGD(output=3)(Wrapped(lambda z: (z, z)), x, y)
     with pytest.raises(InputError, match="evaluate: the model returns tuple of 2"):
         evaluate_model(Wrapped(lambda z: (z, z)), x, y, 0.1)

@@ -105,7 +105,7 @@ def test_graphs_and_losses_made_anew_are_limited(recorder: Recorder, model: nn.M
         for _ in range(2):
             PGD(0.1, 0.03, 1)(model, *batch(n)[:2])
     assert recorder.recorded == _KEPT
-    assert "are captured already" in PGD(0.1, 0.03, 1).explain(model, batch(40)[0])
+    assert "are already captured" in PGD(0.1, 0.03, 1).explain(model, batch(40)[0])
     for _ in range(100):
         PGD(0.1, 0.03, 1, loss=lambda logits, y: logits.sum(1))(model, *batch()[:2])
     assert len(choose.CAPTURED._kinds[model]) <= _KEPT + 32 and recorder.recorded == _KEPT
@@ -137,8 +137,8 @@ def test_hooks_and_networks_that_are_not_proven_are_not_captured(recorder: Recor
     attack, (x, y, noise) = PGD(0.1, 0.03, 2), batch()
     for _ in range(3):
         PGD(0.1, 0.03, 2, bn="train")(model, x, y, noise=noise)
-    assert recorder.recorded == 0 and "captured by itself only where" in PGD(bn="train").explain(model, x)
+    assert recorder.recorded == 0 and "captured automatically only if" in PGD(bn="train").explain(model, x)
     model[0].register_forward_hook(lambda module, inputs, output: None)
     for _ in range(3):
         attack(model, x, y, noise=noise)
-    assert recorder.recorded == 0 and "which a replay would not call" in attack.explain(model, x)
+    assert recorder.recorded == 0 and "which a graph replay would not call" in attack.explain(model, x)

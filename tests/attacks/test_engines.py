@@ -146,7 +146,7 @@ def test_under_autocast_fused_computes_in_bfloat16_and_moves_inputs_of_float32()
 def test_engines_say_why_not() -> None:
     model, x, y = network("small_cnn", (1, 9, 9)), torch.rand(2, 1, 9, 9, dtype=DTYPE), torch.tensor([0, 4])
     told = PGD().explain(model, x)
-    assert told.startswith("engine: fused") and "BatchNorm folded (3)" in told and "held against the network" in told
+    assert told.startswith("engine: fused") and "BatchNorm folded (3)" in told and "checked against the network" in told
     assert "batch" in PGD(bn="train").explain(model, x)
     assert PGD(bn="keep").explain(model, x).startswith("engine: eager")
     assert PGD(bn="keep").explain(model.eval(), x).startswith("engine: fused")

@@ -182,4 +182,4 @@ def test_without_a_gpu_it_says_how_to_try_it_and_knows_its_names(tmp_path: Path,
         assert "torch sees no GPU here; --dry" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         gpu.main(["attack", "--dry"])
-    assert "'attack' is unknown; there are: attacks, training" in capsys.readouterr().err
+    assert "'attack' is unknown; available: attacks, training" in capsys.readouterr().err

@@ -154,9 +154,9 @@ def test_imbalance_and_a_class_that_the_test_lacks(tmp_path: Path) -> None:
         y_test=data["y_test"][rest],
     )
     messages = " ".join(f.message for f in result.findings if f.kind == "imbalance" and f.severity == "serious")
-    assert "No test image of class 7" in messages and "small are 3" in messages
+    assert "no test image of class 7" in messages and "small classes: 3" in messages
     shares = next(f for f in result.findings if f.message.startswith("Class 3 is"))
-    assert "of classes that both parts hold" in shares.message
+    assert "of the classes present in both" in shares.message
     y = data["y_test"][rest]
     assert f"but {100 * (y == 3).mean():.1f} % of test images" in shares.message
 

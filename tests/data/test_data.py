@@ -482,7 +482,7 @@ def test_folder_problems_are_told(image_folder):
     with pytest.raises(InputError, match="犬"):
         load("folder", image_folder)
     (image_folder / "train" / "犬").mkdir()
-    with pytest.raises(InputError, match="犬 holds no image"):
+    with pytest.raises(InputError, match="犬 contains no image"):
         load("folder", image_folder)
     write_image(image_folder / "train" / "犬" / "1.png", mode="P")
     with pytest.raises(InputError, match=r"1\.png has Pillow's mode P"):

@@ -113,7 +113,7 @@ def test_a_surface_that_misleads_is_warned_about(width: float, words: str | None
         (lambda m, x, y: (m, x * 2, y, EPS), "before any normalisation"),
         (lambda m, x, y: (m, x * torch.nan, y, EPS), "must lie in"),
         (lambda m, x, y: (m, x, y + 5, EPS), "tells 10 classes apart"),
-        (lambda m, x, y: (m, x, y[:3], EPS), "as many labels"),
+        (lambda m, x, y: (m, x, y[:3], EPS), "one label per sample"),
         (lambda m, x, y: (m, x, y.float(), EPS), "int64"),
         (lambda m, x, y: (m, x, y, 8.0), "8/255"),
         (lambda m, x, y: (Wrapped(m, after=lambda z: z * torch.inf), x, y, EPS), "NaN or infinity"),

@@ -79,13 +79,13 @@ def test_a_wide_residual_network_of_trades_code_is_ours() -> None:
 def test_what_does_not_fit_is_told_with_the_nearest_name_and_what_to_write(rice: nn.Module, tmp_path: Path) -> None:
     file = tmp_path / "theirs.pt"
     torch.save(rice.state_dict(), file)
-    with pytest.raises(InputError, match=r"does not tell how inputs are normalised; give mean= and std="):
+    with pytest.raises(InputError, match=r"does not say how inputs are normalised; give mean= and std="):
         load_model(file)
     with pytest.raises(InputError, match=r"is not a 'small_cnn': there is no .*nearest is .*give model=preact_resnet18"):
         load_model(file, "small_cnn", mean=MEAN, std=STD)
     without = {name: value for name, value in rice.state_dict().items() if not name.startswith("bn.")}
     torch.save(without, file)  # the network of Wong et al. 2020, which has no BatchNorm before its classifier
-    with pytest.raises(InputError, match=r"none of our networks .*hand the module to evaluate_model"):
+    with pytest.raises(InputError, match=r"does not match any built-in network .*pass the module to evaluate_model"):
         load_model(file, mean=MEAN, std=STD)
     with pytest.raises(InputError, match=r"is not a 'preact_resnet18': there is no trunk.5.weight \[512\]"):
         load_model(file, "preact_resnet18", mean=MEAN, std=STD)

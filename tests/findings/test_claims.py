@@ -109,7 +109,7 @@ def test_a_correlation_between_suites_is_none_within_them() -> None:
     parts = {s: [f"{s}{i}" for i in range(4)] for s in suites}
     assert judge(claims, arms, {})["p"][0].verdict == "confirmed"
     (within,) = judge(claims, arms, {}, parts=parts)["p"][0].conditions
-    assert within.verdict == "contradicted" and "gap over the arms of each of 6 suites" in within.text
+    assert within.verdict == "contradicted" and "gap within each of 6 suites" in within.text
 
 
 def test_lead_is_measured_on_curves() -> None:
@@ -147,7 +147,7 @@ LEVEL = {"test": "level", "metric": "ro_gap", "arm": "baseline", "value": 0, "ex
     ("conditions", "words"),
     [
         ([], "name, claim and all"),
-        ([{"test": "guess"}], "test 'guess' is unknown; there are: difference"),
+        ([{"test": "guess"}], "test 'guess' is unknown; available: difference"),
         ([{"test": "level", "metric": "ro_gap", "arm": "baseline"}], "test level needs value"),
         ([{**LEVEL, "metric": "gap"}], "metric 'gap' is unknown"),
         ([{**LEVEL, "arm": "base"}], "no arm 'base'; it has: baseline"),

@@ -66,7 +66,7 @@ def test_one_seed_recommends_nothing() -> None:
 
 def test_bad_rules_are_told() -> None:
     for changes, words in (
-        ({"cost": "euros"}, r"ranking.cost 'euros' is unknown; there are: gflop"),
+        ({"cost": "euros"}, r"ranking.cost 'euros' is unknown; available: gflop"),
         ({"against": {"more": "none"}}, r"ranking.against: there is no arm 'none'"),
     ):
         with pytest.raises(InputError, match=words):
@@ -119,4 +119,4 @@ def test_what_cannot_be_told_apart_is_named_as_a_tie_and_the_cheapest_goes_first
     assert [(entry.name, entry.tied, entry.verdict) for entry in ranking] == [
         ("cheaper", True, "do first"), ("steady", True, "helps"), ("less", False, "helps"),
     ]  # fmt: skip
-    assert "not told apart, and no cheaper: steady" in finding_of_ranking(ranking, "x").sentences[0]
+    assert "indistinguishable, and no cheaper: steady" in finding_of_ranking(ranking, "x").sentences[0]

@@ -134,12 +134,12 @@ def test_redrawn_labels_name_the_large_loss_part_and_differ_from_the_paper():
         "attack_strength": "carries",
     }
     found, sure = finding.sentences
-    assert "what carries it is large-loss samples" in found
-    assert re.search(r"taking that away leaves 1\.0 points \(95 % interval -?\d\.\d to \d\.\d\)", found)
+    assert "it is driven by large-loss samples, whose removal" in found
+    assert re.search(r"whose removal leaves 1\.0 points \(95 % interval -?\d\.\d to \d\.\d\)", found)
     assert re.search(r"losing 15\.2 points \(95 % interval 1\d\.\d to 1\d\.\d\) of robust", found)
     assert "a doubled budget on small-loss samples mitigates it" in found
-    assert "in the paper taking away small-loss samples together with their perturbations cures" in found
-    assert "here that makes it worse" in found
+    assert "in the paper, removing small-loss samples together with their perturbations cures" in found
+    assert "but here it makes it worse" in found
     assert "3 training seeds" in sure and "not new data" in sure
 
 
@@ -152,14 +152,14 @@ def test_the_papers_claim_is_recognised_where_it_holds():
         "random_removal": "no effect",
         "random_perturbation": "no effect",
     }
-    assert "what carries it is small-loss samples together with their perturbations" in finding.sentences[0]
+    assert "it is driven by small-loss samples together with their perturbations" in finding.sentences[0]
     assert finding.sentences[0].endswith("this agrees with the paper.")
 
 
 def test_a_cure_that_the_paper_denies_is_a_difference():
     gaps = {**AS_PUBLISHED, "perturbation": [0.008, 0.010, 0.012]}
     found = finding_of(gaps).sentences[0]
-    assert "does not cure robust overfitting, here that removes 93 % of it" in found
+    assert "does not cure robust overfitting, but here it eliminates 93 % of the gap" in found
 
 
 def test_a_gap_that_shrinks_by_losing_robustness_is_no_cure():
@@ -173,7 +173,7 @@ def test_what_is_unclear_is_called_so():
     gaps = {**AS_PUBLISHED, "data_and_perturbation": [0.01, 0.15, 0.10]}
     found, sure = finding_of(gaps).sentences
     assert "whether the paper's claim holds here is open" in found
-    assert "still unclear is the part of small-loss samples together with" in sure
+    assert "still unclear is the role of small-loss samples together with" in sure
 
 
 def test_a_lesser_gap_is_eased_not_carried():
@@ -208,7 +208,7 @@ def test_overfitting_in_loss_alone_is_said_in_those_words():
     flat = [replace(arm, seeds=[replace(s, ro_loss_gap=0.3 + 0.01 * s.seed) for s in arm.seeds]) for arm in flat]
     finding = write_finding("digits_noisy", flat, RULES)
     assert finding.code == "overfits in loss" and finding.overfits is None
-    assert "overfits robustly in loss alone: robust test loss rises by 0.31 nats" in finding.sentences[0]
+    assert "overfits robustly in loss only: robust test loss rises by 0.31 nats" in finding.sentences[0]
 
 
 def test_one_seed_refuses_a_verdict():

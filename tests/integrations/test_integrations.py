@@ -78,7 +78,7 @@ def test_torchattacks_random_targets_and_starts_and_what_is_not_supported() -> N
     atk.set_mode_default()
     atk.eps = 0.05
     assert (atk(x, y) - x).abs().max() <= 0.05 + 1e-9
-    with pytest.raises(InputError, match="a mixture is not supported"):
+    with pytest.raises(InputError, match="mixtures are not supported"):
         atk.set_model_training_mode(True, batchnorm_training=False)
     with pytest.raises(InputError, match=r"eps = 8 .*8/255"):
         PGD(net, eps=8)
@@ -180,7 +180,7 @@ def test_art_options_that_do_not_fit_are_told() -> None:
     for words, options in {
         "eps = 8 .*8/255": {"eps": 8.0, "eps_step": 0.1},
         "norm 1 is unknown": {"norm": 1},
-        "eps has a value for each input": {"eps": np.ones((9, 1, 1, 1))},
+        "eps has one value per input": {"eps": np.ones((9, 1, 1, 1))},
         "batch_size = 0": {"batch_size": 0},
     }.items():
         with pytest.raises(InputError, match=words):
@@ -267,7 +267,7 @@ def test_lightning_callback_stops_at_the_alarm(every: int, tmp_path: Any) -> Non
     first.save_checkpoint(tmp_path / "ten.ckpt")
     callback = Callback(train_robust_acc="train_robust_acc", stop=True, warn=False)
     assert fit(callback, 50, ckpt_path=tmp_path / "ten.ckpt").current_epoch == alarm + 1
-    with pytest.raises(InputError, match=r"'robust' is not logged for each epoch; there are: .*val_robust_acc"):
+    with pytest.raises(InputError, match=r"'robust' is not logged for each epoch; available: .*val_robust_acc"):
         fit(Callback("robust"), 4)
 
 

@@ -143,7 +143,7 @@ def test_reweighting_by_a_check(tmp_path: Path) -> None:
         ({"label_error_score": [0.0] * 3}, "should be 200 finite numbers"),
         ({"label_error_score": [None] * 200}, "label_error_score.*expected `float`, got `null`"),
         ({"label_error_score": [float("nan")] * 200}, "should be 200 finite numbers"),
-        ({"fingerprint": "x"}, "was made on other images or labels"),
+        ({"fingerprint": "x"}, "was made for other images or labels"),
     ):
         path.write_text(json.dumps(content | changes))
         with pytest.raises(InputError, match=words):
@@ -436,12 +436,12 @@ def test_work_of_mitigations_is_counted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"name": "baseline", "averaging": "mean"}, "method.averaging 'mean' is unknown; there are: ema, swa"),
-        ({"name": "baseline", "weight_perturbation": "x"}, "there are: awp, mlcat"),
-        ({"name": "baseline", "inputs": "flip"}, "there are: mixup, cutmix, cutout, idbh"),
-        ({"name": "baseline", "inputs": "cutout", "inputs_strength": 2}, "number from 0 to 1 where inputs is cutout"),
-        ({"name": "gairat", "inputs": "mixup"}, "needs one class an image"),
-        ({"name": "baseline", "objective": "mart", "inputs": "cutmix"}, "objective mart needs one class an image"),
+        ({"name": "baseline", "averaging": "mean"}, "method.averaging 'mean' is unknown; available: ema, swa"),
+        ({"name": "baseline", "weight_perturbation": "x"}, "available: awp, mlcat"),
+        ({"name": "baseline", "inputs": "flip"}, "available: mixup, cutmix, cutout, idbh"),
+        ({"name": "baseline", "inputs": "cutout", "inputs_strength": 2}, "number from 0 to 1 for inputs=cutout"),
+        ({"name": "gairat", "inputs": "mixup"}, "needs one class per image"),
+        ({"name": "baseline", "objective": "mart", "inputs": "cutmix"}, "objective mart needs one class per image"),
         ({"name": "label_smoothing", "objective": "mart"}, "should be at or trades"),
         ({"name": "distillation", "natural_share": 0.7, "robust_share": 0.6}, "should not exceed 1 together"),
         ({"name": "reweight", "from": None}, "method.from is not given"),

@@ -413,7 +413,7 @@ LONG, TWO_BYTES = torch.rand(8), torch.zeros(2, dtype=torch.uint8)
         (lambda: pgd_step(X, X, X, 0.1, float("inf"), norm="l2"), "alpha = inf should be finite"),
         (lambda: pgd_step(X, X, X, 0.1, 1e39, norm="l2"), "alpha = 1e.39 should be finite"),
         (lambda: pgd_step(X, X, X, torch.ones(2, dtype=torch.complex64), 0.1), "eps is torch.complex64; real"),
-        (lambda: pgd_step(LONG[:6].view(2, 3), X, X, 0.1, 0.1, out=LONG[1:7].view(2, 3)), "a part of its memory with x_adv"),
+        (lambda: pgd_step(LONG[:6].view(2, 3), X, X, 0.1, 0.1, out=LONG[1:7].view(2, 3)), "part of its memory with x_adv"),
         (lambda: affine_relu_backward(X, torch.zeros(1, dtype=torch.uint8, device="meta")), "bits are on meta"),
         (lambda: weighted_cross_entropy(torch.rand(2, 3), torch.rand(2, 3, device="meta")), "target is on meta, logits on cpu"),
         (lambda: torch.ops.ro_fast.affine_relu_backward(X.clone(), X, TWO_BYTES, None, None), "a bit each"),

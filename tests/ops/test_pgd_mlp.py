@@ -160,8 +160,8 @@ class Doubled(nn.Sequential):
     ("model", "words"),
     [
         (nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)), "tanh"),
-        (nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)), "a linear layer follows another without a ReLU"),
-        (nn.Sequential(nn.ReLU(), nn.Linear(3, 2)), "a ReLU stands before"),
+        (nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)), "two linear layers follow each other without a ReLU"),
+        (nn.Sequential(nn.ReLU(), nn.Linear(3, 2)), "a ReLU comes before"),
         (nn.Sequential(nn.Linear(3, 2), nn.ReLU()), "does not end in a linear layer"),
         (nn.Sequential(nn.Flatten()), "does not end in a linear layer"),
         (nn.Sequential(nn.Sequential(nn.Dropout(0.5)), nn.Linear(3, 2)), "random numbers"),

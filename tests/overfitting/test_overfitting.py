@@ -174,8 +174,8 @@ def test_missing_epochs_are_skipped() -> None:
     [
         ({"test_robust_acc": [0.1, 0.2, 0.3]}, "3 usable values of 3; at least 8"),
         ({"test_robust_acc": [math.nan] * 20}, "0 usable values of 20; at least 8"),
-        ({"test_robust_acc": [46.2] * 20}, "46.2 .* percents, divide by 100"),
-        ({"test_robust_acc": [0.4] * 20, "train_robust_acc": [40.0] * 20}, "train accuracy at epoch 0 is 40 .* percents"),
+        ({"test_robust_acc": [46.2] * 20}, "46.2 .* percentage, so divide it by 100"),
+        ({"test_robust_acc": [0.4] * 20, "train_robust_acc": [40.0] * 20}, "train accuracy at epoch 0 is 40 .* percentage"),
         ({"test_robust_acc": [0.4] * 20, "test_robust_loss": [1.0] * 19}, "20 values and loss 19"),
         ({"test_robust_acc": [0.4] * 9, "epochs": [0, 1, 2, 3, 4, 4, 5, 6, 7]}, "epoch 4 follows epoch 4"),
         ({}, "neither test_robust_acc nor val_robust_acc"),
@@ -209,12 +209,12 @@ def test_csv_by_other_names_and_with_holes(tmp_path: Path) -> None:
     ("name", "text", "says"),
     [
         ("none.csv", None, "does not exist"),
-        ("a.csv", "epoch,foo\n1,2\n", "has the columns epoch, foo; test_robust_acc or val_robust_acc is wanted"),
+        ("a.csv", "epoch,foo\n1,2\n", "has the columns epoch, foo; test_robust_acc or val_robust_acc is needed"),
         ("a.csv", "", "is empty"),
-        ("a.csv", "epoch;test_robust_acc\n0;0,4\n", "separates values by semicolons; commas"),
-        ("a.csv", "epoch,test_robust_acc\n0,high\n", "line 2: test_robust_acc is 'high', a number is wanted"),
-        ("a.jsonl", "[1]\n{}\n", "line 1 is no JSON object"),
-        ("a.txt", "0.1", "of no known kind"),
+        ("a.csv", "epoch;test_robust_acc\n0;0,4\n", "separates values by semicolons; use commas"),
+        ("a.csv", "epoch,test_robust_acc\n0,high\n", "line 2: test_robust_acc is 'high'; a number is needed"),
+        ("a.jsonl", "[1]\n{}\n", "line 1 is not a JSON object"),
+        ("a.txt", "0.1", "has an unknown format"),
     ],
 )
 def test_bad_files_are_told_in_a_sentence(name: str, text: str | None, says: str, tmp_path: Path) -> None:

@@ -80,17 +80,17 @@ def test_the_page_in_both_languages_has_the_same_numbers_and_trains_nothing_anew
 
 
 def test_another_configuration_keeps_off(made: tuple[Path, Prototype]) -> None:
-    with pytest.raises(InputError, match="holds a prototype of another configuration"):
+    with pytest.raises(InputError, match="holds a prototype with another configuration"):
         prototype(config(made[0], "trainer.epochs=9"))
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("budget=10", "is no length of time"),
-        ("budget=soon", "is no length of time"),
+        ("budget=10", "is not a duration"),
+        ("budget=soon", "is not a duration"),
         ("budget=1s", "is too short: one seed on"),
-        ("report.language=fr", "there are: en, ja"),
+        ("report.language=fr", "available: en, ja"),
         ("data.exclude=check.json", "leave data.exclude out"),
         ("data.eps=8", "eps"),
     ],

@@ -98,7 +98,7 @@ def test_report_is_one_offline_page_that_opens_with_the_finding(finished):
     sources = re.findall(r'(?:src|srcset|href)="([^"]{0,30})', page)
     assert len(sources) == 6 and all(source.startswith("data:image/png;base64,") for source in sources)
     assert "<script" not in page and "http" not in page
-    assert "456 epochs were trained" in page and "600" in page
+    assert "trained 456 epochs" in page and "600" in page
 
 
 def test_figures_are_on_disk_as_png(finished):
@@ -130,7 +130,7 @@ def test_a_suite_without_rules_still_reports(tmp_path):
     make_run(tmp_path, arms=SUITE.arms[:1])
     path = tmp_path / "results.json"
     results = json.loads(path.read_text())
-    results["finding"] = {"sentences": ["Its numbers stand without a verdict."]}
+    results["finding"] = {"sentences": ["Its numbers come without a verdict."]}
     path.write_text(json.dumps({key: results[key] for key in results if key not in ("rules", "small_loss", "environment")}))
     assert "without a verdict" in build_report(tmp_path).read_text(encoding="utf-8")
 

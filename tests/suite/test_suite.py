@@ -87,7 +87,7 @@ def test_one_name_means_one_arm(tmp_path: Path) -> None:
     config = small(tmp_path)
     other = SuiteConfig("other", "?", 0.5, arms=[ArmConfig("perturbation", {"trainer.lr": 0.2})])
     config.suite = SuiteConfig("both", "?", 0.5, parts={"tiny": config.suite, "other": other})
-    with pytest.raises(InputError, match=r"suite 'other', arm 'perturbation'.*a name of its own"):
+    with pytest.raises(InputError, match=r"suite 'other', arm 'perturbation'.*it needs another name"):
         plan(config)
 
 

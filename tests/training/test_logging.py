@@ -104,7 +104,7 @@ def test_numbers_of_features_are_told_under_their_path() -> None:
 
 def test_what_can_not_be_logged_to_is_told_before_anything_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "run"
-    with pytest.raises(InputError, match=r"'mlflow', which is unknown; there are: tensorboard, wandb"):
+    with pytest.raises(InputError, match=r"'mlflow', which is unknown; available: tensorboard, wandb"):
         train(small(out, trainer__log=["mlflow"]))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"'wandb', which is not installed: pip install wandb"):

@@ -234,7 +234,7 @@ def test_unwritable_folder_is_told(tmp_path: Path) -> None:
         ({"precision": "fp8"}, "fp32, bf16"),
         ({"device": "tpu"}, "auto, cpu, cuda"),
         ({"small_loss__unit": "nats"}, "loss, ln_c, quantile"),
-        ({"method": {"name": "magic"}}, "there are: baseline"),
+        ({"method": {"name": "magic"}}, "available: baseline"),
         ({"method": {"name": "attack_strength", "ratio": 2}}, "it has: eps_ratio"),
         ({"model__name": "lenet"}, "small_cnn"),
         ({"data__name": "mnist"}, "digits"),

@@ -63,17 +63,17 @@ class Captured:
     def why_not(self, model: Model, x: Tensor, plan: Plan) -> str | None:
         """It takes modules on a GPU, unless a graph of that kind could not be captured, or there are too many already."""
         if x.device.type != self._device:
-            return f"CUDA graphs need a GPU, the inputs are on {x.device}"
+            return f"CUDA graphs need a GPU, but the inputs are on {x.device}"
         if not isinstance(model, nn.Module):
             return "the model is a function, not an nn.Module"
         if any(any_hooks(module) for module in model.modules()):
-            return "the model has hooks, which a replay would not call"
+            return "the model has hooks, which a graph replay would not call"
         kinds = self._kinds.get(model, {})
         known = kinds.get(self._kind(model, x, plan))
         if isinstance(known, str):
             return known
         if known is None and sum(isinstance(kind, _Graph) for kind in kinds.values()) >= _KEPT:
-            return f"{_KEPT} kinds of attack on this model are captured already, each of which holds memory"
+            return f"{_KEPT} kinds of attack on this model are already captured, and each holds memory"
         return None
 
     def came_before(self, model: nn.Module, x: Tensor, plan: Plan, note: bool = True) -> bool:
@@ -133,7 +133,7 @@ class _Graph:
                 self._graphs[key] = self._captured(given)
             except (RuntimeError, torch.OutOfMemoryError) as error:
                 reason = f"it could not be captured: {str(error).splitlines()[0][:200]}"
-                _log.warning("an attack runs step by step from now on: %s", reason)
+                _log.warning("this attack runs step by step from now on: %s", reason)
                 self._refused(reason)
                 return self._climb(start)
         replay, held, result = self._graphs[key]
@@ -149,7 +149,7 @@ class _Graph:
         held, model = Start(*copies), self._model()
         assert model is not None
         result, replay = self._record(lambda: self._climb(held), model)
-        _log.info("engine captured: a graph of %d steps took %.1f s", self._plan.steps, time.perf_counter() - begun)
+        _log.info("engine captured: capturing a graph of %d steps took %.1f s", self._plan.steps, time.perf_counter() - begun)
         return replay, held, result
 
     @staticmethod

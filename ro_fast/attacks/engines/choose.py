@@ -28,13 +28,13 @@ def _why_not_by_itself(name: str, model: Model, x: Tensor, plan: Plan, note: boo
     """Why "auto" skips an engine: it can't attack the model, or would not gain; without ``note``, asking records nothing."""
     reason = ENGINES[name].why_not(model, x, plan)
     if reason is None and name == "fused" and isinstance(model, nn.Module) and not FUSED.gains(model, x, plan):
-        return "no pass that gains applies to the network's graph, so that autograd is as fast"
+        return "no pass that would speed it up applies to the network's graph, so autograd is as fast"
     if reason is None and name == "captured" and isinstance(model, nn.Module):
         # A replay runs no Python: unless named, this engine takes only networks that are traced, and proven again and again.
         if unproven := FUSED.why_not(model, x, plan):
-            return f"a network is captured by itself only where its graph is proven: {unproven}"
+            return f"a network is captured automatically only if its graph is proven: {unproven}"
         if not CAPTURED.came_before(model, x, plan, note):
-            return "this kind of attack comes for the first time; it is captured when it comes again"
+            return "this kind of attack runs for the first time; it is captured when it runs again"
     return reason
 
 
@@ -65,7 +65,7 @@ def choose(name: str, model: Model, x: Tensor, plan: Plan) -> Any:
         return next(ENGINES[other] for other in automatic(x.device.type) if _why_not_by_itself(other, model, x, plan) is None)
     reason = ENGINES[name].why_not(model, x, plan)
     if reason is not None:
-        raise ValueError(f"PGD: engine '{name}' can't attack this model: {reason}; engine 'auto' takes one that can")
+        raise ValueError(f"PGD: engine '{name}' can't attack this model: {reason}; engine 'auto' chooses one that can")
     return ENGINES[name]
 
 
@@ -75,7 +75,7 @@ def explain(name: str, model: Model, x: Tensor, plan: Plan) -> str:
     chosen = name if name != "auto" else next(other for other in automatic(x.device.type) if reasons[other] is None)
     lines = [f"engine: {chosen}" + ("" if name == "auto" else " (named)")]
     for other, reason in reasons.items():
-        where = "available" if other in automatic(x.device.type) else "available where it is named"
+        where = "available" if other in automatic(x.device.type) else "available when named"
         lines.append(f"  {other}: {reason or where}")
     if chosen in ("fused", "mlp") and isinstance(model, nn.Module):
         lines.append(f"its graph: {FUSED.about(model, x, plan)}")

@@ -53,7 +53,7 @@ def _told(compiled: Gradient, what: str) -> Gradient:
         with trace_autograd(), torch.enable_grad():
             grad = compiled(leaf, y)
         if first:
-            _log.info("engine %s %.1f s for a batch %s", what, time.perf_counter() - start, list(x_adv.shape))
+            _log.info("engine %s %.1f s for a batch of shape %s", what, time.perf_counter() - start, list(x_adv.shape))
             first = False
         return grad
 

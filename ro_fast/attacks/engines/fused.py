@@ -82,7 +82,7 @@ class Traces:
         try:
             known = self._known.setdefault(model, OrderedDict())
         except TypeError:
-            return Known(reason="it can't be told apart from other networks: its class defines __eq__ without __hash__")
+            return Known(reason="it can't be distinguished from other networks: its class defines __eq__ without __hash__")
         print_ = output, fingerprint(model, x)
         for key in (print_, (print_, len(x))):
             if key in known and (found := known[key]).traced is not None and found.traced.batch in (None, len(x)):
@@ -119,11 +119,11 @@ def _traced(model: nn.Module, x: Tensor, output: Output) -> Known:
     try:
         traced = trace(model, x, output)
     except NotTraced as error:
-        _log.info("a network can't be traced and is attacked by autograd: %s", error)
+        _log.info("the network can't be traced and is attacked by autograd: %s", error)
         return Known(reason=str(error))
     mlp = read_mlp(traced)
     program = Program(traced)
-    _log.info("traced a network for inputs %s in %.2f s: %s", list(x.shape), time.perf_counter() - begun, dict(program.applied))
+    _log.info("traced the network for inputs %s in %.2f s: %s", list(x.shape), time.perf_counter() - begun, dict(program.applied))
     return Known(traced, program, mlp)
 
 
@@ -138,7 +138,7 @@ class Fused:
         if not isinstance(model, nn.Module):
             return "the model is a function, not an nn.Module"
         if plan.training:
-            return "a module is in train mode, in which BatchNorm depends on the batch and can't be folded"
+            return "a module is in train mode, where BatchNorm depends on the batch and can't be folded"
         if len(x) == 0:
             return "the batch is empty"
         known = TRACES.of(model, x, plan.output)
@@ -166,7 +166,7 @@ class Fused:
         assert isinstance(model, nn.Module)
         known = TRACES.of(model, x, plan.output)
         passes = ", ".join(f"{name} ({count})" for name, count in known.program.applied.items()) if known.program else ""
-        return f"{passes or 'no pass applies'}; held against the network {known.proofs} times"
+        return f"{passes or 'no pass applies'}; checked against the network {known.proofs} times"
 
 
 class _Networks:
@@ -220,12 +220,12 @@ def _prove(known: Known, model: nn.Module, x: Tensor, output: Output) -> None:
     if isinstance(known.mlp, MlpGraph) and known.reason is None:
         read = mlp_logits(*mlp_layers(model, x, (known.mlp, known.traced)), few)
         if not agree(read, network(few)):
-            known.mlp = "what was read from its graph as an MLP differs from it"
+            known.mlp = "the MLP read from its graph gives other results"
     known.proofs += 1
     known.proven_at = time.perf_counter()
     known.proof_seconds = known.proven_at - begun
     if known.reason is not None:
-        _log.warning("a network is attacked by autograd from now on: %s", known.reason)
+        _log.warning("the network is attacked by autograd from now on: %s", known.reason)
 
 
 def _capturing(x: Tensor) -> bool:

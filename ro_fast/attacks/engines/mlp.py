@@ -47,16 +47,16 @@ def read_mlp(traced: Traced) -> MlpGraph | str:
                 node, rectified = node.args[0], True
                 continue
             if not rectified:
-                raise NotAnMLP("a linear layer follows another without a ReLU between")
+                raise NotAnMLP("two linear layers follow each other without a ReLU in between")
             bias, value, weight = (None, *node.args) if node.target is aten.mm.default else node.args
             if node.kwargs or not isinstance(value, fx.Node):
-                raise NotAnMLP("a product of its graph is no linear layer")
+                raise NotAnMLP("a product in its graph is not a linear layer")
             layers[:0] = [weight, bias]
             node, rectified = value, False
         if not layers:
             raise NotAnMLP("it does not end in a linear layer")
         if rectified:
-            raise NotAnMLP("a ReLU stands before its first linear layer")
+            raise NotAnMLP("a ReLU comes before its first linear layer")
         before = _affine_chain(node, x)
         # Only the chain before may depend on x: whatever a layer's weights are made of must not.
         weights = _sources([layer for layer in layers if layer is not None])
@@ -76,10 +76,10 @@ def _affine_chain(node: Any, x: fx.Node) -> list[fx.Node]:
     while node is not x:
         packet = getattr(node.target, "overloadpacket", None)
         if node.op != "call_function" or not (node.target in _RESHAPES or packet in _ELEMENTWISE):
-            raise NotAnMLP(f"its graph has {node.target if node.op == 'call_function' else node.op}, which no MLP has")
+            raise NotAnMLP(f"its graph has {node.target if node.op == 'call_function' else node.op}, which an MLP does not have")
         others = [a for a in node.args[1:] if isinstance(a, fx.Node)]
         if node.target not in _RESHAPES and (node.kwargs or x in _sources(others)):
-            raise NotAnMLP("its first layer reads more than an affine map of each value")
+            raise NotAnMLP("its first layer reads more than an elementwise affine map of the input")
         found.append(node)
         node = node.args[0]
         if not isinstance(node, fx.Node):
@@ -177,13 +177,13 @@ def why_not_mlp_attack(model: Model, x: Tensor, plan: Plan) -> str | None:
     if not isinstance(model, nn.Module):
         return "the model is a function, not an nn.Module"
     if plan.box.by_channel or plan.spread:
-        return "budget or range differ by channel, or the start is not one within the ball"
+        return "budget or range differ by channel, or the start lies outside the ball"
     if plan.box.norm != "linf" or not plan.cross_entropy:
-        return "it takes L∞ and the cross-entropy of hard labels only"
+        return "it supports only L∞ and the cross-entropy of hard labels"
     if plan.training:
         return "a module is in train mode"
     if torch.is_autocast_enabled(x.device.type):
-        return "it computes in the dtype of the weights, and autocast asks for another"
+        return "it computes in the dtype of the weights, but autocast requests another"
     if backends.running("pgd_mlp", x.device.type) == "reference":
-        return "no compiled pgd_mlp is here (run: ro-fast build)"
+        return "pgd_mlp is not compiled (run: ro-fast build)"
     return None

@@ -102,7 +102,7 @@ def _traced(model: nn.Module, x: Tensor, output: Output) -> tuple[fx.Graph, dict
         weights = dict(zip(names, tensors, strict=True))
         logits, back = vjp(lambda x: logits_of(functional_call(model, weights, (x,), tie_weights=False), output), x)[:2]
         if logits.shape != grad.shape:
-            raise NotTraced("its output is not one tensor [N, C] for any batch")
+            raise NotTraced("its output is not one tensor [N, C] for every batch size")
         return logits, back(grad)[0]
 
     try:
@@ -126,10 +126,10 @@ def _traced(model: nn.Module, x: Tensor, output: Output) -> tuple[fx.Graph, dict
 
 def _check_traceable(model: nn.Module) -> None:
     if isinstance(model, torch.jit.ScriptModule):
-        raise NotTraced("it is a TorchScript module, which runs as a whole")
+        raise NotTraced("it is a TorchScript module, which can only run as a whole")
     for name, module in model.named_modules():
         if any_hooks(module):
-            raise NotTraced(f"{f'module {name!r}' if name else 'it'} has hooks, which may keep what they see")
+            raise NotTraced(f"{f'module {name!r}' if name else 'it'} has hooks, which may store what they see")
 
 
 def _check_graph(graph: fx.Graph) -> None:
