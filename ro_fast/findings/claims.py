@@ -189,7 +189,7 @@ def _correlation(study: Study, c: ConditionConfig) -> Found:
     every = [_circles(study, arms, first, second) for arms in ([c.arms] if c.arms else study.parts)]
     strata = [circles for circles in every if len(circles) >= 3]
     if not strata:
-        raise _Unmeasured(f"{METRICS[first]} was measured in fewer than three arms of a suite, but a correlation needs at least 3")
+        raise _Unmeasured(f"{METRICS[first]} was measured in fewer than three arms of a suite, too few for a correlation")
     found = rank_correlation(strata)
     where = f"over {sum(map(len, strata))} arms" if len(strata) == 1 else f"within each of {len(strata)} suites, on average"
     about = f"rank correlation of {METRICS[first]} and {METRICS[second]} {where}"
