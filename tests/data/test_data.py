@@ -367,8 +367,8 @@ def test_fashion_mnist_of_debian():
 
 
 def test_tops_come_with_the_package():
-    data = load("tops", train_size=400, val_size=200)
-    assert (len(data.x_train), len(data.x_val), len(data.x_test), data.image_shape) == (400, 200, 1000, (1, 14, 14))
+    data = load("tops", train_size=400, val_size=200, test_size=700)
+    assert (len(data.x_train), len(data.x_val), len(data.x_test), data.image_shape) == (400, 200, 700, (1, 14, 14))
     assert counts(data.y_train, 5).tolist() == [80] * 5 and data.class_names[4] == "shirt"
 
 
