@@ -409,7 +409,7 @@ LONG, TWO_BYTES = torch.rand(8), torch.zeros(2, dtype=torch.uint8)
         (lambda: weighted_cross_entropy(Z[0], Y), r"\[4\]; \[N, C\]"),
         (lambda: affine_relu(X, torch.ones(4)), r"scale has shape \[4\].*3 channels"),
         (lambda: affine_relu(torch.rand(2, 3, 2, 2), out=torch.rand(2, 2, 2, 3).permute(0, 3, 1, 2)), "one memory order"),
-        (lambda: affine_relu_backward(X, torch.zeros(2, dtype=torch.uint8)), r"one bit a value"),
+        (lambda: affine_relu_backward(X, torch.zeros(2, dtype=torch.uint8)), r"one bit per value"),
         (lambda: pgd_step(X, X, X, 0.1, float("inf"), norm="l2"), "alpha = inf should be finite"),
         (lambda: pgd_step(X, X, X, 0.1, 1e39, norm="l2"), "alpha = 1e.39 should be finite"),
         (lambda: pgd_step(X, X, X, torch.ones(2, dtype=torch.complex64), 0.1), "eps is torch.complex64; real"),
