@@ -220,7 +220,7 @@ def test_bad_checkpoints_are_one_sentence(run: Path, tmp_path: Path) -> None:
         ("list.pt", {}, "no weights"),
         ("bare.pt", {}, "give data="),
         (str(run), {"data": npz(3, 10)}, "trained for 1 channels but data npz has 3"),
-        (str(run), {"data": npz(1, 4)}, "trained for 10 classes, data npz has 4"),
+        (str(run), {"data": npz(1, 4)}, "trained for 10 classes but data npz has 4"),
         (str(run), {"model": ModelConfig(width=8)}, "model.width"),
         (str(run), {"model": ModelConfig(name="mlp")}, "is not a 'mlp'"),
         (str(run), {"samples": 10**6}, "test images"),
