@@ -210,11 +210,11 @@ def table(rows: list[Row]) -> str:
     lines = [
         "# The default engine on public networks",
         "",
-        f"{len(rows)} networks, PGD-{STEPS} in float32 on one thread of {rows[0].about['cpu']}, in pairs. Weights are random,",
-        "BatchNorm's statistics those of its inputs. Above 1 the default is faster. The error is the input gradient's",
-        "against autograd in float64, relative. `fused` is the traced and rewritten graph. Memory: the peak in 2²⁰ bytes.",
+        f"{len(rows)} networks, PGD-{STEPS} in float32 on one thread of {rows[0].about['cpu']}, in pairs. Weights are random;",
+        "BatchNorm statistics are those of its inputs. Above 1, the default is faster. The error is the relative error of the",
+        "input gradient against float64 autograd. `fused` is the traced and rewritten graph. Memory: peak in 2²⁰ bytes.",
         "",
-        f"{gain} of {len(rows)} gain 2 % and more, {len(lose)} lose as much{': ' + ', '.join(lose) if lose else ''}.",
+        f"{gain} of {len(rows)} gain 2 % or more, {len(lose)} lose as much{': ' + ', '.join(lose) if lose else ''}.",
         "Made by `python -m ro_fast.benchmarks.architectures`; every figure is in architectures.jsonl.",
         "",
         "| network | inputs | engine | passes | error | against eager | against torch.compile | memory, eager's |",
@@ -245,7 +245,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="a regular expression of names")
     parser.add_argument("--out", type=Path, default=FILE)
-    parser.add_argument("--compiled", action="store_true", help="adds torch.compile to the rows, a minute each and more")
+    parser.add_argument("--compiled", action="store_true", help="adds torch.compile to the rows, a minute or more each")
     args = parser.parse_args()
     logging.getLogger("ro_fast").setLevel(logging.ERROR)
     keep_freed_memory()

@@ -93,7 +93,7 @@ def main() -> None:
     """Runs what is missing, and writes the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", default="digits_noisy")
-    parser.add_argument("--work", type=Path, default=Path("outputs/stability"), help="where the suites are kept")
+    parser.add_argument("--work", type=Path, default=Path("outputs/stability"), help="where the suites are stored")
     args = parser.parse_args()
     file = RESULTS / "cpu" / "stability.jsonl"
     rows = [parse(Answer, json.loads(line)) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []

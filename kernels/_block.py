@@ -22,7 +22,7 @@ def rows_grid(op: str, rows: int) -> int:
 def check_count(op: str, what: str, count: int) -> None:
     """Raises ValueError if offsets within something exceed the 32 bits in which a kernel counts them."""
     if count >= 2**31 - 4096:
-        raise ValueError(f"{op}: {what} of {count} values exceed the 32-bit indices of the Triton kernel; name another backend")
+        raise ValueError(f"{op}: {count} values in {what} exceed the 32-bit indices of the Triton kernel; name another backend")
 
 
 @triton.jit

@@ -39,9 +39,9 @@ def main(args: Sequence[str] | None = None) -> int:
     """Measures and prints each target's verdict; returns 1 if a target's row is missing or something failed."""
     parser = argparse.ArgumentParser(prog="python -m ro_fast.benchmarks.gpu", description=__doc__.split("\n")[2])
     parser.add_argument("names", nargs="*", help=f"groups ({', '.join(GROUPS)}) or measurements (attacks.memory); all if none")
-    parser.add_argument("--dry", action="store_true", help="on the CPU with small shapes: shows that it runs, times nothing")
-    parser.add_argument("--out", type=Path, help="where gpu.jsonl is; benchmarks/results/DEVICE unless named")
-    parser.add_argument("--here", type=float, metavar="SECONDS", help="in this process, for so long, as others are called")
+    parser.add_argument("--dry", action="store_true", help="on the CPU with small shapes: a trial run, without timings")
+    parser.add_argument("--out", type=Path, help="folder of gpu.jsonl; default: benchmarks/results/DEVICE")
+    parser.add_argument("--here", type=float, metavar="SECONDS", help="run in this process for that long, as subprocesses do")
     given = parser.parse_args(args)
     if not given.dry and not torch.cuda.is_available():
         parser.error("torch sees no GPU here; --dry runs everything on the CPU with small shapes")

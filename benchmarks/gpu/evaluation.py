@@ -38,7 +38,7 @@ def against_rivals(session: Session) -> None:
         def race(key: str = key, name: str = name, ours: Judge = ours, theirs: Judge = theirs) -> None:
             shares = [judge().float().mean().item() for judge in (ours, theirs)]
             if shares[0] > shares[1] + session.pick(0.005, 1.0):
-                raise RuntimeError(f"ours is the weaker attack: it leaves {shares[0]:.1%} robust, the rival {shares[1]:.1%}")
+                raise RuntimeError(f"our attack is weaker: it leaves {shares[0]:.1%} robust, but the rival {shares[1]:.1%}")
             session.rows.put("robust", name, ours=shares[0], rival=shares[1])
             times = session.race(name, {"on surviving samples": ours, "rival": theirs}, rounds=5, seconds=3, warm_up=0)
             session.faster(key, name, times, "on surviving samples", "rival")

@@ -24,7 +24,7 @@ RANDOM = (
     "logits over draws (expectation over transformations) and attack that"
 )
 DEPENDENT = (
-    "a sample's logits depend on the rest of its batch: so its robustness is not its own; is BatchNorm in train mode, or "
+    "a sample's logits depend on the rest of its batch, so its robustness is not its own; is BatchNorm in train mode, or "
     "without running statistics?"
 )
 

@@ -63,7 +63,7 @@ def read_image_folder(root: Path, skip_bad: bool = False) -> tuple[FolderPart, F
         raise InputError(_unreadable(bad))
     if bad:
         total = len(bad) + sum(map(len, found.values()))
-        log.warning("skipped %d of %d unreadable files: %s", len(bad), total, ", ".join(str(path) for path, _ in bad))
+        log.warning("skipped %d unreadable files of %d: %s", len(bad), total, ", ".join(str(path) for path, _ in bad))
     present = {label for _, label, _ in found["train"]}
     if absent := [name for label, name in enumerate(classes) if label not in present]:
         raise InputError(f"{root / 'train' / absent[0]} contains no image; a class needs at least one")

@@ -136,7 +136,7 @@ def _curve_keys(baseline: bool, drops: bool) -> list[Any]:
         Line2D([], [], color="#222222", lw=2, label="test"),
         Line2D([], [], color="#222222", lw=1.2, ls="--", label="train"),
         Patch(facecolor="#222222", alpha=0.2, label="lowest to highest seed"),
-        Line2D([], [], color="#222222", lw=0.9, ls=(0, (2, 2)), label="arms part"),
+        Line2D([], [], color="#222222", lw=0.9, ls=(0, (2, 2)), label="arms branch"),
     ]
     if baseline:
         keys.insert(3, Line2D([], [], color=GREY, lw=1.1, label="test of baseline"))

@@ -239,7 +239,7 @@ def test_exclude_leaves_out_what_was_found_and_nothing_else(noisy: tuple[Path, C
 def test_exclude_of_other_data_is_refused(noisy: tuple[Path, Check], tmp_path: Path) -> None:
     out, result = noisy
     for options in ({"seed": 1}, {"train_size": 500}, {"label_noise": 0.1}):
-        with pytest.raises(InputError, match=r"was made on other images or labels.*same data\.\*"):
+        with pytest.raises(InputError, match=r"was made for other images or labels.*same data\.\*"):
             load_data(DataConfig(**{"name": "digits_noisy", "label_noise": 0.2, "exclude": str(out / "check.json"), **options}))
     with pytest.raises(InputError, match=r"cannot be read.*ro-fast check"):
         load_data(DataConfig(exclude="nowhere.json"))
@@ -315,7 +315,7 @@ def test_what_no_check_can_work_on_is_told_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "unknown" / "test" / "鳥").mkdir()
     for name, told in (
         ("one", "at least two classes"),
-        ("grey", "all to grey or all to RGB"),
+        ("grey", "all of them to grey or to RGB"),
         ("unknown", "has class 鳥, which .*train lacks"),
     ):
         with pytest.raises(InputError, match=told):

@@ -112,7 +112,7 @@ def test_a_surface_that_misleads_is_warned_about(width: float, words: str | None
         (lambda m, x, y: (m, x.expand(-1, 3, -1, -1), y, EPS), "can't take inputs"),
         (lambda m, x, y: (m, x * 2, y, EPS), "before any normalisation"),
         (lambda m, x, y: (m, x * torch.nan, y, EPS), "must lie in"),
-        (lambda m, x, y: (m, x, y + 5, EPS), "tells 10 classes apart"),
+        (lambda m, x, y: (m, x, y + 5, EPS), "but the model has 10 classes"),
         (lambda m, x, y: (m, x, y[:3], EPS), "one label per sample"),
         (lambda m, x, y: (m, x, y.float(), EPS), "int64"),
         (lambda m, x, y: (m, x, y, 8.0), "8/255"),
@@ -168,7 +168,7 @@ def test_a_run_is_evaluated_and_goes_on_where_it_was(run: Path, tmp_path: Path, 
     resumed = evaluated(run / "last.pt", tmp_path / "part")
     assert calls == [["apgd_t"], ["square"]]
     assert accuracies(resumed.models["last"]) == accuracies(found.models["last"])
-    with pytest.raises(InputError, match=r"another evaluation \(eps: 0.05 there, 0.1 asked for\)"):
+    with pytest.raises(InputError, match=r"another evaluation \(eps: 0.05 there, 0.1 requested\)"):
         evaluated(run / "last.pt", tmp_path / "part", eps=0.1)
 
 
@@ -215,12 +215,12 @@ def test_bad_checkpoints_are_one_sentence(run: Path, tmp_path: Path) -> None:
     cases = [
         ("nowhere.pt", {}, "does not exist"),
         (".", {}, "neither best.pt nor last.pt"),
-        ("cut.pt", {}, "cut short"),
-        ("cut.safetensors", {}, "cut short|pip install"),
+        ("cut.pt", {}, "is truncated"),
+        ("cut.safetensors", {}, "is truncated|pip install"),
         ("list.pt", {}, "no weights"),
         ("bare.pt", {}, "give data="),
-        (str(run), {"data": npz(3, 10)}, "trained for 1 channels, data npz has 3"),
-        (str(run), {"data": npz(1, 4)}, "trained for 10 classes, data npz has 4"),
+        (str(run), {"data": npz(3, 10)}, "trained for 1 channels but data npz has 3"),
+        (str(run), {"data": npz(1, 4)}, "trained for 10 classes but data npz has 4"),
         (str(run), {"model": ModelConfig(width=8)}, "model.width"),
         (str(run), {"model": ModelConfig(name="mlp")}, "is not a 'mlp'"),
         (str(run), {"samples": 10**6}, "test images"),

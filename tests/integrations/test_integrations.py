@@ -187,7 +187,7 @@ def test_art_options_that_do_not_fit_are_told() -> None:
             ProjectedGradientDescent(classifier, **options)
     with pytest.raises(InputError, match=r"clip_values are None"):
         ProjectedGradientDescent(art_classifier(None))
-    with pytest.raises(InputError, match=r"x lies in \[0.*clip_values are \[0, 1\]"):
+    with pytest.raises(InputError, match=r"x spans \[0.*clip_values are \[0, 1\]"):
         ProjectedGradientDescent(classifier).generate(2 * x, y)
     with pytest.raises(InputError, match=r"generate\(mask"):
         ProjectedGradientDescent(classifier).generate(x, y, mask=x)
@@ -217,7 +217,7 @@ def test_monitor_of_a_plain_loop_warns_once_and_goes_on_from_its_state(caplog: p
     assert verdict.alarm_epoch == alarm is not None
     warnings = [record.getMessage() for record in caplog.records]
     assert len(warnings) == 2 and all(words.startswith(f"epoch {alarm}: robust overfitting") for words in warnings)
-    with pytest.raises(InputError, match="percents"):
+    with pytest.raises(InputError, match="percentage"):
         whole.update(44.0)
 
 

@@ -157,7 +157,7 @@ def test_options_train(tmp_path: Path, changes: dict) -> None:
 def test_another_config_does_not_touch_the_run(tmp_path: Path) -> None:
     train(small(tmp_path, trainer__epochs=1))
     before = (tmp_path / "last.pt").read_bytes()
-    with pytest.raises(InputError, match=r"trainer.lr: 0.1 there, 0.2 asked for"):
+    with pytest.raises(InputError, match=r"trainer.lr: 0.1 there, 0.2 requested"):
         train(small(tmp_path, trainer__epochs=1, trainer__lr=0.2))
     assert (tmp_path / "last.pt").read_bytes() == before
 
@@ -173,7 +173,7 @@ def test_bad_checkpoint_is_told_and_kept(tmp_path: Path, content: bytes | str) -
     else:
         last.write_bytes(content)
     before = last.read_bytes()
-    with pytest.raises(InputError, match=r"last.pt is .*no checkpoint"):
+    with pytest.raises(InputError, match=r"last.pt is .*not a checkpoint"):
         train(small(tmp_path, trainer__epochs=1))
     assert last.read_bytes() == before
 
