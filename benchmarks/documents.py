@@ -37,6 +37,19 @@ def finding(results: Mapping[str, Any]) -> str:
     return "\n>\n".join(f"> {sentence}" for sentence in results["finding"]["sentences"]) + "\n"
 
 
+def bias(results: Mapping[str, Any]) -> str:
+    """Which property makes it worse, and by how much."""
+    lines = [*(f"> {sentence}" for sentence in results["finding"]["sentences"]), ""]
+    lines += ["| property | compared with | verdict | gap, points | best robust, points |", "|---|---|---|---|---|"]
+    for harm in results["harms"]:
+        cells = [harm["factor"], harm["against"], harm["verdict"]]
+        for change in (harm["gap"], harm["best"]):
+            low, high = change["ci95"]
+            cells.append(f"{100 * change['difference']:.1f} ({100 * low:.1f} to {100 * high:.1f})")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def claims(results: Mapping[str, Any]) -> str:
     """Every claim of a report with its verdict and the observed numbers."""
     minutes, arms = results["wall_seconds"] / 60, len(results["arms"])
@@ -122,6 +135,8 @@ def _json(path: Path) -> Any:
 BLOCKS: dict[str, Callable[[], str]] = {
     "time": lambda: suite_time(_json(CPU / "factors-digits_noisy/results.json")),
     "finding": lambda: finding(_json(CPU / "factors-digits_noisy/results.json")),
+    "tops": lambda: finding(_json(CPU / "factors-tops/results.json")),
+    "bias": lambda: bias(_json(CPU / "bias-digits_noisy/results.json")),
     "five-seeds": lambda: finding(_json(CPU / "factors-digits_noisy-5seeds/results.json")),
     "claims": lambda: claims(_json(CPU / "paper-digits_noisy/results.json")),
     "mitigations": lambda: mitigations(_json(CPU / "mitigations-digits_noisy/results.json")),
