@@ -1,7 +1,7 @@
-"""One property of a training set made worse on purpose, at a given severity: the share of its images that is touched.
+"""Makes one property of a training set worse on purpose, at a given severity: the share of its images that is changed.
 
-``suite=bias`` asks with it which of them makes robust overfitting worse on the data at hand. Validation and test images stay as
-they are. Images that go leave a smaller set; ``fewer`` takes as many at random, and is what those are to be compared with.
+``suite=bias`` uses it to find out which property makes robust overfitting worse on the data at hand. Validation and test images
+are not changed. Kinds that remove images leave a smaller set; compare them with ``fewer``, which removes as many at random.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ DIMMED = 0.5  # brightness and contrast of a shifted image, as a multiple
 
 
 def biased(data: ImageData, kind: str, share: float, seed: int) -> ImageData:
-    """The data with a share of their training images touched; "none" gives them as they are.
+    """The data with a share of their training images changed; "none" returns them as they are.
 
-    * ``fewer``: left out, at random, as many of each class.
-    * ``imbalance``: left out, all of one half of the classes, drawn at random.
-    * ``missing_mode``: left out, of each class those at one end of its direction of greatest variance.
+    * ``fewer``: removed at random, the same share of each class.
+    * ``imbalance``: removed from half of the classes, which are drawn at random.
+    * ``missing_mode``: removed from one end of each class's direction of greatest variance.
     * ``duplicates``: replaced by copies of other images of their class.
-    * ``shift``: half as bright, as another camera would see them; the test images stay bright.
-    * ``wrong_labels``: given the label of another class, at random.
+    * ``shift``: made half as bright, as by another camera; the test images keep their brightness.
+    * ``wrong_labels``: given the label of another class, drawn at random.
 
     Raises:
         InputError: the kind is unknown, or the share leaves a class without an image.

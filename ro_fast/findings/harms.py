@@ -1,4 +1,4 @@
-"""Which property of the data makes robust overfitting worse: arms whose data were made worse, each against its control."""
+"""Which property of the data makes robust overfitting worse: arms with worse data, each compared with its control."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ORDER = (WORSENS, OPEN, EASES)
 
 @dataclass(frozen=True)
 class Harm:
-    """What one property does; changes are differences to the arm that it is compared with, paired by seed, fractions."""
+    """The effect of one property: differences from the arm it is compared with, paired by seed, as fractions."""
 
     name: str
     factor: str | None
@@ -28,9 +28,9 @@ class Harm:
 
 
 def rank_harms(arms: Sequence[Arm]) -> list[Harm]:
-    """The arms of a suite but its baseline, those that make the robust gap surely larger first.
+    """All arms of a suite except its baseline, those that clearly increase the robust gap first.
 
-    Each is compared with its control, where it has one, else with the baseline; intervals hold for all arms at once
+    Each is compared with its control if it has one, otherwise with the baseline; intervals hold for all arms at once
     (:mod:`ro_fast.findings.simultaneous`). An arm makes it worse if the interval of the gap's change lies above 0, and less if it
     lies below 0. Within a verdict the larger change comes first.
     """
@@ -50,21 +50,21 @@ def rank_harms(arms: Sequence[Arm]) -> list[Harm]:
 
 
 def finding_of_harms(harms: Sequence[Harm], data: str, share: float) -> Finding:
-    """Which property matters most, and how sure that is, in two sentences."""
+    """Which property matters most and how certain that is, in two sentences."""
     worse = [harm for harm in harms if harm.verdict == WORSENS]
     touched = f"{100 * share:g} % of the training images"
     if worse:
         told = "; ".join(f"{_named(harm)} by {with_interval(harm.gap.difference, harm.gap.ci95)}" for harm in worse)
-        first = f"On {data} robust overfitting gets worse where {touched} are touched: {told}."
+        first = f"On {data} robust overfitting gets worse when {touched} are changed: {told}."
     else:
-        first = f"On {data} no property that was tried is shown to make robust overfitting worse where {touched} are touched."
-    costly = [harm for harm in harms if harm.best.ci95 is not None and harm.best.ci95[1] < 0]
+        first = f"On {data} no property that was tried is shown to make robust overfitting worse when {touched} are changed."
+    costly = sorted((h for h in harms if h.best.ci95 is not None and h.best.ci95[1] < 0), key=lambda h: h.best.difference)
     if costly:
         told = ", ".join(f"{_named(harm)} ({100 * harm.best.difference:.1f} points)" for harm in costly)
-        first += f" What lowers the best robust accuracy, whatever happens after it: {told}."
+        first += f" The best robust accuracy itself falls with: {told}."
     sure = (
-        "How sure: paired by training seed on one fixed draw of the data and of what was touched; the 95 % intervals hold for "
-        "all properties at once, and images that were taken away are compared with as many taken away at random."
+        "How sure: paired by training seed on one fixed draw of the data and of the images changed; the 95 % intervals hold for "
+        "all properties at once, and removed images are compared with as many removed at random."
     )
     return Finding([first, sure])
 

@@ -32,8 +32,8 @@ def test_each_is_compared_with_its_control_and_the_worst_comes_first() -> None:
     assert harms[-1].name == "shift" and harms[-1].verdict == EASES
     assert {harm.name: harm.against for harm in harms}["missing_mode"] == "fewer"
     first, sure = finding_of_harms(harms, "these data", 0.2).sentences
-    assert "gets worse where 20 % of the training images are touched: wrong labels by" in first
-    assert "What lowers the best robust accuracy, whatever happens after it: wrong labels (-10.0 points)." in first
+    assert "gets worse when 20 % of the training images are changed: wrong labels by" in first
+    assert "The best robust accuracy itself falls with: wrong labels (-10.0 points)." in first
     assert "all properties at once" in sure
 
 
