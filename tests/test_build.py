@@ -68,7 +68,7 @@ def test_doctor_says_what_is_missing_and_what_brings_it(monkeypatch: pytest.Monk
     monkeypatch.setattr("importlib.metadata.requires", lambda name: ["a-package-that-is-not-there>=2; extra == 'vision'"])
     text = doctor.report()
     assert "native is missing: ro_fast._C is not built (run: ro-fast build)" in text
-    assert "extra [vision]: without a-package-that-is-not-there: pip install 'ro_fast[vision]'" in text
+    assert "extra [vision]: missing a-package-that-is-not-there: pip install 'ro_fast[vision]'" in text
     assert all(op in text for op in ("pgd_step", "pgd_init", "weighted_cross_entropy", "class_moments"))
 
 

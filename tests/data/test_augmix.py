@@ -43,5 +43,5 @@ def test_severity_is_strength() -> None:
 
 
 def test_vectors_are_refused() -> None:
-    with pytest.raises(InputError, match="no images"):
+    with pytest.raises(InputError, match="are not images"):
         augmix(torch.rand(4, 10))
