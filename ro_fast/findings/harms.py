@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ro_fast.config import SuiteConfig
+from ro_fast.errors import InputError
 from ro_fast.findings.outcomes import Arm
 from ro_fast.findings.overfitting import BASELINE
 from ro_fast.findings.simultaneous import Comparison, simultaneous
@@ -25,6 +27,15 @@ class Harm:
     best: Comparison  # change of the best robust accuracy
     last: Comparison  # change of the last one
     verdict: str
+
+
+def check_harms(suite: SuiteConfig) -> None:
+    """Raises InputError if a suite orders harms and an arm that others are compared with is not among its arms."""
+    names = [arm.name for arm in suite.arms]
+    for arm in suite.arms if suite.harms else []:
+        against = arm.control or BASELINE
+        if against not in names:
+            raise InputError(f"suite '{suite.name}': harms compares '{arm.name}' with '{against}'; available: {', '.join(names)}")
 
 
 def rank_harms(arms: Sequence[Arm]) -> list[Harm]:

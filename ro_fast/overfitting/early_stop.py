@@ -25,7 +25,7 @@ class EarlyStop:
 
     def __init__(self, kind: str, history: Iterable[Epoch], first_drop: int = 0) -> None:
         self._kind, self._watch, self._alarms = kind, Watch(), 0
-        self._first_drop, self._epoch = first_drop, -1
+        self._first_drop, self._epoch, self._reported = first_drop, -1, False
         for epoch in history:
             self.see(epoch)
 
@@ -38,10 +38,11 @@ class EarlyStop:
             epoch=epoch.epoch,
         )
         self._epoch = epoch.epoch
-        if len(verdict.alarms) == self._alarms:
+        new, obeyed = len(verdict.alarms) > self._alarms, self._obeyed()
+        if not new and (self._reported or not obeyed):  # an earlier alarm may come to count only after the drop
             return ""
-        self._alarms = len(verdict.alarms)
-        if not self._obeyed():
+        self._alarms, self._reported = len(verdict.alarms), self._reported or obeyed
+        if not obeyed:
             does = f"training goes on, since the learning rate first drops in epoch {self._first_drop}"
         else:
             does = "training ends here" if self.ends else "trainer.early_stop=ro would end training here"

@@ -13,6 +13,7 @@ from ro_fast.data import ImageData, load_data
 from ro_fast.environment import choose_device, environment
 from ro_fast.errors import InputError
 from ro_fast.findings.claims import check_claims
+from ro_fast.findings.harms import check_harms
 from ro_fast.findings.ranking import check_ranking
 from ro_fast.methods import baseline_of
 from ro_fast.report.gallery import FIGURES
@@ -97,6 +98,7 @@ def plan(config: AblateConfig) -> list[Branch]:
     for part in parts_of(config.suite):
         check_claims(part.name, part.claims, [arm.name for arm in part.arms], bool(part.rules))
         check_ranking(part.name, part.ranking, [arm.name for arm in part.arms])
+        check_harms(part)
         unknown = [name for name in part.figures if name not in FIGURES]
         if unknown:
             raise InputError(f"suite '{part.name}': figure '{unknown[0]}' is unknown; available: {', '.join(FIGURES)}")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from helpers.studies import arms_of, run
 
 from ro_fast.cli import compose
-from ro_fast.findings.harms import EASES, OPEN, WORSENS, finding_of_harms, rank_harms
+from ro_fast.errors import InputError
+from ro_fast.findings.harms import EASES, OPEN, WORSENS, check_harms, finding_of_harms, rank_harms
 
 GAPS = {
     "baseline": [0.050, 0.052, 0.051],
@@ -35,6 +37,14 @@ def test_each_is_compared_with_its_control_and_the_worst_comes_first() -> None:
     assert "gets worse when 20 % of the training images are changed: wrong labels by" in first
     assert "The best robust accuracy itself falls with: wrong labels (-10.0 points)." in first
     assert "all properties at once" in sure
+
+
+def test_an_arm_to_compare_with_that_is_missing_is_told_beforehand() -> None:
+    suite = compose("ablate", ["suite=bias"]).suite
+    check_harms(suite)
+    suite.arms = [arm for arm in suite.arms if arm.name != "fewer"]
+    with pytest.raises(InputError, match="suite 'bias': harms compares 'imbalance' with 'fewer'; available: baseline, imbalance"):
+        check_harms(suite)
 
 
 def test_one_seed_shows_nothing() -> None:

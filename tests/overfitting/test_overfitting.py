@@ -144,8 +144,10 @@ def ended(robust: list[float], first_drop: int) -> int | None:
     """The epoch in which early stopping ends a run with this curve."""
     stop = EarlyStop("ro", [], first_drop)
     for number, value in enumerate(robust):
-        stop.see(studies.epoch(number, val_robust_acc=value, val_robust_loss=2 - value, train_robust_acc=0.3 + 0.005 * number))
+        rising = 0.3 + 0.005 * number
+        told = stop.see(studies.epoch(number, val_robust_acc=value, val_robust_loss=2 - value, train_robust_acc=rising))
         if stop.ends:
+            assert told.endswith("training ends here")
             return number
     return None
 
