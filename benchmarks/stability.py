@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -47,7 +48,8 @@ def suite(data: str, seeds: Sequence[int], engine: str, threads: int, folder: Pa
     out = folder / f"{data}-{'_'.join(map(str, seeds))}-{engine}-{threads}"
     numbers = ",".join(map(str, seeds))
     command = [sys.executable, "-m", "ro_fast", "ablate", f"data={data}", f"seeds=[{numbers}]", f"attack.engine={engine}"]
-    command += [f"threads={threads}", f"out={out}", f"prefixes={folder / 'prefixes'}"]
+    jobs = max(1, (os.cpu_count() or 1) // threads)
+    command += [f"threads={threads}", f"jobs={jobs}", f"out={out}", f"prefixes={folder / 'prefixes'}"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     found = read_results(out)
     return Answer(

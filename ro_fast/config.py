@@ -239,7 +239,7 @@ class AblateConfig(TrainConfig):
     """A suite: the run shared by all arms, the arms, and the seeds."""
 
     suite: SuiteConfig = field(default_factory=SuiteConfig)
-    seeds: Any = option(3, "how many, counting up from seed; or a list")
+    seeds: Any = option(3, "how many, counting up from seed; a list; or auto: 3, 5, then 8, until the rules settle it")
     jobs: int | None = option(None, "parallel runs, one process each; null: one per core on a CPU, one on a GPU")
     prefixes: str = option("outputs/prefixes", "where shared prefixes are stored, for any suite that can use them")
     out: str = option("outputs/ablate/run", "the suite's folder; the same command continues it")

@@ -77,6 +77,13 @@ class Progress:
         if self._bars is not None:
             self._bars.update(self._all, completed=self.done)
 
+    def extend(self, epochs: int, found: int) -> None:
+        """Adds epochs to the total, of which some are found done."""
+        self.total += epochs
+        if self._bars is not None:
+            self._bars.update(self._all, total=self.total)
+        self.add(found)
+
     def __call__(self, event: EpochDone) -> None:
         """Receives one epoch's report."""
         self.done += 1

@@ -53,7 +53,7 @@ def _ablate(config: Any) -> None:
     total, done = epochs_to_train(config)
     with Progress(total, "ablate") as progress:
         progress.add(done)
-        results = ablate(config, progress)
+        results = ablate(config, progress, progress.extend)
     report = build_report(Path(config.out))
     print("\n".join(results.finding.sentences))
     if more := more_seeds(results.arms, results.finding):

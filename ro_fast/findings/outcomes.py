@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from ro_fast.config import ArmConfig, FinalConfig
 from ro_fast.errors import InputError
 from ro_fast.findings.simultaneous import simultaneous
-from ro_fast.findings.statistics import Estimate, mean_ci95
+from ro_fast.findings.statistics import Estimate, Interval, mean_ci95
 from ro_fast.storage.epochs import Epoch
 
 LAST_EPOCHS = 5  # "last" is a mean over these, since one epoch's robust accuracy is noisy
 AROUND = 1  # "best" is a mean over the best epoch and this many on each side: half the spread of a single epoch's
-AGGREGATED = ("ro_gap", "last_robust_acc", "last_natural_acc", "ro_loss_gap")
+AGGREGATED = ("ro_gap", "last_robust_acc", "last_natural_acc", "ro_loss_gap", "worst_class_robust_acc")
 MEASURED = ("feature_gap", "feature_gap_natural")  # not at every epoch, and only if a run is asked to
 
 
@@ -67,6 +67,9 @@ class Seed(Outcome):
     """One run of an arm: its outcome, what it did with its samples, and its cost; None means not measured."""
 
     seed: int
+    class_robust_acc: list[float | None] | None = None  # by label, in the last epochs; None for one without test images
+    class_ro_gap: list[float | None] | None = None
+    worst_class_robust_acc: float | None = None
     forgotten_share: float | None = None  # this and the two below: ro_fast/training/sample_history.py
     never_learnt_share: float | None = None
     memorisation_auc: float | None = None
@@ -102,6 +105,9 @@ class Arm:
     ro_gap: Estimate
     last_robust_acc: Estimate
     last_natural_acc: Estimate
+    ro_gap_new_images: Interval | None = None  # 95 % interval over seeds and another draw of test images; also the next
+    last_robust_acc_new_images: Interval | None = None
+    worst_class_robust_acc: Estimate | None = None
     ro_loss_gap: Estimate | None = None
     feature_gap: Estimate | None = None
     feature_gap_natural: Estimate | None = None
@@ -126,19 +132,19 @@ def summarise_run(epochs: Sequence[Epoch]) -> Outcome:
     val, robust, natural = (_finite(epochs, name) for name in ("val_robust_acc", "test_robust_acc", "test_acc"))
     smooth = _smooth(val)
     best, best_on_test = smooth.index(max(smooth)), robust.index(max(robust))  # index: the earliest in case of ties
-    best_robust_acc, last_robust_acc = _smooth(robust)[best], _mean(robust[-LAST_EPOCHS:])
+    best_robust_acc, last_robust_acc = _mean(robust[around(best)]), _mean(robust[last()])
     measured = {name: [value for epoch in epochs if (value := getattr(epoch, name)) is not None] for name in MEASURED}
     return Outcome(
         best_epoch=epochs[best].epoch,
         best_robust_acc=best_robust_acc,
         last_robust_acc=last_robust_acc,
-        last_natural_acc=_mean(natural[-LAST_EPOCHS:]),
+        last_natural_acc=_mean(natural[last()]),
         ro_gap=best_robust_acc - last_robust_acc,
         ro_loss_gap=_loss_gap(epochs),
         still_rising=len(epochs) >= 10 and best >= math.ceil(0.9 * len(epochs)),
         best_on_test_epoch=epochs[best_on_test].epoch,
         best_on_test_robust_acc=robust[best_on_test],
-        **{name: _mean(values[-LAST_EPOCHS:]) for name, values in measured.items() if values},
+        **{name: _mean(values[last()]) for name, values in measured.items() if values},
     )
 
 
@@ -148,12 +154,22 @@ def _loss_gap(epochs: Sequence[Epoch]) -> float | None:
         return None
     val, test = (_finite(epochs, name) for name in ("val_robust_loss", "test_robust_loss"))
     smooth = _smooth(val)
-    return _mean(test[-LAST_EPOCHS:]) - _smooth(test)[smooth.index(min(smooth))]
+    return _mean(test[last()]) - _smooth(test)[smooth.index(min(smooth))]
+
+
+def around(best: int) -> slice:
+    """The epochs whose mean is "best"."""
+    return slice(max(0, best - AROUND), best + AROUND + 1)
+
+
+def last() -> slice:
+    """The epochs whose mean is "last"."""
+    return slice(-LAST_EPOCHS, None)
 
 
 def _smooth(values: Sequence[float]) -> list[float]:
     """Means over each value and its neighbours."""
-    return [_mean(values[max(0, i - AROUND) : i + AROUND + 1]) for i in range(len(values))]
+    return [_mean(values[around(i)]) for i in range(len(values))]
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -189,6 +205,7 @@ def summarise_arms(
             ro_gap=found[arm.name]["ro_gap"],
             last_robust_acc=found[arm.name]["last_robust_acc"],
             last_natural_acc=found[arm.name]["last_natural_acc"],
+            worst_class_robust_acc=found[arm.name].get("worst_class_robust_acc"),
             ro_loss_gap=found[arm.name].get("ro_loss_gap"),
             feature_gap=found[arm.name].get("feature_gap"),
             feature_gap_natural=found[arm.name].get("feature_gap_natural"),

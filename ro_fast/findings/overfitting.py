@@ -39,7 +39,7 @@ class Overfitting:
         return {OVERFITS: True, NONE: False}.get(self.code)
 
 
-def overfitting(arms: Sequence[Arm], min_gap: float) -> Overfitting | None:
+def overfitting(arms: Sequence[Arm], min_gap: float, level: float = 0.95) -> Overfitting | None:
     """Judges a suite's baseline; None if it did not run.
 
     The variance of a gap between seeds is estimated from the other arms too (:mod:`ro_fast.findings.simultaneous`).
@@ -47,13 +47,14 @@ def overfitting(arms: Sequence[Arm], min_gap: float) -> Overfitting | None:
     Args:
         arms: those of a suite.
         min_gap: the fall that counts, a fraction.
+        level: of the intervals.
     """
     baseline = next((arm for arm in arms if arm.name == BASELINE), None)
     if baseline is None:
         return None
     seeds = baseline.seeds
-    gap = of_baseline(arms, "ro_gap")
-    loss = of_baseline(arms, "ro_loss_gap") if all(seed.ro_loss_gap is not None for seed in seeds) else None
+    gap = of_baseline(arms, "ro_gap", level)
+    loss = of_baseline(arms, "ro_loss_gap", level) if all(seed.ro_loss_gap is not None for seed in seeds) else None
     rising = sum(seed.still_rising for seed in seeds)
     if gap.ci95 is None:
         code = ONE_SEED
@@ -68,7 +69,7 @@ def overfitting(arms: Sequence[Arm], min_gap: float) -> Overfitting | None:
     return Overfitting(code, gap, loss, len(seeds), rising)
 
 
-def of_baseline(arms: Sequence[Arm], metric: str) -> Comparison:
+def of_baseline(arms: Sequence[Arm], metric: str, level: float = 0.95) -> Comparison:
     """A metric of the baseline with an interval whose variance borrows from all arms."""
     own: list[float] = []
     others: list[list[float]] = []
@@ -78,4 +79,4 @@ def of_baseline(arms: Sequence[Arm], metric: str) -> Comparison:
             own = values
         elif values:
             others.append(values)
-    return simultaneous({BASELINE: own}, others)[BASELINE]
+    return simultaneous({BASELINE: own}, others, level)[BASELINE]

@@ -24,7 +24,7 @@ class Comparison:
     """A mean over seeds with its interval and p-value, None if there is one seed and so no spread."""
 
     difference: float
-    ci95: tuple[float, float] | None
+    ci95: tuple[float, float] | None  # at 95 %, unless another level was asked for
     p: float | None = None
 
 

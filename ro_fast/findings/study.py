@@ -78,6 +78,7 @@ class Results(Answer):
     epochs_without_sharing: int
     small_loss: SmallLossConfig | None = None
     config: Flat = field(default_factory=dict)
+    class_names: list[str] = field(default_factory=list)
     arms: list[Arm]
     comparisons: list[Difference] = field(default_factory=list)
     environment: Environment = field(default_factory=Environment)

@@ -9,9 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ro_fast.config import RulesConfig
+from ro_fast.findings.images import ImageOutcome, paired_images, with_new_images
 from ro_fast.findings.outcomes import Arm, Seed
 from ro_fast.findings.overfitting import BASELINE, IN_LOSS, NONE, ONE_SEED, OVERFITS, RISING, Overfitting, overfitting
 from ro_fast.findings.simultaneous import Comparison, simultaneous
+from ro_fast.findings.statistics import Interval
 
 # The effect of a change on the gap, in words that follow "taking away X"; {share} of the baseline's gap went.
 WORDS = {
@@ -24,6 +26,8 @@ WORDS = {
     "not judged": "is not judged",
 }
 OPEN = ("unclear", "not judged")
+LOOKS = (3, 5, 8)  # numbers of seeds at which a suite is judged that adds seeds until it is settled
+LOOK_LEVEL = 0.98  # of its intervals: three looks at 2 % each leave about 5 % (tests/findings/test_simultaneous.py)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +37,7 @@ class Difference(Comparison):
     a: str
     b: str
     metric: str
+    ci95_new_images: Interval | None = None  # over seeds and another draw of test images
 
 
 @dataclass(frozen=True)
@@ -55,12 +60,19 @@ class Finding:
     arms: list[Judged] = field(default_factory=list)
 
 
-def compare_arms(arms: Sequence[Arm]) -> list[Difference]:
+def compare_arms(
+    arms: Sequence[Arm], images: Mapping[str, Mapping[int, ImageOutcome]] | None = None, level: float = 0.95
+) -> list[Difference]:
     """Paired differences a − b over the seeds that two arms share, with intervals that hold for a whole family at once.
 
     Each arm is compared with the baseline on ro_gap and last_robust_acc, one family each. On ro_gap, each factor is also compared
     with its matched control, and perturbation with data_and_perturbation: does it matter that the sample itself goes too? Pairs
     with a missing arm are left out.
+
+    Args:
+        arms: those of a suite.
+        images: arm -> seed -> outcome by test image, if known.
+        level: of the intervals.
     """
     names = [arm.name for arm in arms]
     by_name = {arm.name: {seed.seed: seed for seed in arm.seeds} for arm in arms}
@@ -77,10 +89,14 @@ def compare_arms(arms: Sequence[Arm]) -> list[Difference]:
             if paired := paired_differences(by_name.get(a, {}), by_name.get(b, {}), metric):
                 family[f"{a} − {b}"] = paired
         lending = [values for key, values in _against_baseline(by_name, metric).items() if key not in family]
-        compared = simultaneous(family, lending)
+        compared = simultaneous(family, lending, level)
         for a, b in wanted:
             if c := compared.get(f"{a} − {b}"):
-                found.append(Difference(a=a, b=b, metric=metric, difference=c.difference, ci95=c.ci95, p=c.p))
+                by_image = paired_images((images or {}).get(a, {}), (images or {}).get(b, {}), metric)
+                wider = with_new_images(c.ci95, by_image, len(family)) if len(by_image) == len(family[f"{a} − {b}"]) else None
+                found.append(
+                    Difference(a=a, b=b, metric=metric, difference=c.difference, ci95=c.ci95, p=c.p, ci95_new_images=wider)
+                )
     return found
 
 
@@ -96,7 +112,9 @@ def _against_baseline(by_name: Mapping[str, Mapping[int, Seed]], metric: str) ->
     return {name: values for name, values in paired.items() if values}
 
 
-def write_finding(data: str, arms: Sequence[Arm], rules: RulesConfig, among: Sequence[Arm] | None = None) -> Finding:
+def write_finding(
+    data: str, arms: Sequence[Arm], rules: RulesConfig, among: Sequence[Arm] | None = None, level: float = 0.95
+) -> Finding:
     """Judges a suite by its rules and states the result in two sentences.
 
     Args:
@@ -104,10 +122,11 @@ def write_finding(data: str, arms: Sequence[Arm], rules: RulesConfig, among: Seq
         arms: those of the suite; ``role`` (factor, control or mitigation) and ``factor`` (what it changes) describe each.
         rules: the limits.
         among: all arms of a report of several questions, whose spread is used to judge the baseline's gap; None: these arms.
+        level: of all intervals, 0.98 if seeds are added until the suite is settled.
     """
     others = {arm.name: arm for arm in arms if arm.name != BASELINE}
-    found = overfitting(among or arms, rules.min_gap)
-    compared = {(c.a, c.b, c.metric): c for c in compare_arms(arms)}
+    found = overfitting(among or arms, rules.min_gap, level)
+    compared = {(c.a, c.b, c.metric): c for c in compare_arms(arms, level=level)}
     plain: dict[str, str] = {}  # the effect of each change alone on the gap
     for name in others:
         gap, robust = (compared.get((name, BASELINE, metric)) for metric in ("ro_gap", "last_robust_acc"))
@@ -124,7 +143,7 @@ def write_finding(data: str, arms: Sequence[Arm], rules: RulesConfig, among: Seq
         elif effect == "carries" and arm.role != "mitigation":
             effect, beyond = _beyond_control(arm, others, plain, compared)
             words += beyond
-        judged[name] = Judged(name, effect, words, f"{words}: {_change(change)}" if change else words)
+        judged[name] = Judged(name, effect, words, f"{words}: {_change(change, level)}" if change else words)
 
     if found is None:
         sentences = [
@@ -132,9 +151,9 @@ def write_finding(data: str, arms: Sequence[Arm], rules: RulesConfig, among: Seq
             "How sure: not at all; run the suite with its baseline arm.",
         ]
     elif found.overfits:
-        sentences = [_found(data, rules, found, others, judged), _how_sure(found, others, judged)]
+        sentences = [_found(data, rules, found, others, judged, level), _how_sure(found, arms, judged, level)]
     else:
-        sentences = _nothing_to_explain(data, rules, found)
+        sentences = _nothing_to_explain(data, rules, found, level)
     return Finding(sentences, found.code if found else None, found.overfits if found else None, list(judged.values()))
 
 
@@ -145,7 +164,7 @@ def more_seeds(arms: Sequence[Arm], finding: Finding) -> int | None:
     unclear = [entry for entry in finding.arms if entry.effect in OPEN and roles.get(entry.name) == "factor"]
     if finding.code in (None, NONE, IN_LOSS, RISING) or (finding.code == OVERFITS and not unclear):
         return None
-    return next((more for more in (3, 5, 8) if more > seeds), None)
+    return next((more for more in LOOKS if more > seeds), None)
 
 
 def points(value: float) -> str:
@@ -153,14 +172,18 @@ def points(value: float) -> str:
     return f"{_number(value)} points"
 
 
-def interval(ci95: Sequence[float] | None) -> str:
+def interval(ci: Sequence[float] | None, level: float = 0.95) -> str:
     """An interval of fractions as percentage points: [0.12, 0.184] → "95 % interval 12.0 to 18.4"."""
-    return "no interval" if ci95 is None else f"95 % interval {_number(ci95[0])} to {_number(ci95[1])}"
+    return "no interval" if ci is None else f"{100 * level:.0f} % interval {_from_to(ci)}"
 
 
-def with_interval(value: float, ci95: Sequence[float] | None) -> str:
+def with_interval(value: float, ci: Sequence[float] | None, level: float = 0.95) -> str:
     """Both together: "15.2 points (95 % interval 12.0 to 18.4)"."""
-    return f"{points(value)} ({interval(ci95)})"
+    return f"{points(value)} ({interval(ci, level)})"
+
+
+def _from_to(ci: Sequence[float]) -> str:
+    return f"{_number(ci[0])} to {_number(ci[1])}"
 
 
 def _number(value: float) -> str:
@@ -201,24 +224,24 @@ def _factor(arm: Arm) -> str:
     return arm.factor or arm.name.replace("_", " ")
 
 
-def _change(gap: Comparison) -> str:
+def _change(gap: Comparison, level: float) -> str:
     """The change of the gap, reported as a positive number if it is a reduction."""
     change, ci95 = gap.difference, gap.ci95
     if change > 0:
-        return f"gap larger by {with_interval(change, ci95)}"
-    return f"gap smaller by {with_interval(-change, None if ci95 is None else (-ci95[1], -ci95[0]))}"
+        return f"gap larger by {with_interval(change, ci95, level)}"
+    return f"gap smaller by {with_interval(-change, None if ci95 is None else (-ci95[1], -ci95[0]), level)}"
 
 
 def _found(
-    data: str, rules: RulesConfig, found: Overfitting, arms: Mapping[str, Arm], judged: Mapping[str, Judged]
+    data: str, rules: RulesConfig, found: Overfitting, arms: Mapping[str, Arm], judged: Mapping[str, Judged], level: float
 ) -> str:
     helps = [name for name in arms if judged[name].effect == "carries"]
     either = [name for name in arms if ", and so does its control" in judged[name].words]
     remedies = [name for name in helps if arms[name].role == "mitigation"]
     carriers = [name for name in helps if name not in remedies]
     overfits = (
-        f"Training on {data} overfits robustly, losing {with_interval(found.gap.difference, found.gap.ci95)} of robust test "
-        "accuracy after its best epoch"
+        f"Training on {data} overfits robustly, losing {with_interval(found.gap.difference, found.gap.ci95, level)} of robust "
+        "test accuracy after its best epoch"
     )
     if carriers:
         left = _list([with_interval(arms[name].ro_gap.mean, arms[name].ro_gap.ci95) for name in carriers])
@@ -262,18 +285,22 @@ def _paper(
     return f"; this agrees with the paper{f', which does not examine {_list(beyond)}' if beyond else ''}"
 
 
-def _how_sure(found: Overfitting, arms: Mapping[str, Arm], judged: Mapping[str, Judged]) -> str:
-    open_cases = [_factor(arms[name]) for name, entry in judged.items() if entry.effect in OPEN]
+def _how_sure(found: Overfitting, arms: Sequence[Arm], judged: Mapping[str, Judged], level: float) -> str:
+    factors = {arm.name: _factor(arm) for arm in arms}
+    open_cases = [factors[name] for name, entry in judged.items() if entry.effect in OPEN]
     still_open = f"; still unclear is the role of {_list(open_cases)}" if open_cases else ""
+    looks = ", since seeds were added until it was settled," if level != 0.95 else ""
+    wider = next(arm.ro_gap_new_images for arm in arms if arm.name == BASELINE)
+    images = f"; with other test images of the same kind too, baseline's would be {_from_to(wider)}" if wider else ""
     return (
         f"How sure: {found.seeds} training seeds, paired by seed and judged by rules fixed in the suite "
-        "beforehand; the 95 % intervals hold for all arms at once and cover the randomness of training on one fixed draw of the "
-        f"data, not new data{still_open}."
+        f"beforehand; the {100 * level:.0f} % intervals{looks} hold for all arms at once and cover the randomness of training on "
+        f"one fixed draw of the data, not new data{images}{still_open}."
     )
 
 
-def _nothing_to_explain(data: str, rules: RulesConfig, found: Overfitting) -> list[str]:
-    gap = with_interval(found.gap.difference, found.gap.ci95) if found.gap.ci95 else points(found.gap.difference)
+def _nothing_to_explain(data: str, rules: RulesConfig, found: Overfitting, level: float) -> list[str]:
+    gap = with_interval(found.gap.difference, found.gap.ci95, level) if found.gap.ci95 else points(found.gap.difference)
     loses = f"the baseline loses {gap} of robust test accuracy after its best epoch"
     covers = f"the interval covers {found.seeds} training seeds on one fixed draw of the data, not new data"
     if found.code == ONE_SEED:
@@ -292,7 +319,7 @@ def _nothing_to_explain(data: str, rules: RulesConfig, found: Overfitting) -> li
         low, high = found.loss.ci95
         return [
             f"Training on {data} overfits robustly in loss only: robust test loss rises by {found.loss.difference:.2f} nats "
-            f"(95 % interval {low:.2f} to {high:.2f}) after its best epoch, while {loses}.",
+            f"({100 * level:.0f} % interval {low:.2f} to {high:.2f}) after its best epoch, while {loses}.",
             f"How sure: arms are judged by accuracy, so none is judged here; {covers}.",
         ]
     if found.code == NONE:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ro_fast.errors import InputError
+from ro_fast.findings.images import ClassMeans, class_means
 from ro_fast.findings.overfitting import BASELINE
 from ro_fast.findings.study import Curves, Question, Results, questions, read_curves, read_results
 from ro_fast.findings.verdict import Difference, Finding, compare_arms, interval, points, write_finding
@@ -60,6 +61,7 @@ class _Section(Question):
     effects: dict[str, str]  # arm -> its result by the rules
     pictures: list[_Picture]
     differences: list[Difference]  # shown in no table
+    classes: list[ClassMeans]  # of the baseline
 
 
 def _section(results: Results, question: Question, curves: Curves, folder: Path) -> _Section:
@@ -72,6 +74,7 @@ def _section(results: Results, question: Question, curves: Curves, folder: Path)
         sentences=finding.sentences,
         effects={judged.name: judged.text for judged in finding.arms},
         pictures=[_Picture(FIGURES[name][1], images[name], images[f"{name}_narrow"]) for name in names],
+        classes=[row for arm in question.arms if arm.name == BASELINE for row in class_means(arm, results.class_names)],
         differences=[c for c in compare_arms(question.arms) if c.metric == "last_robust_acc" or c.b != BASELINE],
     )
 

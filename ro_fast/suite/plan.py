@@ -15,6 +15,7 @@ from ro_fast.errors import InputError
 from ro_fast.findings.claims import check_claims
 from ro_fast.findings.harms import check_harms
 from ro_fast.findings.ranking import check_ranking
+from ro_fast.findings.verdict import LOOKS
 from ro_fast.methods import baseline_of
 from ro_fast.report.gallery import FIGURES
 from ro_fast.storage import checkpoint
@@ -38,18 +39,21 @@ class Branch:
         return self.config.trainer.epochs - self.fork
 
 
-def seed_list(config: AblateConfig) -> list[int]:
-    """The suite's seeds: as listed, or a number of them counted up from ``config.seed``.
+AUTO = "auto"  # seeds= of a suite that adds seeds until its rules settle it
 
-    >>> seed_list(AblateConfig(seed=4, seeds=2)), seed_list(AblateConfig(seeds=[7, 9]))
-    ([4, 5], [7, 9])
+
+def seed_list(config: AblateConfig) -> list[int]:
+    """The suite's seeds: as listed, or a number of them counted up from ``config.seed``; for "auto", those it begins with.
+
+    >>> seed_list(AblateConfig(seed=4, seeds=2)), seed_list(AblateConfig(seeds=[7, 9])), seed_list(AblateConfig(seeds="auto"))
+    ([4, 5], [7, 9], [0, 1, 2])
     """
-    seeds = config.seeds
+    seeds = LOOKS[0] if config.seeds == AUTO else config.seeds
     if isinstance(seeds, int) and not isinstance(seeds, bool) and seeds >= 1:
         return list(range(config.seed, config.seed + seeds))
     if isinstance(seeds, (list, tuple)) and seeds and all(isinstance(s, int) for s in seeds) and len(set(seeds)) == len(seeds):
         return list(seeds)
-    raise InputError(f"seeds = {seeds}; a number of seeds, or a list of different whole numbers is needed")
+    raise InputError(f"seeds = {seeds}; a number of seeds, a list of different whole numbers, or {AUTO} is needed")
 
 
 def fork_epoch(fork: float, epochs: int) -> int:
@@ -95,6 +99,8 @@ def arms_of(suite: SuiteConfig) -> list[ArmConfig]:
 def plan(config: AblateConfig) -> list[Branch]:
     """Every arm with every seed, checked; seeds form the outer loop."""
     arms = arms_of(config.suite)
+    if config.seeds == AUTO and config.suite.rules is None:
+        raise InputError(f"seeds={AUTO} needs a suite with rules; '{config.suite.name}' has none: give a number of seeds")
     for part in parts_of(config.suite):
         check_claims(part.name, part.claims, [arm.name for arm in part.arms], bool(part.rules))
         check_ranking(part.name, part.ranking, [arm.name for arm in part.arms])

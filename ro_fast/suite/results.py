@@ -9,26 +9,37 @@ from ro_fast.config import AblateConfig, DataConfig, SuiteConfig
 from ro_fast.environment import choose_device, environment
 from ro_fast.findings.claims import Claim, finding_of_claims, finding_of_study, judge
 from ro_fast.findings.harms import finding_of_harms, rank_harms
-from ro_fast.findings.outcomes import Arm, Cost, Seed, summarise_arms, summarise_run
+from ro_fast.findings.images import ImageOutcome, add_images, outcome_of_classes, outcome_of_images
+from ro_fast.findings.outcomes import Arm, Cost, Outcome, Seed, summarise_arms, summarise_run
 from ro_fast.findings.ranking import finding_of_ranking, rank
 from ro_fast.findings.study import VERSION, Answer, Part, PartOfArm, Results
-from ro_fast.findings.verdict import Finding, compare_arms, write_finding
+from ro_fast.findings.verdict import LOOK_LEVEL, Finding, compare_arms, write_finding
 from ro_fast.storage import checkpoint, records
 from ro_fast.storage.epochs import FILE, Epoch, read_epochs
+from ro_fast.storage.test_images import FILE as TEST_IMAGES
+from ro_fast.storage.test_images import read_robust_images
 from ro_fast.suite.final_scores import read_final_scores
-from ro_fast.suite.plan import Branch, arms_of, data_of, fork_epoch, parts_of
+from ro_fast.suite.plan import AUTO, Branch, arms_of, data_of, fork_epoch, parts_of
 from ro_fast.training.sample_history import summarise_samples
 
 
 def collect(config: AblateConfig, branches: list[Branch], wall_seconds: float) -> Results:
     """The results of the finished runs on disk."""
+    level = LOOK_LEVEL if config.seeds == AUTO else 0.95
     suite, parts = config.suite, parts_of(config.suite)
     configured = arms_of(suite)
     runs = {arm.name: [branch for branch in branches if branch.arm.name == arm.name] for arm in configured}
     epochs = {name: {branch.seed: read_epochs(Path(branch.config.out) / FILE) for branch in own} for name, own in runs.items()}
-    seeds = {name: [_seed(branch, epochs[name][branch.seed]) for branch in own] for name, own in runs.items()}
-    arms = summarise_arms(configured, seeds, {name: own[0].fork for name, own in runs.items()})
-    findings = {part.name: write_finding(config.data.name, _own(part, arms), part.rules, arms) for part in parts if part.rules}
+    outcomes = {name: {seed: summarise_run(own) for seed, own in by_seed.items()} for name, by_seed in epochs.items()}
+    images = {name: _images(own, outcomes[name]) for name, own in runs.items()}
+    seeds = {
+        name: [_seed(b, epochs[name][b.seed], outcomes[name][b.seed], images[name].get(b.seed)) for b in own]
+        for name, own in runs.items()
+    }
+    arms = add_images(summarise_arms(configured, seeds, {name: own[0].fork for name, own in runs.items()}), images)
+    findings = {
+        part.name: write_finding(config.data.name, _own(part, arms), part.rules, arms, level) for part in parts if part.rules
+    }
     judged = judge(
         {part.name: part.claims for part in parts},
         arms,
@@ -63,7 +74,8 @@ def collect(config: AblateConfig, branches: list[Branch], wall_seconds: float) -
         small_loss=config.small_loss,
         config={key: value for key, value in checkpoint.flat(config).items() if not key.startswith("suite.")},
         arms=arms,
-        comparisons=compare_arms(arms),
+        class_names=list(data_of(branches[0].config).class_names),
+        comparisons=compare_arms(arms, images),
         environment=environment(choose_device(config.device)),
         parts=several or None,
     )
@@ -98,14 +110,21 @@ def _answer(part: SuiteConfig, arms: list[Arm], claims: list[Claim], by_rules: F
     )
 
 
-def _seed(branch: Branch, epochs: list[Epoch]) -> Seed:
+def _images(branches: list[Branch], outcomes: dict[int, Outcome]) -> dict[int, ImageOutcome]:
+    """By seed, of the runs that noted their test images."""
+    noted = {branch.seed: read_robust_images(Path(branch.config.out) / TEST_IMAGES) for branch in branches}
+    return {seed: outcome_of_images(robust, outcomes[seed]) for seed, robust in noted.items() if robust is not None}
+
+
+def _seed(branch: Branch, epochs: list[Epoch], outcome: Outcome, images: ImageOutcome | None) -> Seed:
     folder, remedy = Path(branch.config.out), "move it away and run the same command again"
     data = data_of(branch.config)
     perturbations, teachers = folder / "perturbations.json", folder / "teachers.json"
     helpers = records.read(dict[str, Cost], teachers, remedy) if teachers.exists() else {}
     return Seed(
         seed=branch.seed,
-        **vars(summarise_run(epochs)),
+        **vars(outcome),
+        **(vars(outcome_of_classes(images, data.y_test.numpy(), data.num_classes)) if images else {}),
         # With extra images, it is no longer known which samples have redrawn labels.
         **vars(summarise_samples(folder / "samples.npz", data.redrawn if data.x_extra is None else None)),
         perturbations=records.read(dict[str, dict[str, float]], perturbations, remedy) if perturbations.exists() else None,

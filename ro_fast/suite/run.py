@@ -9,11 +9,13 @@ from __future__ import annotations
 import concurrent.futures as futures
 import contextlib
 import dataclasses
+import logging
 import multiprocessing
 import os
 import queue
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,23 +25,28 @@ from ro_fast.config import AblateConfig
 from ro_fast.environment import choose_device, keep_freed_memory, use_threads
 from ro_fast.errors import InputError
 from ro_fast.findings.study import RESULTS, Results
+from ro_fast.findings.verdict import more_seeds
 from ro_fast.progress import EpochDone, Listener, show_notices
 from ro_fast.storage import epochs, records
 from ro_fast.suite.final_scores import write_final_scores
 from ro_fast.suite.perturbations import compare_checkpoints
-from ro_fast.suite.plan import Branch, data_of, plan
+from ro_fast.suite.plan import AUTO, Branch, data_of, plan
 from ro_fast.suite.results import collect
 from ro_fast.training import trainer
 
+_log = logging.getLogger("ro_fast")
 
-def ablate(config: AblateConfig, listener: Listener | None = None) -> Results:
+
+def ablate(config: AblateConfig, listener: Listener | None = None, on_more: Callable[[int, int], None] | None = None) -> Results:
     """Runs a suite into ``config.out`` and returns the contents of ``results.json`` there.
 
-    The same config continues an interrupted suite; finished prefixes and runs are not run again.
+    The same config continues an interrupted suite; finished prefixes and runs are not run again. With ``seeds`` "auto" it is
+    judged after 3, 5 and 8 seeds, and ends when its rules settle whether training overfits and each factor's effect.
 
     Args:
         config: the suite, its seeds and what its runs share.
         listener: called after each epoch trained.
+        on_more: called when seeds are added, with the epochs that they add and how many of these are on disk.
 
     Raises:
         InputError: if the config, the data or a folder doesn't fit, before anything is trained.
@@ -50,22 +57,36 @@ def ablate(config: AblateConfig, listener: Listener | None = None) -> Results:
     config = dataclasses.replace(config, threads=threads)
     use_threads(threads)
     branches = plan(config)
-    if jobs == 1:
-        for branch in branches:
-            _train_prefix(branch, listener)
-            _train_arm(branch, listener)
-    else:
+    while True:
+        _train(branches, jobs, threads, listener)
+        results = collect(config, branches, time.perf_counter() - start)
+        records.write(Path(config.out) / RESULTS, results)
+        seeds = more_seeds(results.arms, results.finding) if config.seeds == AUTO else None
+        if seeds is None:
+            return results
+        _log.info("not settled with %d seeds: going on to %d", len(results.arms[0].seeds), seeds)
+        known, branches = _epochs(branches), plan(dataclasses.replace(config, seeds=seeds))
+        if on_more is not None:
+            on_more(*(now - before for now, before in zip(_epochs(branches), known, strict=True)))
+
+
+def _train(branches: list[Branch], jobs: int, threads: int | None, listener: Listener | None) -> None:
+    if jobs > 1:
         _train_side_by_side(branches, jobs, threads, listener)
-    results = collect(config, branches, time.perf_counter() - start)
-    records.write(Path(config.out) / RESULTS, results)
-    return results
+        return
+    for branch in branches:
+        _train_prefix(branch, listener)
+        _train_arm(branch, listener)
 
 
 def epochs_to_train(config: AblateConfig) -> tuple[int, int]:
     """The suite's total number of epochs, and how many of them are already on disk."""
     _, threads = jobs_and_threads(config)
     use_threads(threads)
-    branches = plan(dataclasses.replace(config, threads=threads))
+    return _epochs(plan(dataclasses.replace(config, threads=threads)))
+
+
+def _epochs(branches: list[Branch]) -> tuple[int, int]:
     prefixes = {branch.prefix.out: branch.fork for branch in branches}
     needed = {branch.prefix.out for branch in branches if _needs_prefix(branch)}
     total = sum(prefixes.values()) + sum(branch.own_epochs for branch in branches)

@@ -23,6 +23,7 @@ class Scores:
     acc: float
     robust_acc: float
     robust_loss: float
+    robust: Tensor  # bool [N], correct on the adversarial input
     features: Features | None = None
 
 
@@ -40,7 +41,8 @@ def evaluate(
 
     :func:`ro_fast.attacks.any_step` judges every iterate, which is stricter, and drops broken samples, which is faster.
     """
-    totals = torch.zeros(3, dtype=torch.float64, device=y.device)
+    totals = torch.zeros(2, dtype=torch.float64, device=y.device)
+    robust = torch.zeros(len(y), dtype=torch.bool, device=y.device)
     read: list[tuple[dict[str, Tensor], dict[str, Tensor]]] = []
     with borrowed(model, "eval"):
         for index in torch.arange(len(y), device=y.device).split(batch_size):
@@ -53,10 +55,10 @@ def evaluate(
                     (logits, natural), (logits_adv, adversarial) = reader(x), reader(x_adv)
                     read.append((natural, adversarial))
                 totals[0] += (logits.argmax(1) == target).sum()
-                totals[1] += (logits_adv.argmax(1) == target).sum()
-                totals[2] += weighted_cross_entropy(logits_adv, target, reduction="sum")
-    acc, robust_acc, robust_loss = (totals / len(y)).tolist()
-    return Scores(acc, robust_acc, robust_loss, _joined(read) if reader is not None else None)
+                robust[index] = logits_adv.argmax(1) == target
+                totals[1] += weighted_cross_entropy(logits_adv, target, reduction="sum")
+    acc, robust_loss, robust_acc = (torch.cat([totals, robust.sum(dtype=torch.float64)[None]]) / len(y)).tolist()
+    return Scores(acc, robust_acc, robust_loss, robust, _joined(read) if reader is not None else None)
 
 
 def _joined(read: list[tuple[dict[str, Tensor], dict[str, Tensor]]]) -> Features:

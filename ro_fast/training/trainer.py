@@ -44,6 +44,8 @@ from ro_fast.storage import checkpoint, epochs, records
 from ro_fast.storage.checkpoint import State
 from ro_fast.storage.epochs import Epoch
 from ro_fast.storage.run_folder import alone_in, saving, writing
+from ro_fast.storage.test_images import FILE as TEST_IMAGES
+from ro_fast.storage.test_images import RobustImages
 from ro_fast.training.averaging import build_averaging
 from ro_fast.training.flops import forward_flops
 from ro_fast.training.fork import ForkMemory
@@ -157,6 +159,7 @@ class Run:
         self.model, self.optimizer = self._build()
         self.memory: ForkMemory | None = None
         self.samples = SampleHistory.empty(len(data.y_train), device)
+        self.robust_images = RobustImages.empty(len(data.y_test))
         self.observer = FeatureObserver(self.model, data, config.features) if config.features.every else None
 
     def _generator(self, name: str) -> torch.Generator:
@@ -224,6 +227,7 @@ class Run:
                 peak_mb=peak_memory_mb(self.device),
             )
             self.epoch += 1
+            self.robust_images.add(test.robust)
             self._keep(done)
             notice = watched.see(done)
             if listener is not None:
@@ -231,6 +235,8 @@ class Run:
                 listener(EpochDone(arm, self.config.seed, self.epoch, t.epochs, test.robust_acc, test.acc, notice))
         with saving(self.folder, self.epoch):
             self.samples.save(self.folder / "samples.npz")
+            if len(self.robust_images.bits) == self.epoch:  # else it began with a version that did not note them
+                self.robust_images.save(self.folder / TEST_IMAGES, len(self.data.y_test))
 
     def train_epoch(self) -> Trained:
         """One pass over the training images; synchronises with the device once, at its end."""
@@ -422,6 +428,7 @@ class Run:
             "torch_rng": [torch.get_rng_state(), *cuda],
             "best": dataclasses.asdict(self.best),
             "samples": self.samples.state(),
+            "robust_images": self.robust_images.bits,
             "history": records.as_json(self.history),
         }
 
@@ -438,5 +445,6 @@ class Run:
         if self.device.type == "cuda" and len(state["torch_rng"]) > 1:
             torch.cuda.set_rng_state(state["torch_rng"][1], self.device)
         self.samples.restore(state["samples"])
+        self.robust_images = RobustImages(state.get("robust_images", RobustImages.empty(len(self.data.y_test)).bits))
         self.epoch, self.best = state["epoch"], Best(**state["best"])
         self.history = [Epoch(**epoch) for epoch in state["history"]]

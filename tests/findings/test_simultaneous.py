@@ -11,8 +11,9 @@ from scipy.stats import t
 
 from ro_fast.config import ArmConfig, RulesConfig
 from ro_fast.errors import InputError
+from ro_fast.findings.outcomes import Arm
 from ro_fast.findings.simultaneous import simultaneous, squeeze
-from ro_fast.findings.verdict import Finding, write_finding
+from ro_fast.findings.verdict import LOOK_LEVEL, LOOKS, Finding, more_seeds, write_finding
 
 BASELINE_SPREAD = 0.8  # points, of ro_gap over seeds, as observed on digits_noisy; the arms' below
 SPREADS = {"seen": [3.0, 2.1, 0.4, 1.2, 2.3, 1.1], "equal": [1.0] * 6, "one wild": [0.5] * 5 + [10.0]}
@@ -81,10 +82,19 @@ RULES = RulesConfig(min_gap=0.02, min_reduction=0.5, max_robust_loss=0.01, irrel
 
 
 def finding_of(gaps: dict[str, np.ndarray]) -> Finding:
+    return judged(gaps, 0.95)[1]
+
+
+def judged(gaps: dict[str, np.ndarray], level: float) -> tuple[list[Arm], Finding]:
     control = "by_chance" if "by_chance" in gaps else None
-    about = [ArmConfig("removal", factor="hard samples", control=control), ArmConfig("by_chance", role="control")]
+    about = [
+        ArmConfig("removal", role="factor", factor="hard samples", control=control),
+        ArmConfig("other", role="factor", control=control),
+        ArmConfig("by_chance", role="control"),
+    ]
     runs = {n: [run(i, ro_gap=float(g), last_robust_acc=0.9 - float(g)) for i, g in enumerate(v)] for n, v in gaps.items()}
-    return write_finding("drawn", arms_of(runs, about), RULES)
+    arms = arms_of(runs, about)
+    return arms, write_finding("drawn", arms, RULES, level=level)
 
 
 def test_a_control_is_never_a_cause_and_a_factor_has_to_beat_its_own() -> None:
@@ -107,3 +117,19 @@ def test_causes_are_named_in_at_most_a_twentieth_of_suites_whose_arms_are_all_th
         gaps = {name: rng.normal(0.067, 0.012, 3) for name in ("baseline", "removal", "by_chance", "other")}
         named += any(e.effect == "carries" for e in finding_of(gaps).arms)
     assert named / SUITES <= 0.05
+
+
+def test_looking_three_times_names_no_more_causes() -> None:
+    """Seeds added until each factor is settled, as ``seeds=auto`` does, where the arms differ by nothing or only in spread."""
+    rng = np.random.default_rng(2)
+    for spreads in ([0.012] * 4, [0.008, 0.03, 0.004, 0.012]):
+        named = 0
+        for _ in range(SUITES):
+            names = ("baseline", "removal", "by_chance", "other")
+            draws = {name: rng.normal(0.067, spread, LOOKS[-1]) for name, spread in zip(names, spreads, strict=True)}
+            for seeds in LOOKS:
+                arms, finding = judged({name: values[:seeds] for name, values in draws.items()}, LOOK_LEVEL)
+                if more_seeds(arms, finding) is None:
+                    break
+            named += any(e.effect in ("carries", "worsens") for e in finding.arms)
+        assert named / SUITES <= 0.05

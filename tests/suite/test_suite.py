@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -18,7 +19,9 @@ from ro_fast.cli import compose
 from ro_fast.config import ArmConfig, ClaimConfig, ConditionConfig, FinalConfig, SuiteConfig, changed
 from ro_fast.errors import InputError
 from ro_fast.findings.study import read_results
+from ro_fast.findings.verdict import LOOKS, more_seeds
 from ro_fast.report import build_report
+from ro_fast.storage.test_images import read_robust_images
 from ro_fast.suite.plan import plan
 from ro_fast.suite.run import ablate, epochs_to_train
 from ro_fast.training.trainer import train
@@ -109,6 +112,40 @@ def test_results_and_report(tmp_path: Path) -> None:
     page = build_report(tmp_path / "suite").read_text(encoding="utf-8")
     assert "data:image/png;base64," in page
     assert not re.search(r"""(src|href)=["']?(https?:|//|figures)""", page)  # one file, readable offline
+
+
+def test_seeds_are_added_until_the_rules_settle_it(tmp_path: Path) -> None:
+    """Four epochs on 200 digits settle nothing; a limit that no fall reaches settles it at once."""
+    heard: list = []
+    added: list = []
+    config = small(tmp_path, seeds="auto")
+    total, _ = epochs_to_train(config)
+    results = ablate(config, heard.append, lambda *epochs: added.append(epochs))
+    seeds = len(results.arms[0].seeds)
+    assert seeds in LOOKS and len(heard) == total + sum(more for more, _ in added) == results.epochs_trained
+    assert len(added) == LOOKS.index(seeds) and (more_seeds(results.arms, results.finding) is None or seeds == LOOKS[-1])
+    runs_before, again = runs(tmp_path / "suite"), []
+    assert ablate(config, again.append).finding == results.finding
+    assert again == [] and runs(tmp_path / "suite") == runs_before
+    config.suite.rules = dataclasses.replace(config.suite.rules, min_gap=1.0)
+    settled = ablate(config)
+    assert len(settled.arms[0].seeds) == 3 and settled.finding.code in ("no overfitting", "overfits in loss", "still rising")
+    config.suite.rules = None
+    with pytest.raises(InputError, match="seeds=auto needs a suite with rules"):
+        ablate(config)
+
+
+def test_test_images_of_every_run_are_kept(tmp_path: Path) -> None:
+    results = ablate(small(tmp_path))
+    for run in (tmp_path / "suite" / "runs").glob("*/*"):
+        robust = read_robust_images(run / "test_images.npz")
+        assert [line["test_robust_acc"] for line in metrics(run)] == pytest.approx(robust.mean(1).tolist())
+    for arm in results.arms:
+        low, high = arm.ro_gap_new_images
+        assert low <= arm.ro_gap.ci95[0] and arm.ro_gap.ci95[1] <= high
+        assert all(len(seed.class_robust_acc) == 10 and seed.worst_class_robust_acc <= seed.last_robust_acc for seed in arm.seeds)
+    assert all(c.ci95_new_images for c in results.comparisons)
+    assert "By class, baseline" in build_report(tmp_path / "suite").read_text(encoding="utf-8")
 
 
 def test_a_second_suite_reuses_the_prefix_and_only_then(tmp_path: Path) -> None:
