@@ -43,6 +43,8 @@ class DataConfig:
     extra: str | None = option(None, "npz file of more training images: x like x_train, and y; without y, with pseudo-labels")
     bias: str = option("none", "done to training: fewer | imbalance | missing_mode | duplicates | shift | wrong_labels")
     bias_share: float = option(0.2, "share of the training images that data.bias changes")
+    induced: str | None = option(None, "best | last: training images perturbed once, against that state of adversarial training")
+    induced_test: bool = option(False, "perturb the test images in the same way")
     unlabelled: float = option(0.0, "share of the training images whose labels are replaced by pseudo-labels")
     seed: int = option(0, "seed of subsets, validation split and redrawn labels; not the run's seed")
     download: bool = option(False, "let torchvision fetch what is missing")

@@ -45,7 +45,8 @@ def gather(config: TrainConfig, data: ImageData, device: torch.device, train: Tr
     labelled = dataclasses.replace(data, x_extra=None, y_extra=None)
     teachers, costs = {}, {}
     for name, method in teachers_of(config.method).items():
-        teachers[name], costs[name] = teacher(config, name, method, labelled, device, train)
+        state = "best" if name in _BEST else "last"
+        teachers[name], costs[name] = teacher(config, name, method, labelled, device, train, state)
     if data.x_extra is None:
         return Helped(data, teachers, costs)
     y = data.y_extra
@@ -57,7 +58,7 @@ def gather(config: TrainConfig, data: ImageData, device: torch.device, train: Tr
 
 
 def teacher(
-    config: TrainConfig, name: str, method: Options, data: ImageData, device: torch.device, train: Trained
+    config: TrainConfig, name: str, method: Options, data: ImageData, device: torch.device, train: Trained, state: str = "last"
 ) -> tuple[nn.Module, Cost]:
     """A network of the run's kind in eval mode, trained by another method with all else the same, and its cost.
 
@@ -65,6 +66,7 @@ def teacher(
     and processes that need it at once wait for each other. Each run is charged its full cost, as if it were for that run alone.
     """
     changes = {"method": method, "features.every": 0, "trainer.stop_after": None}
+    changes |= {"data.induced": None, "data.induced_test": False}
     own = changed(config, {**changes, "out": "", "teachers": "", "data.extra": None})
     folder = Path(config.teachers) / checkpoint.digest(checkpoint.flat(own), data.fingerprint(), environment(device))
     own = changed(config, {**changes, "out": str(folder)})
@@ -74,7 +76,7 @@ def teacher(
         if not (folder / "last.pt").exists():
             _log.info("teacher %s: training for %d epochs, for all runs that need it", name, own.trainer.epochs)
         model, history = train(own, data)
-    model.load_state_dict(checkpoint.load(folder / ("best.pt" if name in _BEST else "last.pt"))["model"])
+    model.load_state_dict(checkpoint.load(folder / f"{state}.pt")["model"])
     for p in model.parameters():
         p.requires_grad_(False)
     return model.eval(), Cost(sum(epoch.gflop for epoch in history), sum(epoch.train_seconds for epoch in history))

@@ -49,6 +49,7 @@ from ro_fast.storage.test_images import RobustImages
 from ro_fast.training.averaging import build_averaging
 from ro_fast.training.flops import forward_flops
 from ro_fast.training.fork import ForkMemory
+from ro_fast.training.induced import induced
 from ro_fast.training.loggers import logged
 from ro_fast.training.observer import FeatureObserver, Generalisation
 from ro_fast.training.sample_history import SampleHistory
@@ -105,7 +106,10 @@ def prepared(config: TrainConfig, data: ImageData, device: torch.device) -> tupl
         return Run(own, data.to(device), device).model, history
 
     helped = gather(config, data, device, trained)
-    return Run(config, helped.data.to(device), device, helped.teachers), helped.costs
+    data, costs = helped.data, helped.costs
+    if config.data.induced is not None:
+        data, costs["adversarial"] = induced(config, data, device, trained)
+    return Run(config, data.to(device), device, helped.teachers), costs
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,12 @@ def check(config: TrainConfig) -> None:
         raise InputError(f"small_loss.unit '{config.small_loss.unit}' is unknown; available: loss, ln_c, quantile")
     if config.small_loss.unit == "quantile" and not 0 <= config.small_loss.value <= 1:
         raise InputError(f"small_loss.value = {config.small_loss.value:g} should lie in [0, 1] where the unit is quantile")
+    if config.data.induced not in (None, "best", "last"):
+        raise InputError(f"data.induced '{config.data.induced}' is unknown; available: best, last")
+    if config.data.induced_test and config.data.induced is None:
+        raise InputError("data.induced_test needs data.induced=best or last, the state to perturb test images against")
+    if config.data.induced is not None and (config.data.extra is not None or config.data.unlabelled > 0):
+        raise InputError("data.induced perturbs labelled training images only: leave out data.extra and data.unlabelled")
     if t.early_stop not in KINDS:
         raise InputError(f"trainer.early_stop '{t.early_stop}' is unknown; available: {', '.join(KINDS)}")
     if config.method.get("name") == "augmentation" and importlib.util.find_spec("kornia") is None:
