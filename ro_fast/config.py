@@ -119,6 +119,9 @@ class FeaturesConfig:
 
     every: int = option(0, "epochs between measurements; the last epoch is always measured; 0: never")
     layers: list[str] | None = option(None, 'besides "penultimate"; null: all layers that the model has')
+    label_weights: str | None = option(
+        None, "for unclean labels, weights of a data check's label scores: its check.json, or auto; null: every label counts"
+    )
     size: int | None = option(None, "images of the training and of the test subset; null: a tenth of training's, at most 1000")
 
 

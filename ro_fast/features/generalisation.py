@@ -22,37 +22,50 @@ def feature_gap(
     test: Tensor,  # [M, D]
     y_test: Tensor,  # int64 [M]
     num_classes: int,
+    weight: Tensor | None = None,  # [N], not negative: how probable it is that a training label is right; None: all 1
 ) -> Tensor:
     """The feature generalisation gap: how much better class centres separate training data than test data.
 
     ``gap = acc_loo(train) − acc(test)``, accuracies of the nearest class centre in feature space. Centres are means over the
     training features; a training sample is compared with the centre of its own class without itself,
     ``m_c^(−i) = (n_c·m_c − f_i)/(n_c − 1)``, since with few samples a centre that includes the sample is biased in its favour.
+    With weights, sums, counts and the accuracy on training data are weighted: ``m_c = Σ w_i f_i / Σ w_i``.
 
     Why this one: it looks at the representation alone, not at what the last layer makes of it, so it does not just repeat the
     classifier's train–test difference. It is bounded, has an interpretable unit, needs no inverse of a covariance, which few
-    samples can't provide, and is 0 on average if training and test features have one distribution. Training labels
-    count as they are: redrawn ones lower it until the network has memorised them, so with noisy labels compare changes,
-    not levels.
+    samples can't provide, and is 0 on average if training and test features have one distribution. Without weights, training
+    labels count as they are: redrawn ones lower it until the network has memorised them, so with noisy labels compare
+    changes, not levels.
 
     Returns:
         A float64 scalar in [−1, 1]. Samples whose class has no other training sample are left out; NaN if none is left.
     """
-    moments = class_moments(train, y_train, num_classes)
-    return _centre_accuracy(train, y_train, moments, True) - _centre_accuracy(test, y_test, moments, False)
+    on_train, on_test = _centre_accuracies(train, y_train, test, y_test, num_classes, weight)
+    return on_train - on_test
 
 
-def _centre_accuracy(f: Tensor, y: Tensor, moments: ClassMoments, own: bool) -> Tensor:
-    """Accuracy of the nearest class centre; ``own``: the centres were computed from these features."""
-    distance = torch.cdist(f.double(), moments.mean)  # [N, C]
-    distance = distance.masked_fill(moments.count == 0, torch.inf)
-    n = moments.count[y].double()
-    counts = n > 1 if own else n > 0
-    if own:
-        without = distance.gather(1, y[:, None]) * (n / (n - 1))[:, None]  # ‖f − m^(−i)‖ = n/(n − 1)·‖f − m‖
-        distance = distance.scatter(1, y[:, None], without)
-    right = distance.argmin(1) == y
-    return (right & counts).sum().double() / counts.sum()
+def _centre_accuracies(
+    train: Tensor, y_train: Tensor, test: Tensor, y_test: Tensor, num_classes: int, weight: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Accuracies of the nearest class centre, on the training features without the sample itself, and on the test features."""
+    w = torch.ones(len(y_train), dtype=torch.float64, device=train.device) if weight is None else weight.double()
+    total = torch.zeros(num_classes, dtype=torch.float64, device=train.device).index_add(0, y_train, w)
+    sums = torch.zeros(num_classes, train.shape[1], dtype=torch.float64, device=train.device)
+    centres = sums.index_add(0, y_train, w[:, None] * train.double()) / total[:, None]
+
+    def distances(f: Tensor) -> Tensor:  # [., C]
+        return torch.cdist(f.double(), centres).masked_fill(total == 0, torch.inf)
+
+    others = total[y_train] - w
+    counts = others > 1e-9 * total[y_train]
+    apart = distances(train)
+    # ‖f − m^(−i)‖ = W/(W − w)·‖f − m‖ with W the weight of the sample's class
+    without = apart.gather(1, y_train[:, None]) * (total[y_train] / others)[:, None]
+    right = apart.scatter(1, y_train[:, None], without).argmin(1) == y_train
+    on_train = (w * (right & counts)).sum() / (w * counts).sum()
+    known = total[y_test] > 0
+    on_test = ((distances(test).argmin(1) == y_test) & known).sum().double() / known.sum()
+    return on_train, on_test
 
 
 def spread_ratio(moments: ClassMoments) -> Tensor:
@@ -126,6 +139,7 @@ def measure(
     test: Kinds,
     y_test: Tensor,  # int64 [M]
     num_classes: int,
+    weight: Tensor | None = None,  # [N]; used by the feature gap and the accuracies it is made of
 ) -> dict[str, dict[str, float | None]]:
     """All statistics of one layer: kind -> name -> value, with "cka" of natural and adversarial features under "both"."""
     found: dict[str, dict[str, Tensor]] = {}
@@ -135,12 +149,11 @@ def measure(
             "train": class_moments(a, y_train, num_classes, covariance=True),
             "test": class_moments(b, y_test, num_classes, covariance=True),
         }
-        gap = feature_gap(a, y_train, b, y_test, num_classes)
-        centre = _centre_accuracy(b, y_test, moments["train"], False)
+        on_train, on_test = _centre_accuracies(a, y_train, b, y_test, num_classes, weight)
         found[kind] = {
-            "feature_gap": gap,
-            "centre_acc_train": gap + centre,
-            "centre_acc_test": centre,
+            "feature_gap": on_train - on_test,
+            "centre_acc_train": on_train,
+            "centre_acc_test": on_test,
             "spread_train": spread_ratio(moments["train"]),
             "spread_test": spread_ratio(moments["test"]),
             "frechet": class_frechet(a, y_train, b, y_test, num_classes),

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ro_fast.check.sample_weights import weights_of
 from ro_fast.config import FeaturesConfig
 from ro_fast.data import ImageData, matched_subsets
 from ro_fast.errors import InputError
@@ -53,6 +54,8 @@ class FeatureObserver:
         train, test = matched_subsets(labels, data.y_test.cpu().numpy(), size, np.random.default_rng(0))
         train = clean[train]
         self.train, self.test = (torch.from_numpy(index).to(data.y_train.device) for index in (train, test))
+        weight = None if config.label_weights is None else weights_of(config.label_weights, data)
+        self._weight = None if weight is None else weight[self.train]
         self._y_train, self._y_test, self._classes = data.y_train[self.train], data.y_test[self.test], data.num_classes
 
     def due(self, epoch: int, last: int) -> bool:
@@ -68,7 +71,9 @@ class FeatureObserver:
     def measured(self, train: Features, test: Features) -> Generalisation:
         """From features of the training subset and of all test images, kind -> layer -> [N, D]."""
         layers = {
-            layer: measure(_of(train, layer), self._y_train, _of(test, layer, self.test), self._y_test, self._classes)
+            layer: measure(
+                _of(train, layer), self._y_train, _of(test, layer, self.test), self._y_test, self._classes, self._weight
+            )
             for layer in self.reader.layers
         }
         own = layers[PENULTIMATE]

@@ -44,6 +44,16 @@ def test_feature_gap_is_leave_one_out_against_test() -> None:
     assert feature_gap(train_x, y, test_x, y_test, 4).item() == pytest.approx(np.mean(right) - on_test.item())
 
 
+def test_weights_count_samples_and_leave_out_those_without_any() -> None:
+    (x, y), (test_x, y_test) = clusters(5, 1.0, 1), clusters(9, 1.0, 2)
+    gap = feature_gap(x, y, test_x, y_test, 4)
+    assert feature_gap(x, y, test_x, y_test, 4, torch.full((len(y),), 0.3)) == pytest.approx(gap.item())
+    wrong = torch.cat([x, x[:6]]), torch.cat([y, (y[:6] + 1) % 4])  # six samples more, with wrong labels
+    right = torch.cat([torch.ones(len(y)), torch.zeros(6)])
+    assert feature_gap(*wrong, test_x, y_test, 4, right) == pytest.approx(gap.item())
+    assert feature_gap(*wrong, test_x, y_test, 4) < gap - 0.05
+
+
 def test_feature_gap_is_zero_in_the_mean_for_one_distribution_and_positive_for_learnt_by_heart() -> None:
     gaps = [feature_gap(*clusters(5, 1.5, seed), *clusters(5, 1.5, 100 + seed), 4).item() for seed in range(60)]
     assert abs(np.mean(gaps)) < 3 * np.std(gaps) / np.sqrt(len(gaps)) + 0.01
