@@ -235,6 +235,7 @@ class SuiteConfig:
     claims: list[ClaimConfig] = option([], "what the suite tests, fixed before it runs")
     final: FinalConfig | None = option(None, "how best.pt and last.pt are scored at the end; null: not at all")
     ranking: RankingConfig | None = option(None, "how mitigations are ordered by gain and cost, fixed before they run")
+    literature: list[str] = option([], "publications on the same question, and what they found, for the page")
     harms: bool = option(False, "order arms by how much worse they make it, each against its control or the baseline")
     parts: dict[str, SuiteConfig] = option({}, "suites run as one; arms with the same name are trained once")
 

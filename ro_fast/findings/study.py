@@ -51,6 +51,7 @@ class Answer:
     ranking_rules: RankingConfig | None = None
     harms: list[Harm] | None = None
     claims: list[Claim] = field(default_factory=list)
+    literature: list[str] = field(default_factory=list)
     finding: Finding | None = None
 
 

@@ -107,5 +107,6 @@ def _render(results: Results, parts: list[_Section]) -> str:
         parts=parts,
         several=several,
         sentences=results.finding.sentences if several else parts[0].sentences,
+        literature=list(dict.fromkeys(work for part in parts for work in part.literature)),
         paper=next((part.rules.paper for part in parts if part.rules and part.rules.paper), None),
     )

@@ -106,6 +106,7 @@ def _answer(part: SuiteConfig, arms: list[Arm], claims: list[Claim], by_rules: F
         ranking_rules=part.ranking,
         harms=harms,
         claims=claims,
+        literature=part.literature,
         finding=finding,
     )
 

@@ -76,6 +76,7 @@ def make_run(folder: Path, arms: list[ArmConfig] = SUITE.arms, seeds: int = 3) -
         comparisons=compare_arms(made),
         small_loss=SmallLossConfig(),
         rules=SUITE.rules,
+        literature=SUITE.literature,
         environment=Environment(torch="2.10", device="cpu", threads=1),
         finding=write_finding("digits_noisy", made, SUITE.rules),
     )
@@ -99,6 +100,7 @@ def test_report_is_one_offline_page_that_opens_with_the_finding(finished):
     assert len(sources) == 6 and all(source.startswith("data:image/png;base64,") for source in sources)
     assert "<script" not in page and "http" not in page
     assert "trained 456 epochs" in page and "600" in page
+    assert "Yu et al. 2022 (arXiv 2206.08675)" in page[page.index("Literature on the same question") :]
 
 
 def test_figures_are_on_disk_as_png(finished):
