@@ -117,10 +117,11 @@ class Progress:
         self._said = now
         worked = self.done - self._found
         left = (now - self._start) / worked * (self.total - self.done) if worked else 0.0
-        print(f"[{self.done}/{self.total}] {text}, {_clock(left)} left", file=sys.stderr, flush=True)
+        print(f"[{self.done}/{self.total}] {text}, {clock(left)} left", file=sys.stderr, flush=True)
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Seconds as minutes, or hours, as a clock shows them: 75 → "1:15"."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from ro_fast.attacks.cascade import Stage
 from ro_fast.config import EvaluateConfig
 from ro_fast.data.subsets import balanced_subset, stream
 from ro_fast.environment import Environment, choose_device, environment, use_threads
 from ro_fast.errors import InputError, WorkError
-from ro_fast.evaluation.evaluate import Evaluation, Hooks, Settings, evaluate_model
+from ro_fast.evaluation.evaluate import Evaluation, Hooks, evaluate_model
+from ro_fast.evaluation.levels import LEVELS, Settings, seconds_per_forward, work
 from ro_fast.evaluation.load import Trained, checkpoints_in, file_digest, load_trained, read
+from ro_fast.progress import clock
 from ro_fast.storage import checkpoint, records
 
+_log = logging.getLogger("ro_fast")
 RESULT = "evaluation.json"
 Tell = Callable[[float, str], None]  # completed fraction of the maximum work, and what was done last
 
@@ -55,7 +60,7 @@ def evaluate_checkpoint(config: EvaluateConfig, tell: Tell | None = None) -> Eva
         )
     use_threads(config.threads)
     device = choose_device(config.device)
-    settings = _settings(config)
+    settings = settings_of(config)
     paths = checkpoints_in(Path(config.checkpoint))
     out = folder_of(config)
     models: dict[str, OfCheckpoint] = {}
@@ -100,12 +105,24 @@ def table(found: Evaluated) -> str:
         low, high = results[-1].ci95
         lines.append(" ".join([f"{name:12}", *(f"{result.acc:8.4f}" for result in results), f"  {low:.4f} to {high:.4f}"]))
     lines.append(f"{first.samples} samples, {first.norm} ε = {first.eps:.4g}. {first.note}")
+    for name, one in found.models.items():
+        worst = [f"{c.name or c.label} {c.robust_acc:.3f} of {c.samples}" for c in one.by_class[:3]]
+        lines += [f"least robust classes, {name}: {', '.join(worst)}"] if len(one.by_class) > 2 else []
     lines += [f"warning, {name}: {warning}" for name, one in found.models.items() for warning in one.warnings]
     return "\n".join(lines)
 
 
-def _settings(config: EvaluateConfig) -> Settings:
-    values = {field.name: getattr(config, field.name) for field in dataclasses.fields(Settings)}
+def settings_of(config: EvaluateConfig) -> Settings:
+    """Those of the level, and the values given besides.
+
+    Raises:
+        InputError: on an unknown level, or a value below 1.
+    """
+    if config.level not in LEVELS:
+        raise InputError(f"level '{config.level}' is unknown; available: {', '.join(LEVELS)}")
+    level = LEVELS[config.level]
+    given = {field.name: getattr(config, field.name) for field in dataclasses.fields(Settings)}
+    values = {name: getattr(level, name) if value is None else value for name, value in given.items()}
     for key, value in values.items():
         if key not in ("masking", "seed") and value < 1:
             raise InputError(f"{key} = {value} should be at least 1")
@@ -121,7 +138,8 @@ def _evaluate(config: EvaluateConfig, trained: Trained, settings: Settings, stor
         index = torch.from_numpy(balanced_subset(y.numpy(), config.samples, stream(trained.data_config.seed, "test")))
         x, y = x[index], y[index]
     x = data.images(x)
-    progress = _Progress(settings, len(y), trained.data.num_classes, tell)
+    norm, eps = config.norm or trained.norm, trained.eps if config.eps is None else config.eps
+    progress = _Progress(settings, len(y), data.num_classes, norm, tell)
 
     def on_stage(stage: Stage) -> None:
         store.keep(stage)
@@ -129,9 +147,25 @@ def _evaluate(config: EvaluateConfig, trained: Trained, settings: Settings, stor
 
     for stage in store.stages.values():
         progress.stage(stage)
-    eps = trained.eps if config.eps is None else config.eps
+    if not store.stages:
+        _announce(trained, settings, x, y, eps, norm)
     hooks = Hooks({name: _on(stage, trained) for name, stage in store.stages.items()}, on_stage, progress.within)
-    return evaluate_model(trained.model, x, y, eps, norm=config.norm or trained.norm, settings=settings, hooks=hooks)
+    found = evaluate_model(trained.model, x, y, eps, norm=norm, settings=settings, hooks=hooks)
+    names = data.class_names
+    return dataclasses.replace(found, by_class=[replace(c, name=names[c.label] if names else None) for c in found.by_class])
+
+
+def _announce(trained: Trained, settings: Settings, x: Tensor, y: Tensor, eps: float, norm: str) -> None:
+    """Says how long the evaluation takes at most, and the other levels, measured on a few samples."""
+    device = next(trained.model.parameters()).device
+    few = slice(settings.batch_size)
+    each = seconds_per_forward(trained.model, x[few].to(device), y[few].to(device), eps, norm)
+
+    def at_most(chosen: Settings) -> str:
+        return clock(each * len(y) * sum(work(chosen, trained.data.num_classes, norm).values()))
+
+    levels = ", ".join(f"{name} {at_most(level)}" for name, level in LEVELS.items())
+    _log.info("%s: %d samples, about %s at most (level: %s)", trained.stored.path.name, len(y), at_most(settings), levels)
 
 
 def _on(stage: Stage, trained: Trained) -> Stage:
@@ -187,12 +221,10 @@ class _Store:
 class _Progress:
     """The fraction of the maximum work, in forwards: broken samples count as if they had been attacked to the end."""
 
-    def __init__(self, s: Settings, samples: int, classes: int, tell: Tell | None) -> None:
+    def __init__(self, s: Settings, samples: int, classes: int, norm: str, tell: Tell | None) -> None:
         self.samples, self.tell = samples, tell
-        gradients, targets = 3 * (s.apgd_steps + 1) * s.restarts, min(s.targets, classes - 1)
-        self.passes = {"apgd_ce": s.restarts, "apgd_t": s.restarts * targets}
-        self.cost = {"pgd": 3 * (s.steps + 1), "cw": 3 * (s.steps + 1), "apgd_ce": gradients, "apgd_t": gradients * targets}
-        self.cost["square"] = s.queries
+        self.passes = {"apgd_ce": s.restarts, "apgd_t": s.restarts * min(s.targets, classes - 1)}
+        self.cost = work(s, classes, norm)
         self.done, self.base = 0.0, sum(self.cost.values())
 
     def within(self, name: str, turn: int, settled: int) -> None:

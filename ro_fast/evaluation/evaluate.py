@@ -16,6 +16,7 @@ from ro_fast.attacks.cascade import Attack, Stage, cascade, standard_attacks
 from ro_fast.attacks.masking import black_box_found, gradient_masking
 from ro_fast.attacks.pgd import PGD
 from ro_fast.errors import InputError
+from ro_fast.evaluation.levels import Settings
 from ro_fast.storage import records
 
 PROBED = 256  # samples used by the probes for gradient masking
@@ -30,20 +31,6 @@ NOTE_L2 = (
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How hard to try; the defaults of the cascade are AutoAttack's."""
-
-    steps: int = 20  # of PGD and CW, with step length eps / 4
-    apgd_steps: int = 100
-    restarts: int = 1  # of APGD
-    targets: int = 9  # classes that APGD-T targets
-    queries: int = 5000  # of Square
-    batch_size: int = 512
-    masking: bool = True  # look for gradient masking
-    seed: int = 0
-
-
-@dataclass(frozen=True)
 class Result:
     """Samples that withstood one attack and those before it."""
 
@@ -52,6 +39,18 @@ class Result:
     tried: int  # samples the attack was run on
     broken: int
     seconds: float
+
+
+@dataclass(frozen=True)
+class OfClass:
+    """One class's samples: accuracies as fractions, robust under every attack; ``ci95`` is Wilson's interval of the latter."""
+
+    label: int
+    samples: int
+    natural_acc: float
+    robust_acc: float
+    ci95: tuple[float, float]
+    name: str | None = None  # if known
 
 
 @dataclass(frozen=True)
@@ -70,6 +69,7 @@ class Evaluation:
     warnings: list[str]
     settings: Settings
     note: str
+    by_class: list[OfClass] = field(default_factory=list)  # the least robust first
 
     def as_json(self) -> Any:
         """Converts to plain dictionaries, lists and numbers."""
@@ -152,6 +152,7 @@ def evaluate_model(
         warnings=_warnings(model, inputs, y, eps, norm, settings, [first["natural"], *stages]),
         settings=settings,
         note=NOTE if norm == "linf" else NOTE_L2,
+        by_class=_by_class(y, first["natural"].robust, robust),
     )
 
 
@@ -248,11 +249,23 @@ class _Run:
 
 
 def _result(stage: Stage) -> Result:
+    return Result(*_share(stage.robust), stage.tried, stage.broken, stage.seconds)
+
+
+def _share(right: Tensor) -> tuple[float, tuple[float, float]]:
+    """The fraction that is True, with Wilson's 95 % interval."""
     from scipy.stats import binomtest
 
-    right, total = int(stage.robust.sum()), len(stage.robust)
-    low, high = binomtest(right, total).proportion_ci(0.95, "wilson")
-    return Result(right / total, (float(low), float(high)), stage.tried, stage.broken, stage.seconds)
+    low, high = binomtest(int(right.sum()), len(right)).proportion_ci(0.95, "wilson")
+    return float(right.double().mean()), (float(low), float(high))
+
+
+def _by_class(y: Tensor, natural: Tensor, robust: Tensor) -> list[OfClass]:
+    found = []
+    for label in y.unique().tolist():
+        own = y == label
+        found.append(OfClass(label, int(own.sum()), _share(natural[own])[0], *_share(robust[own])))
+    return sorted(found, key=lambda one: one.robust_acc)
 
 
 def _warnings(

@@ -12,7 +12,8 @@ from torch import nn
 
 from ro_fast.attacks import APGD, PGD, Square, cascade, normalised
 from ro_fast.errors import InputError
-from ro_fast.evaluation.evaluate import Settings, evaluate_model
+from ro_fast.evaluation.evaluate import evaluate_model
+from ro_fast.evaluation.levels import Settings
 
 
 def make_model(dtype: torch.dtype = torch.float64) -> nn.Module:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,8 +15,9 @@ from torch import Tensor, nn
 from ro_fast.attacks import masking
 from ro_fast.config import DataConfig, EvaluateConfig, ExportConfig, ModelConfig, TrainConfig, changed
 from ro_fast.errors import InputError
-from ro_fast.evaluation.checkpoints import Evaluated, evaluate_checkpoint, read_evaluation
-from ro_fast.evaluation.evaluate import Evaluation, Hooks, Settings, evaluate_model
+from ro_fast.evaluation.checkpoints import Evaluated, evaluate_checkpoint, read_evaluation, settings_of, table
+from ro_fast.evaluation.evaluate import Evaluation, Hooks, evaluate_model
+from ro_fast.evaluation.levels import LEVELS, Settings, work
 
 pytest.importorskip("scipy")
 EPS = 0.12
@@ -174,6 +177,31 @@ def test_a_run_is_evaluated_and_goes_on_where_it_was(run: Path, tmp_path: Path, 
 
 def accuracies(found: Evaluation) -> list[float]:
     return [found.natural.acc, found.pgd.acc, found.cw.acc, *(result.acc for result in found.cascade.values())]
+
+
+def test_levels_try_harder_and_say_beforehand_how_long_they_take(run: Path, tmp_path: Path, caplog) -> None:
+    quick, standard, full = (settings_of(EvaluateConfig(level=level)) for level in LEVELS)
+    assert full == Settings()
+    for easier, harder in ((quick, standard), (standard, full)):
+        assert all(work(easier, 10)[name] <= work(harder, 10)[name] for name in work(full, 10))
+    assert settings_of(EvaluateConfig(level="quick", steps=7)) == replace(quick, steps=7)
+    with pytest.raises(InputError, match="level 'hard' is unknown; available: quick, standard, full"):
+        settings_of(EvaluateConfig(level="hard"))
+    with caplog.at_level("INFO", "ro_fast"):
+        evaluated(run / "last.pt", tmp_path)
+        assert re.search(r"last.pt: 60 samples, about \d+:\d\d at most \(level: quick \d+:\d\d, standard .*, full ", caplog.text)
+        caplog.clear()
+        evaluated(run / "last.pt", tmp_path)
+        assert "at most" not in caplog.text  # nothing is left to do
+
+
+def test_classes_add_up_to_the_whole(run: Path, tmp_path: Path) -> None:
+    (found,) = evaluated(run / "last.pt", tmp_path).models.values()
+    assert sum(one.samples for one in found.by_class) == found.samples and len(found.by_class) == 10
+    assert sum(one.samples * one.robust_acc for one in found.by_class) == pytest.approx(found.samples * found.robust_acc)
+    shares = [one.robust_acc for one in found.by_class]
+    assert shares == sorted(shares) and all(one.ci95[0] <= one.robust_acc <= one.ci95[1] for one in found.by_class)
+    assert "least robust classes, last: " in table(evaluated(run / "last.pt", tmp_path))
 
 
 def test_export_can_be_loaded_and_evaluated_again(run: Path, tmp_path: Path) -> None:
