@@ -295,6 +295,8 @@ class EvaluateConfig:
     """Which checkpoint to attack, and how hard."""
 
     checkpoint: str = option("", "a run's folder, best.pt, last.pt, .safetensors, or a plain state dict")
+    state: str = option("both", '"both" | "best" | "last": of a run\'s folder, or of each seed in an arm\'s folder')
+    protocol: str | None = option(None, "a protocol.yaml: evaluate as it says, and decide")
     data: Any = option(None, "data=NAME; null: what the run was trained on")
     model: Any = option(None, "model=NAME; null: that of the run")
     eps: float | None = option(None, "null: the radius of the run's attack")
@@ -311,7 +313,29 @@ class EvaluateConfig:
     seed: int = option(0, "of the attacks' noise")
     device: str = option("auto", '"auto" | "cpu" | "cuda"')
     threads: int | None = option(None, "CPU threads; null: torch's own choice")
+    report: PageConfig = field(default_factory=PageConfig)
     out: str | None = option(None, "null: outputs/evaluate/<the run's name>")
+
+
+@dataclass
+class ProtocolConfig:
+    """What an evaluation will measure, and which result means go, fixed beforehand. Accuracies are fractions."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    robust: float | None = option(None, "least robust accuracy for a go, such as 0.4; required")
+    no_go: float | None = option(None, "robust accuracy below which it is a no-go; null: the same")
+    natural: float | None = option(None, "least natural accuracy; null: not asked for")
+    worst_class: float | None = option(None, "least robust accuracy of every class; null: not asked for")
+    precision: float = option(0.03, "half width of the 95 % interval over test images, which decides how many are used")
+    expected: float = option(0.5, "robust accuracy expected, for the number of images; 0.5 needs the most")
+    norm: str = option("linf", '"linf" | "l2"')
+    eps: float | None = option(None, "radius in input units; null: the usual one for the data, data.eps")
+    level: str = option("full", '"quick" | "standard" | "full": how hard the attacks try')
+    seeds: int = option(3, "training runs to evaluate")
+    checkpoint: str = option("best", '"best" by validation | "last"')
+    signed_by: list[str] = option([], "names of those who agree on it")
+    report: PageConfig = field(default_factory=PageConfig)
+    out: str = option("outputs/protocol", "folder of protocol.yaml and protocol.html")
 
 
 @dataclass

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 ORDER = (
     *("errors", "config", "progress", "_build"),
     *("kernels", "ops", "testing", "models", "storage", "environment", "data", "overfitting"),
-    *("attacks", "features", "findings", "methods", "pages", "evaluation", "integrations", "check", "report"),
+    *("attacks", "features", "findings", "methods", "pages", "evaluation", "protocol", "integrations", "check", "report"),
     *("training", "suite", "prototype", "benchmarks", "cli", "__main__"),
 )
 PUBLIC = {"__version__", "__file__", "_unsafe_view", "_to_copy"}  # the latter two are operators' own names

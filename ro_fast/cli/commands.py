@@ -114,13 +114,42 @@ def _evaluate(config: Any) -> None:
     from ro_fast.environment import keep_freed_memory
     from ro_fast.evaluation.checkpoints import evaluate_checkpoint, folder_of, table
     from ro_fast.progress import Progress
+    from ro_fast.protocol.decide import decide
+    from ro_fast.protocol.page import PAGE, sentences, write_page
+    from ro_fast.protocol.protocol import obey, read_protocol
     from ro_fast.report.evaluation_figure import save_evaluation_figure
+    from ro_fast.storage import records
 
     keep_freed_memory()
+    protocol = None if config.protocol is None else read_protocol(Path(config.protocol))
+    config = config if protocol is None else obey(config, protocol)
     with Progress(100, "evaluate, % of the work at most") as progress:
         found = evaluate_checkpoint(config, lambda share, what: progress.reach(int(100 * share), what))
+    out = folder_of(config)
     print(table(found))
-    print(f"figure: {save_evaluation_figure(found, folder_of(config) / 'evaluation.png')}")
+    print(f"figure: {save_evaluation_figure(found, out / 'evaluation.png')}")
+    if protocol is not None:
+        decision = decide(protocol, found)
+        records.write(out / "decision.json", decision)
+        write_page(protocol, out / PAGE, config.report.language, decision)
+        print("\n".join(sentences(decision, config.report.language)))
+        print(f"page: {out / PAGE}")
+
+
+def _protocol(config: Any) -> None:
+    from ro_fast.protocol.page import PAGE, write_page
+    from ro_fast.protocol.protocol import FILE, make_protocol, write_protocol
+    from ro_fast.storage.run_folder import writing
+
+    protocol, out = make_protocol(config), Path(config.out)
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+        write_protocol(protocol, out / FILE)
+        write_page(protocol, out / PAGE, config.report.language)
+    print(
+        f"{protocol.images} of {protocol.available} test images: ± {100 * protocol.precision:.1f} points at a robust accuracy of "
+        f"{100 * protocol.expected:g} %; to agree on: {out / PAGE}; then: ro-fast evaluate protocol={out / FILE} checkpoint=RUN"
+    )
 
 
 def _export(config: Any) -> None:
@@ -180,6 +209,11 @@ COMMANDS = {
     ),
     "check": Command(
         "checks a data set before any training: labels, duplicates, leakage, shift, margins", _check, schemas.CheckConfig
+    ),
+    "protocol": Command(
+        "robust=0.4: what an evaluation will measure and which result means go, fixed before it",
+        _protocol,
+        schemas.ProtocolConfig,
     ),
     "evaluate": Command(
         "checkpoint=PATH: natural, PGD, CW and an AutoAttack-style cascade, with intervals and warnings",

@@ -18,7 +18,7 @@ from ro_fast.data.subsets import balanced_subset, stream
 from ro_fast.environment import Environment, choose_device, environment, use_threads
 from ro_fast.errors import InputError, WorkError
 from ro_fast.evaluation.evaluate import Evaluation, Hooks, evaluate_model
-from ro_fast.evaluation.levels import LEVELS, Settings, seconds_per_forward, work
+from ro_fast.evaluation.levels import LEVELS, Settings, measure_pace, work
 from ro_fast.evaluation.load import Trained, checkpoints_in, file_digest, load_trained, read
 from ro_fast.progress import clock
 from ro_fast.storage import checkpoint, records
@@ -61,15 +61,15 @@ def evaluate_checkpoint(config: EvaluateConfig, tell: Tell | None = None) -> Eva
     use_threads(config.threads)
     device = choose_device(config.device)
     settings = settings_of(config)
-    paths = checkpoints_in(Path(config.checkpoint))
+    paths = checkpoints_in(Path(config.checkpoint), config.state)
     out = folder_of(config)
     models: dict[str, OfCheckpoint] = {}
-    for i, path in enumerate(paths):
+    for i, (name, path) in enumerate(paths.items()):
         trained = load_trained(read(path), device, config.data, config.model)
-        store = _Store(out, path, _identity(config, trained, settings))
+        store = _Store(out, name, _identity(config, trained, settings))
         part = None if tell is None else _part_of(tell, i, len(paths))
         evaluation = _evaluate(config, trained, settings, store, part)
-        models[path.stem] = OfCheckpoint(**vars(evaluation), epoch=trained.stored.epoch)
+        models[name] = OfCheckpoint(**vars(evaluation), epoch=trained.stored.epoch)
         found = Evaluated(config.checkpoint, trained.data.name, models, environment(device))
         store.write(functools.partial(records.write, out / RESULT, found))
     return found
@@ -159,10 +159,10 @@ def _announce(trained: Trained, settings: Settings, x: Tensor, y: Tensor, eps: f
     """Says how long the evaluation takes at most, and the other levels, measured on a few samples."""
     device = next(trained.model.parameters()).device
     few = slice(settings.batch_size)
-    each = seconds_per_forward(trained.model, x[few].to(device), y[few].to(device), eps, norm)
+    pace = measure_pace(trained.model, x[few].to(device), y[few].to(device), eps, norm)
 
     def at_most(chosen: Settings) -> str:
-        return clock(each * len(y) * sum(work(chosen, trained.data.num_classes, norm).values()))
+        return clock(pace.at_most(chosen, len(y), trained.data.num_classes, norm))
 
     levels = ", ".join(f"{name} {at_most(level)}" for name, level in LEVELS.items())
     _log.info("%s: %d samples, about %s at most (level: %s)", trained.stored.path.name, len(y), at_most(settings), levels)
@@ -189,8 +189,8 @@ def _identity(config: EvaluateConfig, trained: Trained, settings: Settings) -> c
 class _Store:
     """The flags after each attack, on disk."""
 
-    def __init__(self, out: Path, path: Path, identity: checkpoint.Flat) -> None:
-        self.file, self.identity = out / f"stages-{path.stem}.pt", identity
+    def __init__(self, out: Path, name: str, identity: checkpoint.Flat) -> None:
+        self.file, self.identity = out / f"stages-{name.replace('/', '-')}.pt", identity
         self.stages: dict[str, Stage] = {}
         if self.file.exists():
             state = checkpoint.load(self.file)

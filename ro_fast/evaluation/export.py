@@ -33,7 +33,7 @@ def export(config: ExportConfig) -> Path:
         raise InputError("export needs safetensors: pip install 'ro_fast[export]'") from error
     if not config.checkpoint:
         raise InputError("checkpoint= is not given; a run's folder, or its best.pt or last.pt, is needed")
-    path = checkpoints_in(Path(config.checkpoint))[0]
+    path = next(iter(checkpoints_in(Path(config.checkpoint)).values()))
     trained = load_trained(read(path), torch.device("cpu"), config.data, config.model)
     out = Path(config.out or Path("outputs") / "export" / default_name(path))
     about = {

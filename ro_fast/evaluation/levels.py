@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from ro_fast.attacks.borrow import borrowed
@@ -36,18 +38,37 @@ LEVELS = {
 
 def work(settings: Settings, classes: int, norm: str = "linf") -> dict[str, int]:
     """Forwards per sample by attack, if none breaks the sample; a gradient counts as three."""
-    climb = GRADIENT * (settings.apgd_steps + 1) * settings.restarts
-    first = GRADIENT * (settings.steps + 1)
-    found = {"pgd": first, "cw": first, "apgd_ce": climb, "apgd_t": climb * min(settings.targets, classes - 1)}
-    return found | ({"square": settings.queries} if norm == "linf" else {})
+    gradients = _gradients(settings, classes)
+    return {name: GRADIENT * count for name, count in gradients.items()} | ({"square": settings.queries} if norm == "linf" else {})
 
 
-def seconds_per_forward(model: nn.Module, x: Tensor, y: Tensor, eps: float, norm: str) -> float:
-    """Seconds per sample and forward, measured on three steps of PGD on one batch, after a warm-up."""
-    attack, seconds = PGD(eps, eps / 4, 3, norm), 0.0
-    with borrowed(model, "eval"):
+def _gradients(s: Settings, classes: int) -> dict[str, int]:
+    climb = (s.apgd_steps + 1) * s.restarts
+    return {"pgd": s.steps + 1, "cw": s.steps + 1, "apgd_ce": climb, "apgd_t": climb * min(s.targets, classes - 1)}
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds per sample on this machine."""
+
+    gradient: float  # an iterate of a gradient attack
+    forward: float
+
+    def at_most(self, settings: Settings, samples: int, classes: int, norm: str) -> float:
+        """Seconds of an evaluation if no sample is broken; the probes for gradient masking come on top."""
+        gradients = sum(_gradients(settings, classes).values())
+        return samples * (gradients * self.gradient + (settings.queries * self.forward if norm == "linf" else 0))
+
+
+def measure_pace(model: nn.Module, x: Tensor, y: Tensor, eps: float, norm: str) -> Pace:
+    """The pace on one batch, after a warm-up."""
+    attack = PGD(eps, eps / 4, 10, norm)
+
+    def seconds(run: Callable[[], Tensor]) -> float:
         for _ in range(2):
             start = time.perf_counter()
-            attack(model, x, y).sum().item()
-            seconds = time.perf_counter() - start
-    return seconds / (len(x) * GRADIENT * 3)
+            run().sum().item()
+        return time.perf_counter() - start
+
+    with borrowed(model, "eval"), torch.no_grad():
+        return Pace(seconds(lambda: attack(model, x, y)) / (attack.steps * len(x)), seconds(lambda: model(x)) / len(x))

@@ -48,19 +48,33 @@ class Trained:
     norm: str
 
 
-def checkpoints_in(path: Path) -> list[Path]:
-    """The file itself, or best.pt and last.pt of a run's folder.
+STATES = ("both", "best", "last")
+
+
+def checkpoints_in(path: Path, state: str = "both") -> dict[str, Path]:
+    """The file itself, best.pt and last.pt of a run's folder, or those of the runs in an arm's folder, by name.
+
+    Args:
+        path: a file, a run, or a folder of runs.
+        state: "best" or "last" takes only that one of each run.
 
     Raises:
         InputError: if there is none.
     """
+    if state not in STATES:
+        raise InputError(f"state '{state}' is unknown; available: {', '.join(STATES)}")
     if not path.exists():
         raise InputError(f"checkpoint={path} does not exist; a run's folder, its best.pt or last.pt, or a .safetensors is needed")
     if path.is_file():
-        return [path]
-    found = [path / name for name in ("best.pt", "last.pt", "model.safetensors") if (path / name).exists()]
+        return {path.stem: path}
+    names = [name for name in ("best.pt", "last.pt", "model.safetensors") if state in ("both", name.partition(".")[0])]
+    found = {Path(name).stem: path / name for name in names if (path / name).exists()}
     if not found:
-        raise InputError(f"checkpoint={path} holds neither best.pt nor last.pt; it should be the folder of a run")
+        runs = sorted(run for run in path.iterdir() if run.is_dir())
+        found = {f"{run.name}/{Path(name).stem}": run / name for run in runs for name in names if (run / name).exists()}
+    if not found:
+        missing = "neither best.pt nor last.pt" if state == "both" else f"no {state}.pt"
+        raise InputError(f"checkpoint={path} holds {missing}; it should be the folder of a run, or of runs")
     return found
 
 

@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ro_fast.errors import InputError
 from ro_fast.findings.decision import EARLY, MORE, NATURAL, Action, Worth
@@ -15,31 +14,19 @@ from ro_fast.findings.ranking import FIRST, HELPS, OPEN
 from ro_fast.findings.statistics import Interval
 from ro_fast.findings.study import read_curves, read_results
 from ro_fast.pages import embedded, render
+from ro_fast.pages.words import LANGUAGES
+from ro_fast.pages.words import Words as Texts
 from ro_fast.prototype.charts import save_charts
 from ro_fast.prototype.result import RESULT, Prototype, read_prototype
 from ro_fast.report import build_report
 from ro_fast.storage import records
 
-LANGUAGES = ("en", "ja")
 
-
-class Words:
-    """The texts of one language, filled in with numbers."""
+class Words(Texts):
+    """The page's texts, and numbers and actions in words."""
 
     def __init__(self, language: str) -> None:
-        import yaml
-
-        path = Path(__file__).parent / "texts" / f"{language}.yaml"
-        self._texts = yaml.safe_load(path.read_text(encoding="utf-8"))
-
-    def __call__(self, key: str, **values: Any) -> Any:
-        """The text at a dotted key; the {names} in strings are filled in."""
-        text: Any = self._texts
-        for name in key.split("."):
-            text = text[name]
-        if isinstance(text, list):
-            return [item.format(**values) for item in text]
-        return text.format(**values) if isinstance(text, str) else text
+        super().__init__(Path(__file__).parent / "texts", language)
 
     def estimate(self, value: float, ci95: Interval | None, sign: bool = False) -> str:
         """Points with their interval, from fractions, for use within a sentence."""
@@ -59,7 +46,7 @@ class Words:
         if name == MORE:
             key = "action.more_data_there" if 2 * plan.train <= plan.available else "action.more_data"
             return str(self(key, size=2 * plan.train, available=plan.available))
-        return str(self(f"action.{name}")) if name in self._texts["action"] else action.factor or name
+        return str(self(f"action.{name}")) if name in self.texts["action"] else action.factor or name
 
 
 def _points(value: float, sign: str = "") -> str:

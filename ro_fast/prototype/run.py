@@ -21,10 +21,11 @@ from ro_fast.findings.decision import EXCLUDE, Concern, alarms, assess_risk, ord
 from ro_fast.findings.overfitting import BASELINE, overfitting
 from ro_fast.findings.ranking import FIRST, HELPS
 from ro_fast.findings.study import Results
+from ro_fast.pages.words import LANGUAGES
 from ro_fast.progress import Listener
 from ro_fast.prototype.clock import Clock
 from ro_fast.prototype.learning_curve import learning_curve
-from ro_fast.prototype.page import LANGUAGES, sentences, write_page
+from ro_fast.prototype.page import sentences, write_page
 from ro_fast.prototype.plan import (
     PER_CLASS,
     Plan,

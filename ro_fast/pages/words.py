@@ -1,0 +1,34 @@
+"""The texts of pages in one language: YAML files of the same keys, whose strings have places for numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ro_fast.errors import InputError
+
+LANGUAGES = ("en", "ja")
+
+
+class Words:
+    """The texts of one language, filled in with numbers.
+
+    Raises:
+        InputError: if there are none in that language.
+    """
+
+    def __init__(self, folder: Path, language: str) -> None:
+        import yaml
+
+        if language not in LANGUAGES:
+            raise InputError(f"report.language={language} is unknown; available: {', '.join(LANGUAGES)}")
+        self.texts = yaml.safe_load((folder / f"{language}.yaml").read_text(encoding="utf-8"))
+
+    def __call__(self, key: str, **values: Any) -> Any:
+        """The text at a dotted key; the {names} in strings are filled in."""
+        text: Any = self.texts
+        for name in key.split("."):
+            text = text[name]
+        if isinstance(text, list):
+            return [item.format(**values) for item in text]
+        return text.format(**values) if isinstance(text, str) else text
