@@ -38,8 +38,8 @@ LEVELS = {
 
 def work(settings: Settings, classes: int, norm: str = "linf") -> dict[str, int]:
     """Forwards per sample by attack, if none breaks the sample; a gradient counts as three."""
-    gradients = _gradients(settings, classes)
-    return {name: GRADIENT * count for name, count in gradients.items()} | ({"square": settings.queries} if norm == "linf" else {})
+    found = {name: GRADIENT * count for name, count in _gradients(settings, classes).items()}
+    return found | ({"square": settings.queries} if norm == "linf" else {})
 
 
 def _gradients(s: Settings, classes: int) -> dict[str, int]:
