@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ro_fast.overfitting.detector import AHEAD, Watch
+from ro_fast.overfitting.detector import CONSTANTS, Watch
 from ro_fast.storage.epochs import Epoch
 
 KINDS = ("none", "ro")
@@ -57,4 +57,4 @@ class EarlyStop:
         verdict = self._watch.verdict()
         if any(alarm >= self._first_drop for alarm in verdict.alarms):
             return True
-        return bool(verdict.alarms) and verdict.overfitting is True and self._epoch >= self._first_drop + AHEAD
+        return bool(verdict.alarms) and verdict.overfitting is True and self._epoch >= self._first_drop + CONSTANTS.ahead

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -160,6 +161,37 @@ def test_an_alarm_before_the_learning_rate_drops_does_not_end_the_run() -> None:
     assert ended(falls, 20) == 28  # the fall still lasts 8 epochs after the drop
     late = ended(recovers, 40)
     assert late is not None and 45 < late < 70
+
+
+class Counted(list):
+    """A list that counts the values that were read from it."""
+
+    read = 0
+
+    def __getitem__(self, key: Any) -> Any:
+        found = super().__getitem__(key)
+        Counted.read += len(found) if isinstance(key, slice) else 1
+        return found
+
+    def __iter__(self) -> Any:
+        Counted.read += len(self)
+        return super().__iter__()
+
+
+@pytest.mark.parametrize("trains", [False, True])
+def test_an_update_reads_no_more_values_in_a_long_run(trains: bool) -> None:
+    curve = overfit(2000, 0.004, 0)
+    monitor = Watch()
+    for name, value in vars(monitor).items():
+        if isinstance(value, list):
+            setattr(monitor, name, Counted(value))
+    reads = []
+    for i, acc in enumerate(curve["test_robust_acc"]):
+        Counted.read = 0
+        train = curve["train_robust_acc"][i] if trains else None
+        monitor.update(acc, robust_loss=curve["test_robust_loss"][i], train_robust_acc=train)
+        reads.append(Counted.read)
+    assert monitor.verdict().alarms and 0 < max(reads[1000:]) < 1.5 * max(reads[:200])
 
 
 def test_missing_epochs_are_skipped() -> None:
