@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -218,55 +217,3 @@ def test_missing_epochs_are_skipped() -> None:
 def test_bad_input_is_told_in_a_sentence(kwargs: dict, says: str) -> None:
     with pytest.raises(InputError, match=says):
         watch(**kwargs)
-
-
-# -- files -------------------------------------------------------------------------------------------------------------
-
-
-def test_run_folder_and_jsonl(tmp_path: Path) -> None:
-    curve = overfit(40, 0.004, 1)
-    lines = [{"epoch": i, **{k: v[i] for k, v in curve.items()}, "note": None} for i in range(40)]
-    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"epoch": 40, "te')
-    assert watch_curve(read_curve(tmp_path)) == watch_curve(read_curve(tmp_path / "metrics.jsonl")) == watch(**curve)
-
-
-def test_csv_by_other_names_and_with_holes(tmp_path: Path) -> None:
-    path = tmp_path / "曲線 1.csv"
-    rows = "".join(f"{2 * i},{'' if i == 4 else 0.4},x\n" for i in range(12))
-    path.write_text("\ufeffEpoch, Test/Robust Acc,other\n" + rows, encoding="utf-8")
-    curve = read_curve(path)
-    assert curve.epochs == list(range(0, 24, 2)) and math.isnan(curve.columns["test_robust_acc"][4])
-    assert watch_curve(curve).overfitting is False
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "says"),
-    [
-        ("none.csv", None, "does not exist"),
-        ("a.csv", "epoch,foo\n1,2\n", "has the columns epoch, foo; test_robust_acc or val_robust_acc is needed"),
-        ("a.csv", "", "is empty"),
-        ("a.csv", "epoch;test_robust_acc\n0;0,4\n", "separates values by semicolons; use commas"),
-        ("a.csv", "epoch,test_robust_acc\n0,high\n", "line 2: test_robust_acc is 'high'; a number is needed"),
-        ("a.jsonl", "[1]\n{}\n", "line 1 is not a JSON object"),
-        ("a.txt", "0.1", "has an unknown format"),
-    ],
-)
-def test_bad_files_are_told_in_a_sentence(name: str, text: str | None, says: str, tmp_path: Path) -> None:
-    if text is not None:
-        (tmp_path / name).write_text(text)
-    with pytest.raises(InputError, match=says):
-        read_curve(tmp_path / name)
-
-
-def test_tensorboard_events(tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard")
-    from torch.utils.tensorboard import SummaryWriter
-
-    curve = overfit(40, 0.004, 1)
-    with SummaryWriter(str(tmp_path)) as writer:
-        for i in range(40):
-            for name, values in curve.items():
-                writer.add_scalar(name.replace("_", "/", 1), values[i], i)
-    read = read_curve(tmp_path)
-    assert read.epochs == list(range(40)) and set(read.columns) == set(curve)
-    assert watch_curve(read).alarm_epoch == watch(**curve).alarm_epoch
