@@ -67,7 +67,8 @@ def to_curve(table: Table, where: str, column: str | None, loss: str | None, tra
     counts = [t for t in times if t is not None]
     judged = list(series[choice.acc])
     if resumed:
-        notes.append(f"resumed at {clock} {', '.join(map(str, sorted(resumed)))}, where later rows count")
+        more = f" and {len(resumed) - 3} more" if len(resumed) > 3 else ""
+        notes.append(f"resumed at {clock} {', '.join(map(str, sorted(resumed)[:3]))}{more}, where later rows count")
     elif judged != sorted(judged):
         notes.append(f"rows sorted by {clock}")
     if merged:
