@@ -245,6 +245,7 @@ def test_csv_by_other_names_and_with_holes(tmp_path: Path) -> None:
         ("a.jsonl", '{"a": 1}\n{"a"\n{"a": 1}\n', "line 2 is not JSON"),
         ("a.json", '{"adv_acc": [0.1, 0.2], "loss": [1]}', r"different lengths \(adv_acc 2, loss 1\)"),
         ("a.json", "{}", "holds no lists of numbers"),
+        ("a.csv", "iter,adv_acc\n" + 9 * "99,0.4\n", "9 values at 1 different steps, which seem to start again in each epoch"),
         ("a.txt", "0.1", "has an unknown format"),
         ("a.log", "epoch adv_acc\n", r"has a header \(epoch, adv_acc\), but no row of 2 numbers"),
         ("a.tfevents", b"x" * 99, "holds no scalars|no TensorBoard event file"),

@@ -64,6 +64,12 @@ def to_curve(table: Table, where: str, column: str | None, loss: str | None, tra
     for index, name in enumerate(names):
         series[name] = {}
         merged |= _join(series[name], resumed, [(t, row[index]) for t, row in zip(times, rows, strict=True) if t is not None])
+    measured = sum(not math.isnan(row[0]) for row in rows)
+    if clock == "step" and len(series[choice.acc]) < measured / 2:
+        raise InputError(
+            f"{where}: {choice.acc} has {measured} values at {len(series[choice.acc])} different steps, which seem to start "
+            f"again in each epoch; a column named epoch is needed"
+        )
     counts = [t for t in times if t is not None]
     judged = list(series[choice.acc])
     if resumed:
