@@ -361,8 +361,10 @@ class ReportConfig:
 class WatchConfig:
     """Which learning curve to judge."""
 
-    curve: str = option("", ".csv, .jsonl, the folder of a run, or a TensorBoard event file")
+    curve: str = option("", ".csv, .json, .jsonl, text log, TensorBoard event file, or a folder with one of them")
     column: str | None = option(None, "the robust accuracy to judge; null: by the usual names, test before validation")
+    loss: str | None = option(None, "column of the robust loss on the same samples; null: by the usual names")
+    train: str | None = option(None, "column of robust train accuracy; null: by the usual names")
     out: str | None = option(None, "picture to draw, a .png; null: none")
 
 

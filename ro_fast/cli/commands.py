@@ -65,13 +65,13 @@ def _watch(config: Any) -> None:
     from ro_fast.overfitting.curve_files import read_curve, watch_curve
 
     if not config.curve:
-        wanted = "curve=PATH of a .csv, .jsonl, a run's folder or a TensorBoard event file"
+        wanted = "curve=PATH of a .csv, .json, .jsonl, text log, TensorBoard event file, or a folder with one of them"
         raise InputError(f"watch: curve= is not given; {wanted} is needed")
     if config.out is not None and not config.out.endswith(".png"):
         raise InputError(f"watch: out={config.out} should name a picture, FILE.png")
-    curve = read_curve(config.curve, config.column)
+    curve = read_curve(config.curve, config.column, loss=config.loss, train=config.train)
     verdict = watch_curve(curve)
-    print("\n".join(verdict.lines()))
+    print("\n".join([*verdict.lines(), curve.read_as]))
     if config.out is not None:
         from ro_fast.report.watch_figure import save_watch_figure
         from ro_fast.storage.run_folder import writing
@@ -198,7 +198,7 @@ COMMANDS = {
     ),
     "ablate": Command("a suite of arms × seeds, suite=factors by default, then its report", _ablate, schemas.AblateConfig),
     "watch": Command(
-        "curve=PATH (.csv, .jsonl, run folder, TensorBoard file): does it overfit robustly, since when, how sure",
+        "curve=PATH (CSV, JSON, text log, TensorBoard, run folder): does it overfit robustly, since when, how sure",
         _watch,
         schemas.WatchConfig,
     ),
