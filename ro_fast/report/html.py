@@ -97,6 +97,13 @@ def _can_draw(name: str, question: Question) -> bool:
     return all(seed.feature_gap is not None for arm in question.arms for seed in arm.seeds)
 
 
+def _spent(results: Results) -> tuple[float, float] | None:
+    """Seconds of training and of scoring, summed over runs; each run counts its prefix. None if they were not noted."""
+    runs = [(s.train_seconds, s.seconds) for arm in results.arms for s in arm.seeds]
+    known = [(train, total) for train, total in runs if train is not None and total is not None]
+    return (sum(t for t, _ in known), sum(total - t for t, total in known)) if len(known) == len(runs) else None
+
+
 def _render(results: Results, parts: list[_Section]) -> str:
     several = results.parts is not None
     return render(
@@ -107,6 +114,7 @@ def _render(results: Results, parts: list[_Section]) -> str:
         parts=parts,
         several=several,
         sentences=results.finding.sentences if several else parts[0].sentences,
+        spent=_spent(results),
         literature=list(dict.fromkeys(work for part in parts for work in part.literature)),
         paper=next((part.rules.paper for part in parts if part.rules and part.rules.paper), None),
     )
