@@ -89,6 +89,7 @@ def load_trained(
     if not foreign.holds_normalisation(stored.weights) and model.mean is None:
         told = "%s does not say how inputs are normalised: mean and std of data %s are used; give model.mean= and model.std="
         _log.warning(told + " if its training used others", stored.path, images.name)
+    _check_normalisation(stored, mean=model.mean, std=model.std)
     attack = stored.config.get("attack", {})
     eps = attack.get("eps") or data.eps
     built = _built(stored, model, images.image_shape, images.num_classes, images.mean_std(), f"data {images.name}")
@@ -113,10 +114,10 @@ def load_model(
     Args:
         path: a .safetensors, or a torch file that holds weights alone.
         model: the network's name, for files that don't specify it; None identifies it by the names of its weights.
-        mean, std: how inputs are normalised, for files that don't say; 0 and 1 if they were not.
+        mean, std: how inputs are normalised, for files that don't say; 0 and 1 if they were not. A file that says must agree.
 
     Raises:
-        InputError: if a file has no weights, or not those of the network; gives the nearest name.
+        InputError: if a file has no weights, or not those of the network (gives the nearest name), or another mean or std.
     """
     stored = read(Path(path))
     config, shape, classes = _described(stored, model)
@@ -124,10 +125,25 @@ def load_model(
         raise InputError(
             f"{path} does not say how inputs are normalised; give mean= and std= of its training, or [0] and [1] if none"
         )
+    _check_normalisation(stored, mean=mean, std=std)
     per_channel = shape[0] if len(shape) == 3 else 1
     given = list(mean if mean is not None else [0.0]), list(std if std is not None else [1.0])
     sizes = tuple(values * per_channel if len(values) == 1 else values for values in given)
     return _built(stored, config, shape, classes, (sizes[0], sizes[1]), "its metadata" if stored.metadata else "its shapes")
+
+
+def _check_normalisation(stored: Stored, **given: Sequence[float] | None) -> None:
+    """Raises InputError if a file was trained with another normalisation than the one given."""
+    known = foreign.normalisation(stored.weights)
+    for name, values in given.items():
+        held = known.get(name)
+        if values is None or held is None:
+            continue
+        ours, theirs = (torch.tensor(list(v), dtype=torch.float32) for v in (values, held))
+        fits = 1 in (len(ours), len(theirs)) or len(ours) == len(theirs)
+        if not fits or not torch.allclose(ours, theirs, rtol=0, atol=5e-4):  # papers round them to three or four digits
+            trained = [round(value, 4) for value in held]
+            raise InputError(f"{name}={list(values)}, but {stored.path} was trained with {name}={trained}; leave {name}= out")
 
 
 def _described(stored: Stored, model: str | ModelConfig | None) -> tuple[ModelConfig, tuple[int, ...], int]:
