@@ -15,12 +15,16 @@ from ro_fast.ops._torch_private import mkldnn
 
 from . import baselines
 from .paired import Row, paired
+from .targets import Missing
 
 EPS, ALPHA = 8 / 255, 2 / 255
 
 
-def operator_rows() -> Iterator[Row]:
+def operator_rows() -> Iterator[Row | Missing]:
     """Targets C4 and C6."""
+    for target, op in (("C4", "pgd_step"), ("C6", "class_moments")):
+        if "native" not in timed_backends(op):
+            yield Missing(target, no_native(op))
     yield from step_rows()
     yield from loss_rows()
     yield from moments_rows()
@@ -46,6 +50,11 @@ def timed_backends(op: str) -> list[str]:
             why = "its interpreter on a CPU is for tests" if name == "triton" else backends.why_not(name, op, "cpu")
             print(f"{op}: {name} is not timed: {why}")
     return found
+
+
+def no_native(op: str) -> str:
+    """Why an operator's native backend is not timed."""
+    return f"{op} has no native backend here: {backends.why_not('native', op, 'cpu')}"
 
 
 def inductor(run: Callable[..., object]) -> Callable[..., object]:

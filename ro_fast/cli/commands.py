@@ -148,7 +148,7 @@ def _report(config: Any) -> None:
 def _bench(config: Any) -> None:
     from ro_fast.benchmarks.run import bench
 
-    bench(Path(config.out), config.groups, config.fail_under)
+    bench(Path(config.out), config.groups, config.fail_under, config.allow_missing)
 
 
 def _doctor(config: Any) -> None:
