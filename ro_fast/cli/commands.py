@@ -66,9 +66,9 @@ def _watch(config: Any) -> None:
 
     if not config.curve:
         wanted = "curve=PATH of a .csv, .jsonl, a run's folder or a TensorBoard event file"
-        raise InputError(f"watch: curve= is not given; {wanted} is needed")
+        raise InputError(f"curve= is not given; {wanted} is needed")
     if config.out is not None and not config.out.endswith(".png"):
-        raise InputError(f"watch: out={config.out} should name a picture, FILE.png")
+        raise InputError(f"out={config.out} should name a picture, FILE.png")
     curve = read_curve(config.curve, config.column)
     verdict = watch_curve(curve)
     print("\n".join(verdict.lines()))
@@ -135,7 +135,7 @@ def _report(config: Any) -> None:
     from ro_fast.report import build_report
 
     if not config.run:
-        raise InputError("report: run= is not given; give the folder of a finished suite or prototype, run=PATH")
+        raise InputError("run= is not given; give the folder of a finished suite or prototype, run=PATH")
     folder, language = Path(config.run), config.report.language
     if (folder / RESULT).exists():
         print(rebuild_page(folder, language))

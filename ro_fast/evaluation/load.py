@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ro_fast.config import DataConfig, ModelConfig
+from ro_fast.config import AttackConfig, DataConfig, ModelConfig
+from ro_fast.config_values import read_values
 from ro_fast.data import ImageData, load_data
 from ro_fast.errors import InputError
 from ro_fast.evaluation import foreign
@@ -90,13 +91,13 @@ def load_trained(
         told = "%s does not say how inputs are normalised: mean and std of data %s are used; give model.mean= and model.std="
         _log.warning(told + " if its training used others", stored.path, images.name)
     _check_normalisation(stored, mean=model.mean, std=model.std)
-    attack = stored.config.get("attack", {})
-    eps = attack.get("eps") or data.eps
+    attack = _part(stored, "attack", AttackConfig) if "attack" in stored.config else AttackConfig()
+    eps = data.eps if attack.eps is None else attack.eps
     built = _built(stored, model, images.image_shape, images.num_classes, images.mean_std(), f"data {images.name}")
     built = built.to(device)
     if images.x_train.dim() == 4:
         built = built.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Trained(stored, built, model, images, data, float(eps), str(attack.get("norm", "linf")))
+    return Trained(stored, built, model, images, data, eps, attack.norm)
 
 
 def load_model(
@@ -241,14 +242,17 @@ def _safetensors(path: Path) -> tuple[Weights, int | None, dict[str, str]]:
 
 
 def _yaml(path: Path) -> dict[str, Any]:
-    text = path.read_text(encoding="utf-8")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} can't be read as text in UTF-8 ({error})") from error
     try:
         import yaml
     except ImportError:
-        return json.loads(text)  # as then written by config.to_yaml
+        return dict(json.loads(text))  # as then written by config.to_yaml
     try:
         values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date such as 2026-99-99 is a ValueError
         raise InputError(f"{path} can't be read as YAML ({str(error).splitlines()[0]})") from error
     return values if isinstance(values, dict) else {}
 
@@ -262,7 +266,10 @@ def _part(stored: Stored, key: str, kind: Any) -> Any:
         raise InputError(
             f"{stored.path.parent / 'config.yaml'}: {key}.{odd[0]} is unknown to this version of ro_fast; give {key}="
         )
-    return kind(**values)
+    try:
+        return read_values(kind, values, f"{key}.")
+    except InputError as error:
+        raise InputError(f"{stored.path.parent / 'config.yaml'}: {error}; give {key}=") from error
 
 
 def file_digest(path: Path) -> str:

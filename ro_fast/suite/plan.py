@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from ro_fast.config import AblateConfig, ArmConfig, FinalConfig, SuiteConfig, TrainConfig, changed
+from ro_fast.config_values import LARGEST_SEED, check_values, told
 from ro_fast.data import ImageData, load_data
 from ro_fast.environment import choose_device, environment
 from ro_fast.errors import InputError
@@ -45,11 +46,14 @@ def seed_list(config: AblateConfig) -> list[int]:
     ([4, 5], [7, 9])
     """
     seeds = config.seeds
-    if isinstance(seeds, int) and not isinstance(seeds, bool) and seeds >= 1:
-        return list(range(config.seed, config.seed + seeds))
-    if isinstance(seeds, (list, tuple)) and seeds and all(isinstance(s, int) for s in seeds) and len(set(seeds)) == len(seeds):
-        return list(seeds)
-    raise InputError(f"seeds = {seeds}; a number of seeds, or a list of different whole numbers is needed")
+    if isinstance(seeds, int) and not isinstance(seeds, bool) and 1 <= seeds <= 1000:
+        seeds = range(config.seed, config.seed + seeds)
+    listed = list(seeds) if isinstance(seeds, (list, tuple, range)) else []
+    if listed and all(type(s) is int and 0 <= s <= LARGEST_SEED for s in listed) and len(set(listed)) == len(listed):
+        return listed
+    raise InputError(
+        f"seeds = {told(config.seeds)}; a number of seeds up to 1000, or a list of different whole numbers from 0 is needed"
+    )
 
 
 def fork_epoch(fork: float, epochs: int) -> int:
@@ -94,6 +98,7 @@ def arms_of(suite: SuiteConfig) -> list[ArmConfig]:
 
 def plan(config: AblateConfig) -> list[Branch]:
     """Every arm with every seed, checked; seeds form the outer loop."""
+    check_values(config)
     arms = arms_of(config.suite)
     for part in parts_of(config.suite):
         check_claims(part.name, part.claims, [arm.name for arm in part.arms], bool(part.rules))
@@ -109,7 +114,8 @@ def plan(config: AblateConfig) -> list[Branch]:
         for arm in arms:
             try:
                 run = changed(common, {**arm.set, "seed": seed})
-            except KeyError as error:
+                check_values(run)
+            except (KeyError, InputError) as error:
                 raise InputError(f"suite '{config.suite.name}', arm '{arm.name}': {error.args[0]}") from error
             fork = fork_epoch(arm.fork or 0, run.trainer.epochs)
             run.method["start_epoch"] = fork

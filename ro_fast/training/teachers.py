@@ -74,7 +74,10 @@ def teacher(
         if not (folder / "last.pt").exists():
             _log.info("teacher %s: training for %d epochs, for all runs that need it", name, own.trainer.epochs)
         model, history = train(own, data)
-    model.load_state_dict(checkpoint.load(folder / ("best.pt" if name in _BEST else "last.pt"))["model"])
+    best = folder / ("best.pt" if name in _BEST else "last.pt")
+    state = checkpoint.load(best)
+    with checkpoint.taking_apart(best):
+        model.load_state_dict(state["model"])
     for p in model.parameters():
         p.requires_grad_(False)
     return model.eval(), Cost(sum(epoch.gflop for epoch in history), sum(epoch.train_seconds for epoch in history))

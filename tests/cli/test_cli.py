@@ -137,7 +137,7 @@ def test_bad_data_is_one_line_and_exit_2(changes: dict, words: str, tmp_path: Pa
         (["train", "data=npz", "data.path=nowhere.npz"], "nowhere.npz"),
         (["train", "data=cifar10"], "data.path"),
         (["train", "method=perturbation", "method.eps_ratio=2"], "eps_ratio"),
-        (["train", "x"], "EQUAL"),
+        (["train", "x"], "key=value"),
         (["train", "--fly"], "--help"),
         (["report", "run=nowhere"], "nowhere"),
         (["report"], "run=PATH"),
