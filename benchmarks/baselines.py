@@ -32,19 +32,6 @@ def chain_linf(x_adv: Tensor, x: Tensor, grad: Tensor, eps: float, alpha: float)
     return torch.clamp(torch.clamp(x_adv + alpha * grad.sign(), x - eps, x + eps), 0, 1)
 
 
-def chain_linf_input(
-    x_adv: Tensor, x: Tensor, grad: Tensor, eps: float, alpha: float, mean: Tensor, std: Tensor, order: torch.memory_format
-) -> tuple[Tensor, Tensor]:
-    """The same, plus the network's input in bfloat16."""
-    x_adv = chain_linf(x_adv, x, grad, eps, alpha)
-    return x_adv, normalised(x_adv, mean, std, order)
-
-
-def normalised(x: Tensor, mean: Tensor, std: Tensor, order: torch.memory_format) -> Tensor:
-    """Normalises, casts to bfloat16 and lays out, as a model's first layer in autocast does."""
-    return ((x - mean.view(-1, 1, 1)) / std.view(-1, 1, 1)).to(dtype=torch.bfloat16, memory_format=order)
-
-
 def chain_l2(x_adv: Tensor, x: Tensor, grad: Tensor, eps: float, alpha: float) -> Tensor:
     """The L2 update of torchattacks 3.5.1."""
     rows = (-1, 1, 1, 1)

@@ -15,12 +15,13 @@ from ro_fast.attacks.engines.mlp import mlp_layers, trace_mlp
 from ro_fast.ops import pgd_mlp
 
 from . import baselines
-from .networks import ALPHA, EPS, STEPS, import_torchattacks
-from .operators import on, timed_backends
+from .networks import ALPHA, EPS, NO_TORCHATTACKS, STEPS, import_torchattacks
+from .operators import no_native, on, timed_backends
 from .paired import Row, paired
+from .targets import Missing
 
 
-def mlp_rows() -> Iterator[Row]:
+def mlp_rows() -> Iterator[Row | Missing]:
     """Target C5."""
     targets = {
         (784, 256, 256, 10): ({"must": 1.15, "goal": 1.3}, {"must": 1.7, "goal": 2}),
@@ -28,8 +29,11 @@ def mlp_rows() -> Iterator[Row]:
         (2, 64, 64, 2): ({"must": 2, "goal": 3}, {"must": 3.5, "goal": 5}),
     }
     if "native" not in timed_backends("pgd_mlp"):
+        yield Missing("C5", no_native("pgd_mlp"))
         return
     torchattacks = import_torchattacks()
+    if torchattacks is None:
+        yield Missing("C5", NO_TORCHATTACKS)
     for (widths, (fast, published)), n in itertools.product(targets.items(), (128, 512)):
         layers = [m for i, o in itertools.pairwise(widths) for m in (torch.nn.Linear(i, o), torch.nn.ReLU())]
         model = torch.nn.Sequential(*layers[:-1]).eval()

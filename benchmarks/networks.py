@@ -20,11 +20,14 @@ from ro_fast.models import build_model
 from . import baselines
 from .machine import has_bf16
 from .paired import Row, paired
+from .targets import Missing
 
 Run = Callable[[], object]
 EPS, ALPHA, STEPS, BATCH = 8 / 255, 2 / 255, 10, 16
 SGD = {"lr": 1e-4, "momentum": 0.9, "weight_decay": 5e-4}
 LONG = {"seconds": 12.0, "at_least": 3}
+NO_TORCHATTACKS = "torchattacks is not installed (pip install --no-deps torchattacks)"
+NO_BF16 = "this CPU has no AVX512_BF16"
 
 
 @dataclass
@@ -62,7 +65,7 @@ class Bench:
         return run
 
 
-def network_rows() -> Iterator[Row]:
+def network_rows() -> Iterator[Row | Missing]:
     """Targets C1, C2, C3, K, C7 and S1."""
     bench = Bench()
     check_attack(bench.plain, bench.x, bench.y)
@@ -71,7 +74,7 @@ def network_rows() -> Iterator[Row]:
     yield from training_rows(bench)
 
 
-def attack_rows(bench: Bench) -> Iterator[Row]:
+def attack_rows(bench: Bench) -> Iterator[Row | Missing]:
     """PGD-10 in fp32 and bf16."""
     lean, train = PGD(EPS, ALPHA, STEPS), PGD(EPS, ALPHA, STEPS, bn="train")
     fp32, bf16 = "PGD-10 PreActResNet-18 fp32, batch 16", "PGD-10 PreActResNet-18 bf16, batch 16"
@@ -88,13 +91,15 @@ def attack_rows(bench: Bench) -> Iterator[Row]:
             return theirs(bench.x, bench.y)
 
         rivals.append(("torchattacks, fp32", run))
+    else:
+        yield Missing("C2", NO_TORCHATTACKS)
     for rival, (must, goal) in zip(rivals, ((1.05, 1.2), (1.1, 1.3)), strict=False):
         yield paired(fp32, last, rival, target="C2", must=must, goal=goal, **LONG)
     compiled = baselines.compiled_attack(bench.last, EPS, ALPHA, STEPS)
     strongest = ("torch.compile, fp32", lambda: compiled(bench.x_last, bench.y))
     yield paired(fp32, last, strongest, target="C3", must=1.0, goal=1.15, **LONG)
     if not has_bf16():
-        print(f"{bf16}: not timed: this CPU has no AVX512_BF16")
+        yield from (Missing(target, NO_BF16) for target in ("C1", "C2", "C3"))
         return
     half = ("eval, channels_last, bf16", bench.ours(lean, "bf16"))
     yield paired(bf16, half, rice, target="C1", must=2.9, goal=4, **LONG)
@@ -127,7 +132,7 @@ def key_rows() -> Iterator[Row]:
         yield paired(label, ("as called", called), ("its graph at hand", at_hand), target="K", must=0.98, seconds=8.0, at_least=3)
 
 
-def training_rows(bench: Bench) -> Iterator[Row]:
+def training_rows(bench: Bench) -> Iterator[Row | Missing]:
     """One training step, and the steps of a suite of three arms."""
     published = baselines.rice_training_step(torch.optim.SGD(bench.plain.parameters(), **SGD), [].append)
     theirs = ("Rice step", lambda: published(bench.plain, bench.x, bench.y, EPS, ALPHA, STEPS))
@@ -138,7 +143,7 @@ def training_rows(bench: Bench) -> Iterator[Row]:
         ("lean, bf16", "bf16", 2.6, 3.5),
     ):
         if precision == "bf16" and not has_bf16():
-            print(f"{name}: {label} is not timed: this CPU has no AVX512_BF16")
+            yield Missing("C7", NO_BF16)
             continue
         ours = (label, training_step(bench, label.split(",")[0], precision))
         yield paired(name, ours, theirs, target="C7", must=must, goal=goal, **LONG)
@@ -206,10 +211,9 @@ def check_attack(model: nn.Module, x: Tensor, y: Tensor) -> None:
 
 
 def import_torchattacks():  # type: ignore[no-untyped-def]
-    """The package, or None with the reason printed."""
+    """The package, or None if it is not installed."""
     try:
         import torchattacks
-    except ImportError as error:
-        print(f"torchattacks is not timed: {error} (pip install --no-deps torchattacks)")
+    except ImportError:
         return None
     return torchattacks

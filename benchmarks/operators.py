@@ -10,19 +10,22 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ro_fast.features.statistics import linear_cka
-from ro_fast.ops import backends, class_moments, pgd_step, pgd_step_input, weighted_cross_entropy, winograd_conv, winograd_weights
+from ro_fast.ops import backends, class_moments, pgd_step, weighted_cross_entropy, winograd_conv, winograd_weights
 from ro_fast.ops._torch_private import mkldnn
 
 from . import baselines
 from .paired import Row, paired
+from .targets import Missing
 
 EPS, ALPHA = 8 / 255, 2 / 255
 
 
-def operator_rows() -> Iterator[Row]:
+def operator_rows() -> Iterator[Row | Missing]:
     """Targets C4 and C6."""
+    for target, op in (("C4", "pgd_step"), ("C6", "class_moments")):
+        if "native" not in timed_backends(op):
+            yield Missing(target, no_native(op))
     yield from step_rows()
-    yield from step_input_rows()
     yield from loss_rows()
     yield from moments_rows()
     yield from cka_rows()
@@ -47,6 +50,11 @@ def timed_backends(op: str) -> list[str]:
             why = "its interpreter on a CPU is for tests" if name == "triton" else backends.why_not(name, op, "cpu")
             print(f"{op}: {name} is not timed: {why}")
     return found
+
+
+def no_native(op: str) -> str:
+    """Why an operator's native backend is not timed."""
+    return f"{op} has no native backend here: {backends.why_not('native', op, 'cpu')}"
 
 
 def inductor(run: Callable[..., object]) -> Callable[..., object]:
@@ -85,31 +93,6 @@ def step_rows() -> Iterator[Row]:
         ours = on(backend, lambda: pgd_step(x_adv, x, grad, 0.5, 0.1, norm="l2", out=x_adv))
         for name, rival in l2_rivals:
             yield paired("pgd_step L2 fp32 [512,3,32,32]", ours, (name, rival))
-
-
-def step_input_rows() -> Iterator[Row]:
-    """The step and the next forward's input in bfloat16, channels last, from either memory order."""
-    mean, std = torch.tensor([0.49, 0.48, 0.45]), torch.tensor([0.25, 0.24, 0.26])
-    fused, last = inductor(baselines.chain_linf_input), torch.channels_last
-    for order in (torch.contiguous_format, last):
-        x, grad = (t.contiguous(memory_format=order) for t in (torch.rand(512, 3, 32, 32), torch.randn(512, 3, 32, 32)))
-        x_adv, inputs = x.clone(), torch.empty_like(x, dtype=torch.bfloat16, memory_format=last)
-
-        def compiled() -> tuple[Tensor, Tensor]:
-            return fused(x_adv, x, grad, EPS, ALPHA, mean, std, last)  # noqa: B023
-
-        def two() -> Tensor:
-            pgd_step(x_adv, x, grad, EPS, ALPHA, out=x_adv)  # noqa: B023
-            return baselines.normalised(x_adv, mean, std, last)  # noqa: B023
-
-        options = {"dtype": torch.bfloat16, "memory_format": last}
-        for ours, theirs in zip(pgd_step_input(x_adv, x, grad, EPS, ALPHA, mean, std, **options), compiled(), strict=True):
-            torch.testing.assert_close(ours, theirs)
-        name = f"pgd_step_input bf16 [512,3,32,32] from {'channels_last' if order == last else 'contiguous'}"
-        for backend in timed_backends("pgd_step_input"):
-            run = on(backend, lambda: pgd_step_input(x_adv, x, grad, EPS, ALPHA, mean, std, out=(x_adv, inputs)))  # noqa: B023
-            yield paired(name, run, ("pgd_step, then eager", two), seconds=2)
-            yield paired(name, run, ("Inductor", compiled), seconds=2)
 
 
 def loss_rows() -> Iterator[Row]:

@@ -11,7 +11,6 @@ from ro_fast.testing import assert_close, backends_for, samples
 X, GRAD = torch.rand(128, 3, 32, 32), torch.randn(128, 3, 32, 32)
 CALLS = {
     "pgd_step": (X, X, GRAD, 8 / 255, 2 / 255),
-    "pgd_step_input": (X, X, GRAD, 8 / 255, 2 / 255, torch.full((3,), 0.5), torch.full((3,), 0.25)),
     "pgd_init": (X, 8 / 255, GRAD.clamp(-1, 1)),
     "pgd_mlp": (X[:, 0].flatten(1), torch.arange(128) % 10, [torch.randn(64, 1024) / 32, torch.randn(10, 64) / 8], None, None),
     "weighted_cross_entropy": (torch.randn(128, 10), torch.randint(10, (128,)), torch.rand(128)),
@@ -24,10 +23,7 @@ CALLS = {
     "class_moments": (torch.randn(1000, 64), torch.randint(10, (1000,)), 10),
     "winograd_conv": (torch.randn(4, 64, 16, 16), winograd_weights(torch.randn(64, 64, 3, 3))),
 }
-OPTIONS = {
-    "pgd_mlp": {"eps": 8 / 255, "alpha": 2 / 255, "steps": 10},
-    "pgd_step_input": {"dtype": torch.bfloat16, "memory_format": torch.channels_last},
-}
+OPTIONS = {"pgd_mlp": {"eps": 8 / 255, "alpha": 2 / 255, "steps": 10}}
 
 
 @pytest.mark.parametrize("backend", backends.BACKENDS)

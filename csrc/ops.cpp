@@ -9,7 +9,6 @@ STABLE_TORCH_LIBRARY_IMPL(ro_fast_native, CPU, m) {
   m.impl("affine_relu", TORCH_BOX(&ro_fast::affine_relu));
   m.impl("affine_relu_backward", TORCH_BOX(&ro_fast::affine_relu_backward));
   m.impl("pgd_step", TORCH_BOX(&ro_fast::pgd_step));
-  m.impl("pgd_step_input", TORCH_BOX(&ro_fast::pgd_step_input));
   m.impl("pgd_init", TORCH_BOX(&ro_fast::pgd_init));
   m.impl("pgd_mlp", TORCH_BOX(&ro_fast::pgd_mlp));
   m.impl("weighted_cross_entropy", TORCH_BOX(&ro_fast::weighted_cross_entropy));

@@ -43,23 +43,6 @@ void pgd_step(
     double hi,
     std::optional<Tensor> active);   // bool [N]
 
-void pgd_step_input(
-    Tensor out,                      // [N, C, ...] written; may be x_adv itself
-    Tensor input,                    // [N, C, ...] written, in the dtype of x or bfloat16, in its own memory order
-    Tensor x_adv,                    // [N, C, ...]
-    Tensor x,                        // [N, C, ...]
-    Tensor grad,                     // [N, C, ...]
-    double eps,                      // radius in input units
-    double alpha,                    // step length in input units
-    std::optional<Tensor> eps_n,     // [N] in the compute dtype; replaces eps
-    std::optional<Tensor> alpha_n,   // [N] in the compute dtype; replaces alpha
-    std::string norm,                // linf | l2
-    double lo,
-    double hi,
-    std::optional<Tensor> active,    // bool [N]
-    Tensor mean,                     // [C] in the compute dtype, or [1] if there are no orders to tell apart
-    Tensor std);                     // likewise
-
 void pgd_init(
     Tensor out,                      // [N, ...] written
     Tensor x,                        // [N, ...]

@@ -9,7 +9,6 @@ STABLE_TORCH_LIBRARY_IMPL(ro_fast_native, CUDA, m) {
   m.impl("affine_relu", TORCH_BOX(&ro_fast::cuda::affine_relu));
   m.impl("affine_relu_backward", TORCH_BOX(&ro_fast::cuda::affine_relu_backward));
   m.impl("pgd_step", TORCH_BOX(&ro_fast::cuda::pgd_step));
-  m.impl("pgd_step_input", TORCH_BOX(&ro_fast::cuda::pgd_step_input));
   m.impl("pgd_init", TORCH_BOX(&ro_fast::cuda::pgd_init));
   m.impl("weighted_cross_entropy", TORCH_BOX(&ro_fast::cuda::weighted_cross_entropy));
   m.impl("weighted_cross_entropy_backward", TORCH_BOX(&ro_fast::cuda::weighted_cross_entropy_backward));

@@ -71,23 +71,4 @@ struct Start {
   }
 };
 
-// The next forward's input, (x − mean_c)/std_c of samples of [channels, positions], in its own dtype and memory order.
-template <class U, class C>
-struct NextInput {
-  U* to;
-  const C *mean, *std;  // [channels]
-  int64_t channels, positions;
-  bool from_last, to_last;  // whether the values of one position are adjacent
-
-  NextInput(
-      const char* op, const Tensor& images, int64_t width, const Tensor& input, const Tensor& means, const Tensor& deviations)
-      : to(mutable_data<U>(input)), mean(data<C>(means)), std(data<C>(deviations)), channels(means.numel()),
-        positions(channels ? width / channels : 0), from_last(images.stride(1) == 1), to_last(input.stride(1) == 1) {
-    check_tensor(op, "input", input, kDtype<U>, images.numel(), images);
-    check_tensor(op, "mean", means, kDtype<C>, channels, images);
-    check_tensor(op, "std", deviations, kDtype<C>, channels, images);
-    check(channels * positions == width, op, channels, " means for samples of ", width, " values");
-  }
-};
-
 }  // namespace ro_fast

@@ -32,7 +32,7 @@ from .logit_losses import (
 )
 from .pgd_init import pgd_init
 from .pgd_mlp import pgd_mlp
-from .pgd_step import pgd_step, pgd_step_input
+from .pgd_step import pgd_step
 from .weighted_cross_entropy import weighted_cross_entropy, weighted_cross_entropy_backward
 from .weighted_kl import weighted_kl, weighted_kl_backward
 
@@ -49,7 +49,6 @@ __all__ = [
     "pgd_init",
     "pgd_mlp",
     "pgd_step",
-    "pgd_step_input",
     "weighted_cross_entropy",
     "weighted_cross_entropy_backward",
     "weighted_kl",

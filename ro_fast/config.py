@@ -13,17 +13,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ro_fast.config_values import LARGEST_SEED
 
-def option(default: Any, about: str) -> Any:
-    """A key of a configuration: its default and its meaning, as printed by --help."""
+
+def option(default: Any, about: str, **bounds: float) -> Any:
+    """A key of a configuration: its default, its meaning as printed by --help, and the bounds of its numbers.
+
+    Bounds are ``least``, ``above``, ``most`` and ``below``; :mod:`ro_fast.config_values` checks them.
+    """
+    metadata = {"about": about, **bounds}
     if isinstance(default, (list, dict)):
-        return field(default_factory=lambda: copy.deepcopy(default), metadata={"about": about})
-    return field(default=default, metadata={"about": about})
+        return field(default_factory=lambda: copy.deepcopy(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
 
 
-def needed(about: str) -> Any:
+def needed(about: str, **bounds: float) -> Any:
     """A key that has no default."""
-    return field(metadata={"about": about})
+    return field(metadata={"about": about, **bounds})
 
 
 @dataclass
@@ -32,21 +38,23 @@ class DataConfig:
 
     name: str = option("digits", "the data set; data=NAME also sets related keys")
     path: str | None = option(None, "file (npz) or folder with the data; null: the data set's usual place")
-    train_size: int | None = option(None, "class-balanced subset of the training images; null: all")
+    train_size: int | None = option(None, "class-balanced subset of the training images; null: all", least=1)
     test_size: int | None = option(
-        None, "class-balanced subset of the test images; null: all, or if train_size is set, as many, at least 1000"
+        None, "class-balanced subset of the test images; null: all, or if train_size is set, as many, at least 1000", least=1
     )
-    val_size: int | None = option(None, "images held out of the training pool; null: a fifth of train_size, at most 1000")
-    label_noise: float = option(0.0, "share of training labels redrawn uniformly over all classes")
-    eps: float = option(8 / 255, "the usual L∞ radius for these images")
+    val_size: int | None = option(
+        None, "images held out of the training pool; null: a fifth of train_size, at most 1000", least=1
+    )
+    label_noise: float = option(0.0, "share of training labels redrawn uniformly over all classes", least=0, most=1)
+    eps: float = option(8 / 255, "the usual L∞ radius for these images", least=0)
     augment: str = option("none", '"none" | "crop" | "crop_flip": reflect-pad by 4 and crop, and flip left-right')
     extra: str | None = option(None, "npz file of more training images: x like x_train, and y; without y, with pseudo-labels")
     bias: str = option("none", "done to training: fewer | imbalance | missing_mode | duplicates | shift | wrong_labels")
-    bias_share: float = option(0.2, "share of the training images that data.bias changes")
+    bias_share: float = option(0.2, "share of the training images that data.bias changes", least=0, most=1)
     induced: str | None = option(None, "best | last: training images perturbed once, against that state of adversarial training")
     induced_test: bool = option(False, "perturb the test images in the same way")
-    unlabelled: float = option(0.0, "share of the training images whose labels are replaced by pseudo-labels")
-    seed: int = option(0, "seed of subsets, validation split and redrawn labels; not the run's seed")
+    unlabelled: float = option(0.0, "share of the training images whose labels are replaced by pseudo-labels", least=0, below=1)
+    seed: int = option(0, "seed of subsets, validation split and redrawn labels; not the run's seed", least=0, most=LARGEST_SEED)
     download: bool = option(False, "let torchvision fetch what is missing")
     skip_bad: bool = option(False, "folder: skip unreadable image files instead of raising an error")
     exclude: str | None = option(None, "check.json of ro-fast check on the same data: leaves out faulty training images")
@@ -61,10 +69,13 @@ class ModelConfig:
     )
     source: str = option("ro_fast", '"ro_fast" | "timm"')
     width: int = option(
-        32, "channels of small_cnn's first stage, an eighth of mlp's hidden units; others have their published width"
+        32,
+        "channels of small_cnn's first stage, an eighth of mlp's hidden units; others have their published width",
+        least=1,
+        most=100_000,
     )
     mean: list[float] | None = option(None, "per channel; null: of the training images")
-    std: list[float] | None = option(None, "per channel; null: of the training images")
+    std: list[float] | None = option(None, "per channel; null: of the training images", above=0)
 
 
 @dataclass
@@ -72,10 +83,10 @@ class AttackConfig:
     """The PGD attack of the inner maximisation; budgets in input units, [0, 1]."""
 
     norm: str = option("linf", '"linf" | "l2"')
-    eps: float | None = option(None, "null: the usual radius for the data, data.eps")
-    alpha: float | None = option(None, "null: eps / 4, which is 2/255 for 8/255")
-    steps: int = option(10, "gradient steps of each restart")
-    restarts: int = option(1, "random starts; the strongest result is kept for each sample")
+    eps: float | None = option(None, "null: the usual radius for the data, data.eps", least=0)
+    alpha: float | None = option(None, "null: eps / 4, which is 2/255 for 8/255", least=0)
+    steps: int = option(10, "gradient steps of each restart", least=0)
+    restarts: int = option(1, "random starts; the strongest result is kept for each sample", least=1)
     random_start: bool = option(True, "false: starts at the natural image")
     bn: str = option("eval", "'eval' | 'train' | 'keep': the model's mode while it is attacked")
     engine: str = option("auto", '"auto" | "eager" | "mlp" | "fused" | "compiled" | "captured"')
@@ -96,17 +107,17 @@ class SmallLossConfig:
 class TrainerConfig:
     """Optimiser, schedule and loop."""
 
-    epochs: int = option(40, "length of the schedule")
-    batch_size: int = option(128, "samples per step")
-    lr: float = option(0.1, "learning rate before its first drop")
-    momentum: float = option(0.9, "of SGD")
-    weight_decay: float = option(5e-4, "of SGD")
-    lr_drops: list[float] = option([0.5, 0.75], "fractions of the run at which lr drops tenfold")
+    epochs: int = option(40, "length of the schedule", least=1)
+    batch_size: int = option(128, "samples per step", least=1)
+    lr: float = option(0.1, "learning rate before its first drop", above=0, most=100)
+    momentum: float = option(0.9, "of SGD", least=0, below=1)
+    weight_decay: float = option(5e-4, "of SGD", least=0, most=1)
+    lr_drops: list[float] = option([0.5, 0.75], "fractions of the run at which lr drops tenfold", least=0, most=1)
     clean_forward: bool = option(False, "the published loop's extra forward on natural images after each step")
     channels_last: bool = option(True, "memory layout of images and weights")
-    eval_steps: int | None = option(None, "PGD steps of validation and test; null: as many as in training")
-    eval_batch_size: int = option(512, "samples at once in validation and test")
-    stop_after: int | None = option(None, "end after this many epochs of the schedule; null: all of them")
+    eval_steps: int | None = option(None, "PGD steps of validation and test; null: as many as in training", least=1)
+    eval_batch_size: int = option(512, "samples at once in validation and test", least=1)
+    stop_after: int | None = option(None, "end after this many epochs of the schedule; null: all of them", least=1)
     early_stop: str = option(
         "none", '"none" | "ro": end when the detector of robust overfitting raises an alarm, on validation'
     )
@@ -117,12 +128,14 @@ class TrainerConfig:
 class FeaturesConfig:
     """Whether a run measures feature generalisation during training: ro_fast/features/generalisation.py."""
 
-    every: int = option(0, "epochs between measurements; the last epoch is always measured; 0: never")
+    every: int = option(0, "epochs between measurements; the last epoch is always measured; 0: never", least=0)
     layers: list[str] | None = option(None, 'besides "penultimate"; null: all layers that the model has')
     label_weights: str | None = option(
         None, "for unclean labels, weights of a data check's label scores: its check.json, or auto; null: every label counts"
     )
-    size: int | None = option(None, "images of the training and of the test subset; null: a tenth of training's, at most 1000")
+    size: int | None = option(
+        None, "images of the training and of the test subset; null: a tenth of training's, at most 1000", least=1
+    )
 
 
 @dataclass
@@ -136,10 +149,10 @@ class TrainConfig:
     small_loss: SmallLossConfig = field(default_factory=SmallLossConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     features: FeaturesConfig = field(default_factory=FeaturesConfig)
-    seed: int = option(0, "of initial weights, order, augmentation and noise")
+    seed: int = option(0, "of initial weights, order, augmentation and noise", least=0, most=LARGEST_SEED)
     device: str = option("auto", '"auto" | "cpu" | "cuda"')
     precision: str = option("fp32", '"fp32" | "bf16": autocast of forward and input gradient')
-    threads: int | None = option(None, "CPU threads of one run; null: torch's own choice")
+    threads: int | None = option(None, "CPU threads of one run; null: torch's own choice", least=1, most=1024)
     teachers: str = option("outputs/teachers", "where teachers are stored, for all runs that need the same ones")
     out: str = option("outputs/train/run", "the run's folder; the same command continues it")
 
@@ -154,17 +167,17 @@ class ArmConfig:
     role: str = option("factor", "'baseline' | 'factor' | 'control' | 'mitigation' | 'level', a value on the suite's axis")
     control: str | None = option(None, "for a factor, its matched control arm: a random change of the same size")
     x: float | None = option(None, "position on the suite's axis")
-    fork: float | None = option(None, "where the arm branches; null: the suite's fork")
+    fork: float | None = option(None, "where the arm branches; null: the suite's fork", least=0)
 
 
 @dataclass
 class FinalConfig:
     """How hard the states of a finished run are attacked: with PGD, then a shortened cascade of ``evaluate`` on what survives."""
 
-    steps: int = option(20, "of PGD")
-    apgd_steps: int = option(20, "of APGD-CE and APGD-T")
-    targets: int = option(3, "target classes of APGD-T")
-    queries: int = option(100, "of Square")
+    steps: int = option(20, "of PGD", least=1)
+    apgd_steps: int = option(20, "of APGD-CE and APGD-T", least=1)
+    targets: int = option(3, "target classes of APGD-T", least=1)
+    queries: int = option(100, "of Square", least=1)
 
 
 @dataclass
@@ -223,7 +236,7 @@ class SuiteConfig:
 
     name: str = option("", "suite=NAME takes its arms and rules")
     question: str = option("", "what the suite asks")
-    fork: float = option(0.2, "share of trainer.epochs that all arms share; from 1 on, a number of epochs")
+    fork: float = option(0.2, "share of trainer.epochs that all arms share; from 1 on, a number of epochs", least=0)
     set: dict[str, Any] = option({}, "changes shared by all arms")
     arms: list[ArmConfig] = option([], "what is compared: each arm's name, role and changes")
     x_label: str | None = option(None, "axis label for arms with an x")
@@ -246,7 +259,9 @@ class AblateConfig(TrainConfig):
 
     suite: SuiteConfig = field(default_factory=SuiteConfig)
     seeds: Any = option(3, "how many, counting up from seed; a list; or auto: 3, 5, then 8, until the rules settle it")
-    jobs: int | None = option(None, "parallel runs, one process each; null: one per core on a CPU, one on a GPU")
+    jobs: int | None = option(
+        None, "parallel runs, one process each; null: one per core on a CPU, one on a GPU", least=1, most=1024
+    )
     prefixes: str = option("outputs/prefixes", "where shared prefixes are stored, for any suite that can use them")
     out: str = option("outputs/ablate/run", "the suite's folder; the same command continues it")
 
@@ -262,8 +277,8 @@ class PageConfig:
 class DecisionConfig:
     """Limits of a prototype's decision, fixed before the runs that they judge; accuracies are fractions."""
 
-    min_gap: float = option(0.02, "smallest drop of robust accuracy that matters")
-    min_gain: float = option(0.01, "smallest gain that makes twice the data worth collecting")
+    min_gap: float = option(0.02, "smallest drop of robust accuracy that matters", least=0, most=1)
+    min_gain: float = option(0.01, "smallest gain that makes twice the data worth collecting", least=0, most=1)
 
 
 @dataclass
@@ -271,7 +286,7 @@ class PrototypeConfig(AblateConfig):
     """A check and a small suite within a time budget, and one page to base a decision on."""
 
     budget: str = option("10min", "wall-clock time: 90s, 10min, 1h30min")
-    min_steps: int = option(150, "minimum gradient steps of a run; small sets are trained for more epochs")
+    min_steps: int = option(150, "minimum gradient steps of a run; small sets are trained for more epochs", least=0)
     rules: DecisionConfig = field(default_factory=DecisionConfig)
     report: PageConfig = field(default_factory=PageConfig)
 
@@ -281,12 +296,12 @@ class CheckConfig:
     """An examination of a data set before any training."""
 
     data: DataConfig = field(default_factory=DataConfig)
-    eps: float | None = option(None, "L∞ radius that margins are compared with, in input units; null: data.eps")
+    eps: float | None = option(None, "L∞ radius that margins are compared with, in input units; null: data.eps", least=0)
     eps_l2: float | None = option(
-        None, "L2 radius, likewise; null: in proportion to eps, 128/255 for 8/255 and 3072 values"
+        None, "L2 radius, likewise; null: in proportion to eps, 128/255 for 8/255 and 3072 values", above=0
     )
-    seed: int = option(0, "seed of folds and subsets")
-    threads: int | None = option(None, "CPU threads; null: torch's own choice")
+    seed: int = option(0, "seed of folds and subsets", least=0, most=LARGEST_SEED)
+    threads: int | None = option(None, "CPU threads; null: torch's own choice", least=1, most=1024)
     out: str = option("outputs/check/run", "folder of check.json and check.html")
 
 
@@ -299,20 +314,20 @@ class EvaluateConfig:
     protocol: str | None = option(None, "a protocol.yaml: evaluate as it says, and decide")
     data: Any = option(None, "data=NAME; null: what the run was trained on")
     model: Any = option(None, "model=NAME; null: that of the run")
-    eps: float | None = option(None, "null: the radius of the run's attack")
+    eps: float | None = option(None, "null: the radius of the run's attack", least=0)
     norm: str | None = option(None, "'linf' | 'l2'; null: that of the run's attack")
-    samples: int | None = option(None, "class-balanced subset of the test images; null: all")
+    samples: int | None = option(None, "class-balanced subset of the test images; null: all", least=1)
     level: str = option("standard", '"quick" | "standard" | "full": how hard to try; full has AutoAttack\'s steps and queries')
-    steps: int | None = option(None, "of PGD and of PGD on the CW margin; null, here and below: the level's")
-    apgd_steps: int | None = option(None, "of APGD-CE and APGD-T")
-    restarts: int | None = option(None, "of APGD")
-    targets: int | None = option(None, "target classes of APGD-T, one after another")
-    queries: int | None = option(None, "of Square")
+    steps: int | None = option(None, "of PGD and of PGD on the CW margin; null, here and below: the level's", least=1)
+    apgd_steps: int | None = option(None, "of APGD-CE and APGD-T", least=1)
+    restarts: int | None = option(None, "of APGD", least=1)
+    targets: int | None = option(None, "target classes of APGD-T, one after another", least=1)
+    queries: int | None = option(None, "of Square", least=1)
     masking: bool = option(True, "look for gradient masking")
-    batch_size: int = option(512, "samples attacked at once")
-    seed: int = option(0, "of the attacks' noise")
+    batch_size: int = option(512, "samples attacked at once", least=1)
+    seed: int = option(0, "of the attacks' noise", least=0, most=LARGEST_SEED)
     device: str = option("auto", '"auto" | "cpu" | "cuda"')
-    threads: int | None = option(None, "CPU threads; null: torch's own choice")
+    threads: int | None = option(None, "CPU threads; null: torch's own choice", least=1, most=1024)
     report: PageConfig = field(default_factory=PageConfig)
     out: str | None = option(None, "null: outputs/evaluate/<the run's name>")
 
@@ -322,16 +337,16 @@ class ProtocolConfig:
     """What an evaluation will measure, and which result means go, fixed beforehand. Accuracies are fractions."""
 
     data: DataConfig = field(default_factory=DataConfig)
-    robust: float | None = option(None, "least robust accuracy for a go, such as 0.4; required")
-    no_go: float | None = option(None, "robust accuracy below which it is a no-go; null: the same")
-    natural: float | None = option(None, "least natural accuracy; null: not asked for")
-    worst_class: float | None = option(None, "least robust accuracy of every class; null: not asked for")
-    precision: float = option(0.03, "half width of the 95 % interval over test images, which decides how many are used")
-    expected: float = option(0.5, "robust accuracy expected, for the number of images; 0.5 needs the most")
+    robust: float | None = option(None, "least robust accuracy for a go, such as 0.4; required", above=0, below=1)
+    no_go: float | None = option(None, "robust accuracy below which it is a no-go; null: the same", above=0, below=1)
+    natural: float | None = option(None, "least natural accuracy; null: not asked for", above=0, below=1)
+    worst_class: float | None = option(None, "least robust accuracy of every class; null: not asked for", above=0, below=1)
+    precision: float = option(0.03, "half width of the 95 % interval over images, which decides how many", above=0, below=1)
+    expected: float = option(0.5, "robust accuracy expected, for the number of images; 0.5 needs most", above=0, below=1)
     norm: str = option("linf", '"linf" | "l2"')
-    eps: float | None = option(None, "radius in input units; null: the usual one for the data, data.eps")
+    eps: float | None = option(None, "radius in input units; null: the usual one for the data, data.eps", above=0)
     level: str = option("full", '"quick" | "standard" | "full": how hard the attacks try')
-    seeds: int = option(3, "training runs to evaluate")
+    seeds: int = option(3, "training runs to evaluate", least=1)
     checkpoint: str = option("best", '"best" by validation | "last"')
     signed_by: list[str] = option([], "names of those who agree on it")
     report: PageConfig = field(default_factory=PageConfig)
@@ -373,7 +388,8 @@ class BenchConfig:
     """What to compare with the rivals on this machine."""
 
     groups: list[str] = option([], '"operators", "mlps", "evaluation", "networks"; none: all')
-    fail_under: str | None = option(None, "'must' | 'goal': exit with code 1 if a target misses it")
+    fail_under: str | None = option(None, "'must' | 'goal': exit with code 1 if a target misses it or was not measured")
+    allow_missing: list[str] = option([], "targets, such as C8, that fail_under lets be missing where they can't be measured")
     out: str = option("outputs/bench", "folder of bench.json")
 
 
@@ -401,7 +417,7 @@ def changed(config: Any, changes: Mapping[str, Any]) -> Any:
         *parents, last = path.split(".")
         target = result
         for name in parents:
-            target = target[name] if isinstance(target, dict) else getattr(target, name, None)
+            target = target.get(name) if isinstance(target, dict) else getattr(target, name, None)
         if isinstance(target, dict):
             target[last] = value
         elif dataclasses.is_dataclass(target) and hasattr(target, last):

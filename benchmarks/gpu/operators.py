@@ -24,7 +24,6 @@ from ro_fast.ops import (
     class_moments,
     pgd_init,
     pgd_step,
-    pgd_step_input,
     weighted_cross_entropy,
     weighted_kl,
 )
@@ -117,18 +116,12 @@ def steps(session: Session, dtype: torch.dtype) -> list[Case]:
     shape = session.pick(8192, 4), 3, 32, 32
     x, noise = (torch.rand(shape, device=session.device).to(dtype) for _ in range(2))
     x_adv, grad, out, size = x.clone(), noise - 0.5, torch.empty_like(x), x.nbytes
-    mean, std = torch.full((3,), 0.5, device=session.device), torch.full((3,), 0.25, device=session.device)
-    last = torch.channels_last
-    into = torch.empty_like(x), torch.empty_like(x, dtype=torch.bfloat16, memory_format=last)
-    chain, chain_input = inductor(session, baselines.chain_linf), inductor(session, baselines.chain_linf_input)
+    chain = inductor(session, baselines.chain_linf)
     return [
         Case("pgd_step", "pgd_step L∞ [8192,3,32,32]", lambda: pgd_step(x_adv, x, grad, EPS, ALPHA, out=out), 4 * size,
              {"Inductor": lambda: chain(x_adv, x, grad, EPS, ALPHA)}),
         Case("pgd_step", "pgd_step L2 [8192,3,32,32]", lambda: pgd_step(x_adv, x, grad, 0.5, 0.1, norm="l2", out=out),
              4 * size, {}),
-        Case("pgd_step_input", "pgd_step_input to bf16, channels_last [8192,3,32,32]",
-             lambda: pgd_step_input(x_adv, x, grad, EPS, ALPHA, mean, std, out=into), 4 * size + into[1].nbytes,
-             {"Inductor": lambda: chain_input(x_adv, x, grad, EPS, ALPHA, mean, std, last)}),
         Case("pgd_init", "pgd_init [8192,3,32,32]", lambda: pgd_init(x, EPS, noise), 3 * size, {}),
     ]  # fmt: skip
 

@@ -19,9 +19,6 @@ void pgd_init(Tensor out, Tensor x, Tensor noise, double eps, Optional eps_n, st
 void pgd_step(
     Tensor out, Tensor x_adv, Tensor x, Tensor grad, double eps, double alpha, Optional eps_n, Optional alpha_n,
     std::string norm, double lo, double hi, Optional active);
-void pgd_step_input(
-    Tensor out, Tensor input, Tensor x_adv, Tensor x, Tensor grad, double eps, double alpha, Optional eps_n, Optional alpha_n,
-    std::string norm, double lo, double hi, Optional active, Tensor mean, Tensor std);
 Tensor weighted_cross_entropy(Tensor logits, Tensor target, Optional weight, double label_smoothing, std::string reduction);
 Tensor weighted_cross_entropy_backward(
     Tensor grad, Tensor logits, Tensor target, Optional weight, double label_smoothing, std::string reduction);

@@ -1,9 +1,8 @@
 // One step of projected gradient ascent; csrc/cpu/pgd_step.cpp has the formulas.
 //
 // L∞ acts on each value alone: a thread handles V of them, 16 bytes per tensor. L2 has one block per sample, which reads its row
-// three times, first from memory and then from the caches. The next forward's input is written by the thread that moved the
-// value; if it is in another memory order, a thread handles one value, so that neighbours write close to each other.
-// I/O: read x, x_adv, grad; write out (and input).
+// three times, first from memory and then from the caches.
+// I/O: read x, x_adv, grad; write out.
 #include "../pgd.h"
 #include "common.cuh"
 #include "ops.cuh"
@@ -11,35 +10,10 @@
 namespace ro_fast::cuda {
 namespace {
 
-// What to do with V values from i on in memory order after they have moved: nothing, or write the next forward's input.
-struct Nothing {
-  template <class T, int V>
-  __device__ void operator()(int64_t, const Pack<T, V>&) const {}
-};
-template <class U, class C>
-struct Normalised : NextInput<U, C> {
-  template <class T, int V>
-  __device__ void operator()(int64_t i, const Pack<T, V>& v) const {
-    const int64_t channels = this->channels, positions = this->positions;
-    Channel channel(i, this->from_last ? 1 : positions, channels);
-    if (this->from_last != this->to_last) {  // V is then 1
-      const int64_t p = this->from_last ? i / channels % positions : channel.rest, first = i / (channels * positions) * channels * positions;
-      i = first + (this->to_last ? p * channels + channel.c : channel.c * positions + p);
-    }
-    Pack<U, V> input;
-#pragma unroll
-    for (int k = 0; k < V; ++k) {
-      store(input.at[k], (load(v.at[k]) - this->mean[channel.c]) / this->std[channel.c]);
-      channel.next();
-    }
-    *reinterpret_cast<Pack<U, V>*>(this->to + i) = input;
-  }
-};
-
 // V values of one sample, or of any samples if nothing is given per sample.
-template <class T, int V, class Then>
+template <class T, int V>
 __global__ void step_linf(
-    T* out, const T* x_adv, const T* x, const T* grad, int64_t packs, int64_t width, Budget<Compute<T>> b, Then then) {
+    T* out, const T* x_adv, const T* x, const T* grad, int64_t packs, int64_t width, Budget<Compute<T>> b) {
   using C = Compute<T>;
   const int64_t p = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
   if (p >= packs) return;
@@ -61,19 +35,14 @@ __global__ void step_linf(
     }
   }
   reinterpret_cast<P*>(out)[p] = v;
-  then(p * V, v);
 }
 
-template <class T, class Then>
-__global__ void step_l2(T* out, const T* x_adv, const T* x, const T* grad, int64_t width, Budget<Compute<T>> b, Then then) {
+template <class T>
+__global__ void step_l2(T* out, const T* x_adv, const T* x, const T* grad, int64_t width, Budget<Compute<T>> b) {
   using C = Compute<T>;
   const int64_t n = blockIdx.x, at = n * width;
   if (b.active && !b.active[n]) {
-    for (int64_t i = threadIdx.x; i < width; i += kThreads) {
-      const Pack<T, 1> v{x_adv[at + i]};
-      out[at + i] = v.at[0];
-      then(at + i, v);
-    }
+    for (int64_t i = threadIdx.x; i < width; i += kThreads) out[at + i] = x_adv[at + i];
     return;
   }
   const C eps = b.eps_n ? b.eps_n[n] : b.eps, alpha = b.alpha_n ? b.alpha_n[n] : b.alpha;
@@ -96,37 +65,24 @@ __global__ void step_l2(T* out, const T* x_adv, const T* x, const T* grad, int64
   const C d_norm = C(sqrt(block_sum(sum)));
   const C shrink = d_norm > eps ? eps / d_norm : C(1);
   for (int64_t i = threadIdx.x; i < width; i += kThreads) {
-    Pack<T, 1> v;
-    store(v.at[0], clamp(load(x[at + i]) + delta(at + i) * shrink, b.lo, b.hi));
-    out[at + i] = v.at[0];
-    then(at + i, v);
+    store(out[at + i], clamp(load(x[at + i]) + delta(at + i) * shrink, b.lo, b.hi));
   }
 }
 
-// Takes the step; `packs` says whether `then` handles several values at once.
-template <class T, class Then>
-void run(const Launch& launch, const Step<T>& s, const Then& then, bool packs) {
+template <class T>
+void run(const Launch& launch, const Step<T>& s) {
   if (s.size == 0) return;
   if (s.l2) {
-    launch(step_l2<T, Then>, blocks_for(s.rows, 1), kThreads, s.out, s.x_adv, s.x, s.grad, s.width, s.budget, then);
+    launch(step_l2<T>, blocks_for(s.rows, 1), kThreads, s.out, s.x_adv, s.x, s.grad, s.width, s.budget);
     return;
   }
   constexpr int V = kWidest<T>;
   const bool one_sample = !s.budget.by_sample() || s.width % V == 0;  // whose values are read together
   const bool wide =
-      packs && s.size % V == 0 && one_sample && aligned(s.out) && aligned(s.x_adv) && aligned(s.x) && aligned(s.grad);
+      s.size % V == 0 && one_sample && aligned(s.out) && aligned(s.x_adv) && aligned(s.x) && aligned(s.grad);
   const int64_t count = wide ? s.size / V : s.size;
-  const auto kernel = wide ? step_linf<T, V, Then> : step_linf<T, 1, Then>;
-  launch(kernel, blocks_for(count, kThreads), kThreads, s.out, s.x_adv, s.x, s.grad, count, s.width, s.budget, then);
-}
-
-template <class U, class T>
-void step_and_normalise(
-    const char* op, const Launch& launch, const Step<T>& step, const Tensor& x, const Tensor& input, const Tensor& mean,
-    const Tensor& std) {
-  using C = Compute<T>;
-  const Normalised<U, C> then{{op, x, step.width, input, mean, std}};
-  run(launch, step, then, then.from_last == then.to_last && aligned(then.to));
+  const auto kernel = wide ? step_linf<T, V> : step_linf<T, 1>;
+  launch(kernel, blocks_for(count, kThreads), kThreads, s.out, s.x_adv, s.x, s.grad, count, s.width, s.budget);
 }
 
 }  // namespace
@@ -139,23 +95,7 @@ void pgd_step(
   dispatch<BFloat16>(op, x, [&](auto element) {
     using T = decltype(element);
     const Step<T> step(op, out, x_adv, x, grad, eps, alpha, eps_n, alpha_n, norm, lo, hi, active);
-    run(launch, step, Nothing{}, true);
-  });
-}
-
-void pgd_step_input(
-    Tensor out, Tensor input, Tensor x_adv, Tensor x, Tensor grad, double eps, double alpha, Optional eps_n, Optional alpha_n,
-    std::string norm, double lo, double hi, Optional active, Tensor mean, Tensor std) {
-  const char* op = "pgd_step_input";
-  const Launch launch(op, x);
-  dispatch<BFloat16>(op, x, [&](auto element) {
-    using T = decltype(element);
-    const Step<T> step(op, out, x_adv, x, grad, eps, alpha, eps_n, alpha_n, norm, lo, hi, active);
-    if (input.scalar_type() == kDtype<T>) {
-      step_and_normalise<T>(op, launch, step, x, input, mean, std);
-    } else {
-      step_and_normalise<BFloat16>(op, launch, step, x, input, mean, std);
-    }
+    run(launch, step);
   });
 }
 

@@ -26,6 +26,7 @@ from ro_fast.check.shift import shift
 from ro_fast.check.unrepresentative import unrepresentative
 from ro_fast.check.values import check_eps, values
 from ro_fast.config import CheckConfig
+from ro_fast.config_values import check_values
 from ro_fast.data import ImageData, load_data
 from ro_fast.data.check_file import Check, CheckStep
 from ro_fast.environment import environment, use_threads
@@ -68,12 +69,11 @@ def check(config: CheckConfig) -> Check:
     for module in ("sklearn", "scipy", "matplotlib", "jinja2"):
         if importlib.util.find_spec(module) is None:
             raise InputError(f"the check needs {module}: pip install 'ro_fast[train]'")
+    check_values(config)
     if config.data.exclude is not None:
         raise InputError("check examines all the data: leave data.exclude out here and use it in training")
     eps = config.data.eps if config.eps is None else config.eps
     check_eps(eps)
-    if config.eps_l2 is not None and config.eps_l2 <= 0:
-        raise InputError(f"eps_l2 = {config.eps_l2:g} should be above 0")
     out = Path(config.out)
     try:
         out.mkdir(parents=True, exist_ok=True)

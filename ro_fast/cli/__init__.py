@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
 from ro_fast.cli.commands import COMMANDS
-from ro_fast.cli.compose import compose, composed, is_bad_input, one_line
+from ro_fast.cli.compose import compose, composed, one_line
 from ro_fast.cli.help import help_text, wanted_help
+from ro_fast.config_values import told
 from ro_fast.errors import InputError, WorkError
 
 __all__ = ["COMMANDS", "compose", "main", "run"]
@@ -51,8 +53,10 @@ def run(argv: list[str]) -> int:
     except Exception as error:
         if os.environ.get("RO_FAST_DEBUG") == "1":
             raise
-        code = 2 if is_bad_input(error) else 1
-        hint = "" if isinstance(error, (InputError, WorkError)) or code == 2 else " (RO_FAST_DEBUG=1 shows where)"
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:  # by whichever look at it came first
+            error = InputError(f"{told(error.filename)} is too long for the name of a file")
+        code = 2 if isinstance(error, InputError) else 1
+        hint = "" if isinstance(error, (InputError, WorkError)) else " (RO_FAST_DEBUG=1 shows where)"
         print(f"ro-fast {command}: {one_line(error)}{hint}", file=sys.stderr)
         return code
 

@@ -66,9 +66,9 @@ def _watch(config: Any) -> None:
 
     if not config.curve:
         wanted = "curve=PATH of a .csv, .json, .jsonl, text log, TensorBoard event file, or a folder with one of them"
-        raise InputError(f"watch: curve= is not given; {wanted} is needed")
+        raise InputError(f"curve= is not given; {wanted} is needed")
     if config.out is not None and not config.out.endswith(".png"):
-        raise InputError(f"watch: out={config.out} should name a picture, FILE.png")
+        raise InputError(f"out={config.out} should name a picture, FILE.png")
     curve = read_curve(config.curve, config.column, loss=config.loss, train=config.train)
     verdict = watch_curve(curve)
     print("\n".join([*verdict.lines(), curve.read_as]))
@@ -164,7 +164,7 @@ def _report(config: Any) -> None:
     from ro_fast.report import build_report
 
     if not config.run:
-        raise InputError("report: run= is not given; give the folder of a finished suite or prototype, run=PATH")
+        raise InputError("run= is not given; give the folder of a finished suite or prototype, run=PATH")
     folder, language = Path(config.run), config.report.language
     if (folder / RESULT).exists():
         print(rebuild_page(folder, language))
@@ -177,7 +177,7 @@ def _report(config: Any) -> None:
 def _bench(config: Any) -> None:
     from ro_fast.benchmarks.run import bench
 
-    bench(Path(config.out), config.groups, config.fail_under)
+    bench(Path(config.out), config.groups, config.fail_under, config.allow_missing)
 
 
 def _doctor(config: Any) -> None:

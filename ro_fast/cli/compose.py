@@ -1,14 +1,19 @@
-"""From a command line to a plain dataclass, through Hydra: the only module that uses it."""
+"""From a command line to a plain dataclass, through Hydra, which only this module and its arguments.py use."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import sys
-from importlib import resources
+from collections.abc import Iterator
 from typing import Any
 
 from ro_fast import config as schemas
+from ro_fast.cli.arguments import for_hydra
 from ro_fast.cli.commands import COMMANDS
+from ro_fast.cli.keys import choices
+from ro_fast.config_values import check_values
 from ro_fast.errors import InputError
 from ro_fast.methods.options import common_defaults
 
@@ -26,66 +31,87 @@ def compose(command: str, arguments: list[str]) -> Any:
     """The configuration of a command line as a plain dataclass, for use from Python: ``ablate(compose("ablate", ["seeds=2"]))``.
 
     Raises:
-        InputError: if Hydra can't compose it.
+        InputError: if a key is unknown or a value can't be one of its key.
 
     >>> compose("ablate", ["suite=dose", "trainer.epochs=8"]).trainer.epochs
     8
     """
     from hydra import compose as hydra_compose
     from hydra import initialize_config_module
-    from hydra.errors import HydraException
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
 
     _register_schemas()
-    try:
-        with initialize_config_module("ro_fast.configs", version_base="1.3"):
-            return OmegaConf.to_object(hydra_compose(command, _overrides(command, arguments)))
-    except (HydraException, OmegaConfBaseException) as error:
-        raise InputError(one_line(error)) from error
+    overrides = _overrides(command, arguments)
+    with _in_our_words(command), initialize_config_module("ro_fast.configs", version_base="1.3"):
+        return _checked(hydra_compose(command, overrides))
 
 
 def composed(command: str, arguments: list[str]) -> list[Any]:
     """The configuration of a command line whose flags Hydra handles: empty for ``--cfg job``, which Hydra has then printed."""
     try:
         import hydra
-        from omegaconf import DictConfig, OmegaConf
     except ImportError as error:
         raise InputError(f"{command} needs hydra-core: pip install 'ro_fast[train]'") from error
     _register_schemas()
-    found: list[Any] = []
-
-    def task(config: DictConfig) -> None:
-        # The work is done after Hydra has returned: Hydra would print its own report of an exception before passing it on.
-        found.append(OmegaConf.to_object(config))
-
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach the caller as exceptions
     given, sys.argv = sys.argv, [f"ro-fast {command}", *_overrides(command, arguments)]
+    found: list[Any] = []  # the work is done after Hydra has returned: it would print its own report of an exception
+    said = io.StringIO()
     try:
-        hydra.main(version_base="1.3", config_path="pkg://ro_fast.configs", config_name=command)(task)()
+        with _in_our_words(command), contextlib.redirect_stderr(said):
+            hydra.main(version_base="1.3", config_path="pkg://ro_fast.configs", config_name=command)(found.append)()
+            return [_checked(config) for config in found]
     except SystemExit as exit:
         if exit.code not in (0, None):
-            raise InputError(f"usage: ro-fast {command} [key=value ...]; --help lists its keys") from exit
+            reason = said.getvalue().strip().rpartition("error: ")[2].partition(" (choose")[0]
+            raise InputError(f"{reason}; usage: ro-fast {command} [key=value ...]; --help lists its keys") from exit
+        return []
     finally:
         sys.argv = given
-    return found
+
+
+def _checked(config: Any) -> Any:
+    """A composed configuration as its dataclass, every value checked."""
+    from omegaconf import OmegaConf
+
+    plain = OmegaConf.to_object(config)
+    check_values(plain)
+    return plain
+
+
+@contextlib.contextmanager
+def _in_our_words(command: str) -> Iterator[None]:
+    """Turns what Hydra still finds wrong with checked arguments into a sentence about them."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
+
+    try:
+        yield
+    except (InterpolationResolutionError, RecursionError) as error:
+        raise InputError("a ${key} refers to itself by way of others; write the value instead") from error
+    except (HydraException, OmegaConfBaseException) as error:
+        key = getattr(error, "full_key", None)
+        where = f"{key} can't have the value given for it" if key else "the arguments don't fit together"
+        raise InputError(f"{where}; ro-fast {command} --help lists the keys (RO_FAST_DEBUG=1 shows more)") from error
 
 
 def _overrides(command: str, arguments: list[str]) -> list[str]:
     """The arguments as Hydra takes them."""
-    return [_quoted(argument) for argument in _with_recipe(command, arguments)]
+    schema = COMMANDS[command].schema
+    if schema is None:
+        if arguments and not arguments[0].startswith("-"):
+            raise InputError(f"{arguments[0]} is not a key: ro-fast {command} takes none")
+        return arguments
+    return _with_recipe(schema, for_hydra(command, schema, arguments))
 
 
-def _with_recipe(command: str, arguments: list[str]) -> list[str]:
+def _with_recipe(schema: type, arguments: list[str]) -> list[str]:
     """The arguments with ``recipe=NAME`` for ``data=NAME``, where configs/recipe has one of that name and none is asked for.
 
-    >>> _with_recipe("ablate", ["data=tops", "seeds=2"])
+    >>> _with_recipe(schemas.AblateConfig, ["data=tops", "seeds=2"])
     ['recipe=tops', 'data=tops', 'seeds=2']
     """
     given = dict(argument.partition("=")[::2] for argument in arguments)
-    schema, recipe = COMMANDS[command].schema, f"{given.get('data')}.yaml"
-    trains = schema is not None and issubclass(schema, schemas.TrainConfig)
-    if "recipe" in given or not trains or not (resources.files("ro_fast.configs") / "recipe" / recipe).is_file():
+    if "recipe" in given or not issubclass(schema, schemas.TrainConfig) or given.get("data") not in choices("recipe"):
         return arguments
     return [f"recipe={given['data']}", *arguments]  # before any flag
 
@@ -102,36 +128,11 @@ def _register_schemas() -> None:
     store.store(group="method", name="common", node=common_defaults())
 
 
-def _quoted(argument: str) -> str:
-    """Quotes an override whose value Hydra's grammar would not accept bare, such as a path with spaces or Japanese characters.
-
-    >>> _quoted("data.path=my 画像"), _quoted("seeds=[0,1]"), _quoted("out='a b'")
-    ("data.path='my 画像'", 'seeds=[0,1]', "out='a b'")
-    """
-    key, equals, value = argument.partition("=")
-    if not equals or value[:1] in "'\"[{" or (value.isascii() and " " not in value) or argument.startswith("-"):
-        return argument
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-    return f"{key}='{escaped}'"
-
-
-def is_bad_input(error: Exception) -> bool:
-    """Whether an exception is about the user's input rather than the work."""
-    if isinstance(error, InputError):
-        return True
-    try:
-        from hydra.errors import HydraException
-        from omegaconf.errors import OmegaConfBaseException
-    except ImportError:
-        return False
-    return isinstance(error, (HydraException, OmegaConfBaseException))
-
-
 def one_line(error: BaseException) -> str:
-    """An exception's message in one line; for Hydra's, the innermost, which names the value that didn't fit."""
-    cause = error.__cause__ or error.__context__
-    text = str(error)
-    if cause is not None and type(error).__module__.startswith("hydra"):
-        text = f"{text}: {cause}"
-    lines = [line.strip() for line in text.splitlines() if line.strip() and "full_key" not in line and "object_type" not in line]
-    return " ".join(lines) if lines else type(error).__name__
+    """An exception's message in one line of printable letters.
+
+    >>> one_line(InputError("curve=a\\x01b\\nis missing"))
+    'curve=a\\\\x01b is missing'
+    """
+    text = " ".join(line.strip() for line in str(error).splitlines() if line.strip()) or type(error).__name__
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -16,10 +16,10 @@ from typing import Any
 
 from ro_fast.cli.commands import COMMANDS
 from ro_fast.cli.compose import compose
+from ro_fast.cli.keys import GROUPS, choices, descriptions, groups_of
 from ro_fast.errors import InputError
 from ro_fast.methods.options import OPTIONS
 
-GROUPS = ("data", "model", "attack", "method", "trainer", "recipe", "suite")
 _WIDTH = 100  # maximum columns
 
 
@@ -55,7 +55,7 @@ def help_text(command: str, topic: str, overrides: list[str]) -> str:
     title = textwrap.fill(f"ro-fast {command}{keys_too}: {about.summary}", _columns(), subsequent_indent="  ")
     if about.schema is None:
         return title
-    groups = [group for group in GROUPS if _has(about.schema, group)]
+    groups = groups_of(about.schema)
     if not topic:
         return "\n".join([title, *_overview(command, about.schema, groups)])
     values = _flat(dataclasses.asdict(compose(command, overrides)))
@@ -75,32 +75,6 @@ def help_text(command: str, topic: str, overrides: list[str]) -> str:
     if not found:
         raise InputError(f"--help {topic}: {command} has no such group or key; --help=all lists them all")
     return "\n".join(_table(found))
-
-
-def descriptions(schema: type, prefix: str = "") -> dict[str, str]:
-    """Each key of a configuration, dotted, with its meaning.
-
-    >>> from ro_fast.config import WatchConfig
-    >>> descriptions(WatchConfig)["out"]
-    'picture to draw, a .png; null: none'
-    """
-    types = typing.get_type_hints(schema)
-    found: dict[str, str] = {}
-    for field in dataclasses.fields(schema):
-        inner = types[field.name]
-        if dataclasses.is_dataclass(inner) and isinstance(inner, type):
-            found |= descriptions(inner, f"{prefix}{field.name}.")
-        else:
-            found[prefix + field.name] = field.metadata["about"]
-            if field.name == "method":
-                found |= {f"method.{name}": option.about for name, option in OPTIONS.items()}
-    return found
-
-
-def choices(group: str) -> dict[str, str]:
-    """The files of a group, with the first line of each, which describes it."""
-    names = sorted(file.name for file in (resources.files("ro_fast.configs") / group).iterdir() if file.name.endswith(".yaml"))
-    return {name.removesuffix(".yaml"): _first_line(group, name) for name in names}
 
 
 def _overview(command: str, schema: type, groups: list[str]) -> list[str]:
@@ -129,16 +103,6 @@ def _values_of(group: str, choice: str) -> list[str]:
         return [f"  {line}" for line in lines]
     own = {line: line.partition(":")[0] for line in lines}
     return _table({line: OPTIONS[key].about if key in OPTIONS else "" for line, key in own.items()})
-
-
-def _has(schema: type, group: str) -> bool:
-    names = {field.name for field in dataclasses.fields(schema)}
-    return group in names or (group == "recipe" and "trainer" in names)
-
-
-def _first_line(group: str, name: str) -> str:
-    lines = (resources.files("ro_fast.configs") / group / name).read_text(encoding="utf-8").splitlines()
-    return next((line.removeprefix("# ") for line in lines if line.startswith("# ") and not line.startswith("# @")), "")
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ro_fast.attacks.cascade import Stage
 from ro_fast.config import EvaluateConfig
+from ro_fast.config_values import check_values
 from ro_fast.data.subsets import balanced_subset, stream
 from ro_fast.environment import Environment, choose_device, environment, use_threads
 from ro_fast.errors import InputError, WorkError
@@ -58,6 +59,7 @@ def evaluate_checkpoint(config: EvaluateConfig, tell: Tell | None = None) -> Eva
         raise InputError(
             "evaluate: checkpoint= is not given; a run's folder, its best.pt or last.pt, or a .safetensors is needed"
         )
+    check_values(config)
     use_threads(config.threads)
     device = choose_device(config.device)
     settings = settings_of(config)
@@ -116,24 +118,20 @@ def settings_of(config: EvaluateConfig) -> Settings:
     """Those of the level, and the values given besides.
 
     Raises:
-        InputError: on an unknown level, or a value below 1.
+        InputError: on an unknown level.
     """
     if config.level not in LEVELS:
         raise InputError(f"level '{config.level}' is unknown; available: {', '.join(LEVELS)}")
     level = LEVELS[config.level]
     given = {field.name: getattr(config, field.name) for field in dataclasses.fields(Settings)}
-    values = {name: getattr(level, name) if value is None else value for name, value in given.items()}
-    for key, value in values.items():
-        if key not in ("masking", "seed") and value < 1:
-            raise InputError(f"{key} = {value} should be at least 1")
-    return Settings(**values)
+    return replace(level, **{name: value for name, value in given.items() if value is not None})
 
 
 def _evaluate(config: EvaluateConfig, trained: Trained, settings: Settings, store: _Store, tell: Tell | None) -> Evaluation:
     data = trained.data
     x, y = data.x_test, data.y_test
     if config.samples is not None:
-        if not 1 <= config.samples <= len(y):
+        if config.samples > len(y):
             raise InputError(f"samples = {config.samples}; {data.name} has {len(y)} test images here")
         index = torch.from_numpy(balanced_subset(y.numpy(), config.samples, stream(trained.data_config.seed, "test")))
         x, y = x[index], y[index]
@@ -173,6 +171,13 @@ def _on(stage: Stage, trained: Trained) -> Stage:
     return dataclasses.replace(stage, robust=stage.robust.to(device))
 
 
+def _stage(stored: checkpoint.State) -> Stage:
+    """The flags of one attack as stored; raises what a wrong part raises."""
+    if stored["robust"].dtype != torch.bool or stored["robust"].dim() != 1:
+        raise TypeError("robust should be bool [N]")
+    return Stage(str(stored["name"]), int(stored["tried"]), stored["robust"], int(stored["work"]), float(stored["seconds"]))
+
+
 def _identity(config: EvaluateConfig, trained: Trained, settings: Settings) -> checkpoint.Flat:
     """Everything that the flags depend on."""
     return {
@@ -194,10 +199,11 @@ class _Store:
         self.stages: dict[str, Stage] = {}
         if self.file.exists():
             state = checkpoint.load(self.file)
-            unlike = checkpoint.differences(identity, state["identity"])
-            if unlike:
-                raise InputError(f"{out} holds another evaluation ({unlike}); choose another out=")
-            self.stages = {name: Stage(**values) for name, values in state["stages"].items()}
+            with checkpoint.taking_apart(self.file):
+                unlike = checkpoint.differences(identity, state["identity"])
+                if unlike:
+                    raise InputError(f"{out} holds another evaluation ({unlike}); choose another out=")
+                self.stages = {name: _stage(values) for name, values in state["stages"].items()}
         try:
             out.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -59,7 +59,8 @@ def export(config: ExportConfig) -> Path:
 def model_card(trained: Trained, metrics: list[Epoch], evaluation: Evaluation | None) -> str:
     """The card in Markdown, from what is known; the rest is stated to be unknown."""
     run, data, model = trained.stored.config, trained.data, trained.model_config
-    trainer, attack, method = (run.get(key, {}) for key in ("trainer", "attack", "method"))
+    parts = (run.get(key) for key in ("trainer", "attack", "method"))
+    trainer, attack, method = (part if isinstance(part, dict) else {} for part in parts)
     noise = f", {trained.data_config.label_noise:.0%} of its labels redrawn" if trained.data_config.label_noise else ""
     steps = attack.get("steps", "an unknown number of")
     budget = f"{trained.norm} ε = {trained.eps:.4g}"

@@ -99,7 +99,17 @@ def renamed(weights: Weights, needed: Mapping[str, Tensor]) -> Weights:
 
 def holds_normalisation(weights: Weights) -> bool:
     """Whether a file specifies how inputs are normalised."""
-    return any(_statistic(name) is not None for name in weights)
+    return bool(normalisation(weights))
+
+
+def normalisation(weights: Weights) -> dict[str, list[float]]:
+    """How inputs are normalised, as far as a file specifies it: "mean" and "std", per channel or one for all.
+
+    >>> normalisation({"normalize.mean": torch.zeros(1, 1, 1), "fc.bias": torch.zeros(3)})
+    {'mean': [0.0]}
+    """
+    ours = {_statistic(name): value for name, value in weights.items()}
+    return {name.removeprefix("normalize."): value.flatten().tolist() for name, value in ours.items() if name is not None}
 
 
 def network_of(weights: Weights) -> str | None:

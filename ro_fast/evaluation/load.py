@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ro_fast.config import DataConfig, ModelConfig
+from ro_fast.config import AttackConfig, DataConfig, ModelConfig
+from ro_fast.config_values import read_values
 from ro_fast.data import ImageData, load_data
 from ro_fast.errors import InputError
 from ro_fast.evaluation import foreign
@@ -103,13 +104,14 @@ def load_trained(
     if not foreign.holds_normalisation(stored.weights) and model.mean is None:
         told = "%s does not say how inputs are normalised: mean and std of data %s are used; give model.mean= and model.std="
         _log.warning(told + " if its training used others", stored.path, images.name)
-    attack = stored.config.get("attack", {})
-    eps = attack.get("eps") or data.eps
+    _check_normalisation(stored, mean=model.mean, std=model.std)
+    attack = _part(stored, "attack", AttackConfig) if "attack" in stored.config else AttackConfig()
+    eps = data.eps if attack.eps is None else attack.eps
     built = _built(stored, model, images.image_shape, images.num_classes, images.mean_std(), f"data {images.name}")
     built = built.to(device)
     if images.x_train.dim() == 4:
         built = built.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Trained(stored, built, model, images, data, float(eps), str(attack.get("norm", "linf")))
+    return Trained(stored, built, model, images, data, eps, attack.norm)
 
 
 def load_model(
@@ -127,10 +129,10 @@ def load_model(
     Args:
         path: a .safetensors, or a torch file that holds weights alone.
         model: the network's name, for files that don't specify it; None identifies it by the names of its weights.
-        mean, std: how inputs are normalised, for files that don't say; 0 and 1 if they were not.
+        mean, std: how inputs are normalised, for files that don't say; 0 and 1 if they were not. A file that says must agree.
 
     Raises:
-        InputError: if a file has no weights, or not those of the network; gives the nearest name.
+        InputError: if a file has no weights, or not those of the network (gives the nearest name), or another mean or std.
     """
     stored = read(Path(path))
     config, shape, classes = _described(stored, model)
@@ -138,10 +140,25 @@ def load_model(
         raise InputError(
             f"{path} does not say how inputs are normalised; give mean= and std= of its training, or [0] and [1] if none"
         )
+    _check_normalisation(stored, mean=mean, std=std)
     per_channel = shape[0] if len(shape) == 3 else 1
     given = list(mean if mean is not None else [0.0]), list(std if std is not None else [1.0])
     sizes = tuple(values * per_channel if len(values) == 1 else values for values in given)
     return _built(stored, config, shape, classes, (sizes[0], sizes[1]), "its metadata" if stored.metadata else "its shapes")
+
+
+def _check_normalisation(stored: Stored, **given: Sequence[float] | None) -> None:
+    """Raises InputError if a file was trained with another normalisation than the one given."""
+    known = foreign.normalisation(stored.weights)
+    for name, values in given.items():
+        held = known.get(name)
+        if values is None or held is None:
+            continue
+        ours, theirs = (torch.tensor(list(v), dtype=torch.float32) for v in (values, held))
+        fits = 1 in (len(ours), len(theirs)) or len(ours) == len(theirs)
+        if not fits or not torch.allclose(ours, theirs, rtol=0, atol=5e-4):  # papers round them to three or four digits
+            trained = [round(value, 4) for value in held]
+            raise InputError(f"{name}={list(values)}, but {stored.path} was trained with {name}={trained}; leave {name}= out")
 
 
 def _described(stored: Stored, model: str | ModelConfig | None) -> tuple[ModelConfig, tuple[int, ...], int]:
@@ -239,14 +256,17 @@ def _safetensors(path: Path) -> tuple[Weights, int | None, dict[str, str]]:
 
 
 def _yaml(path: Path) -> dict[str, Any]:
-    text = path.read_text(encoding="utf-8")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} can't be read as text in UTF-8 ({error})") from error
     try:
         import yaml
     except ImportError:
-        return json.loads(text)  # as then written by config.to_yaml
+        return dict(json.loads(text))  # as then written by config.to_yaml
     try:
         values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date such as 2026-99-99 is a ValueError
         raise InputError(f"{path} can't be read as YAML ({str(error).splitlines()[0]})") from error
     return values if isinstance(values, dict) else {}
 
@@ -260,7 +280,10 @@ def _part(stored: Stored, key: str, kind: Any) -> Any:
         raise InputError(
             f"{stored.path.parent / 'config.yaml'}: {key}.{odd[0]} is unknown to this version of ro_fast; give {key}="
         )
-    return kind(**values)
+    try:
+        return read_values(kind, values, f"{key}.")
+    except InputError as error:
+        raise InputError(f"{stored.path.parent / 'config.yaml'}: {error}; give {key}=") from error
 
 
 def file_digest(path: Path) -> str:

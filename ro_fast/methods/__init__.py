@@ -90,6 +90,7 @@ def build_method(options: Options) -> Method:
     Raises:
         InputError: on an unknown name or option, with a list of the existing ones, and on what can't be combined.
     """
+    check_options(options)
     name = options.get("name")
     if name not in METHODS:
         raise InputError(f"method '{name}' is unknown; available: {', '.join(METHODS)}")
@@ -99,7 +100,6 @@ def build_method(options: Options) -> Method:
     for key in given:
         if key not in known:
             raise InputError(f"method '{name}' has no option '{key}'; it has: {', '.join([*known, *COMMON])}")
-    check_options(options)
     _check_combination(options)
     build_weight_perturbation(options)
     own = {f"{key}_" if keyword.iskeyword(key) else key: value for key, value in given.items()}

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ro_fast.config_values import told
 from ro_fast.errors import InputError
 from ro_fast.methods import inputs, objective, weight_perturbation
 
@@ -26,7 +26,7 @@ class Option:
     bounds: tuple[float, float] | None = None
 
 
-_ANY, _SHARE = (0, math.inf), (0, 1)
+_ANY, _SHARE = (0, 1e6), (0, 1)
 OPTIONS: dict[str, Option] = {
     "start_epoch": Option("first epoch of the method; before it, the baseline of the same objective runs"),
     "objective": Option("at | trades | mart: as in the papers | trades2019 | mart2020: as in their released code"),
@@ -84,18 +84,19 @@ def common_defaults() -> Options:
 def check_options(options: Mapping[str, Any]) -> None:
     """Raises InputError, naming the key, if an option's value is not allowed."""
     for key, value in options.items():
+        if isinstance(value, (list, dict)):
+            raise InputError(f"method.{key} = {told(value)} should be a single value")
         option = OPTIONS.get(key)
         if option is None or (value is None and key in COMMON):
             continue
         if option.words and value not in option.words:
             raise InputError(f"method.{key} '{value}' is unknown; available: {', '.join(option.words)}")
         if option.flag and not isinstance(value, bool):
-            raise InputError(f"method.{key} = {value} should be true or false")
+            raise InputError(f"method.{key} = {told(value)} should be true or false")
         if option.bounds is not None:
             least, most = option.bounds
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
-                bound = f"at least {least:g}" if most == math.inf else f"from {least:g} to {most:g}"
-                raise InputError(f"method.{key} = {value} should be a number {bound}")
+                raise InputError(f"method.{key} = {told(value)} should be a number from {least:g} to {most:g}")
     if options.get("natural_share", 0) + options.get("robust_share", 0) > 1:
         raise InputError("method.natural_share and method.robust_share should not exceed 1 together; the label gets the rest")
     if "from" in options and not isinstance(options["from"], str):

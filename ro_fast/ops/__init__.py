@@ -8,7 +8,6 @@ from ro_fast.ops.logit_losses import boosted_cross_entropy, dlr_loss, margin_los
 from ro_fast.ops.pgd_init import pgd_init
 from ro_fast.ops.pgd_mlp import pgd_mlp
 from ro_fast.ops.pgd_step import pgd_step
-from ro_fast.ops.pgd_step_input import pgd_step_input
 from ro_fast.ops.weighted_cross_entropy import weighted_cross_entropy
 from ro_fast.ops.weighted_kl import weighted_kl
 from ro_fast.ops.winograd_conv import winograd_conv, winograd_weights
@@ -17,7 +16,6 @@ OPS = {
     f.__name__: f
     for f in (
         pgd_step,
-        pgd_step_input,
         pgd_init,
         pgd_mlp,
         weighted_cross_entropy,

@@ -116,7 +116,7 @@ def pgd_step(
     >>> pgd_step(x, x, torch.tensor([[-3.0, 2.0]]), eps=0.1, alpha=0.2)
     tensor([[0.4000, 1.0000]])
     """
-    args = step_arguments("pgd_step", x_adv, x, grad, eps, alpha, norm, lo, hi, active)
+    args = _arguments(x_adv, x, grad, eps, alpha, norm, lo, hi, active)
     with torch.no_grad():
         if out is None:
             return torch.ops.ro_fast.pgd_step(*args)
@@ -126,8 +126,7 @@ def pgd_step(
         return out
 
 
-def step_arguments(
-    op: str,
+def _arguments(
     x_adv: Tensor,
     x: Tensor,
     grad: Tensor,
@@ -139,6 +138,7 @@ def step_arguments(
     active: Tensor | None,
 ) -> tuple:
     """A step's arguments, checked, in the form the schemas take."""
+    op = "pgd_step"
     _check.check_images(op, x_adv=x_adv, x=x, grad=grad)
     _check.check_norm(op, norm)
     _check.check_range(op, lo, hi)

@@ -11,6 +11,7 @@ from typing import Any
 
 from ro_fast import __version__
 from ro_fast.config import EvaluateConfig, ProtocolConfig, changed
+from ro_fast.config_values import check_values
 from ro_fast.data import load_data
 from ro_fast.errors import InputError
 from ro_fast.evaluation.checkpoints import settings_of
@@ -72,25 +73,18 @@ def make_protocol(config: ProtocolConfig) -> Protocol:
     Raises:
         InputError: if a value can't be meant, or a limit is missing.
     """
+    check_values(config)
     if config.robust is None:
         raise InputError("protocol: robust= is not given; the least robust accuracy for a go is needed, such as robust=0.4")
     no_go = config.robust if config.no_go is None else config.no_go
     limits = Limits(config.robust, no_go, config.natural, config.worst_class)
-    shares = {**dataclasses.asdict(limits), "expected": config.expected, "precision": config.precision}
-    for key, value in shares.items():
-        if value is not None and not 0 < value < 1:
-            raise InputError(f"{key} = {value:g} should be a fraction between 0 and 1, such as 0.4 for 40 %")
     if no_go > config.robust:
         raise InputError(f"no_go = {no_go:g} should be at most robust = {config.robust:g}")
-    if config.seeds < 1:
-        raise InputError(f"seeds = {config.seeds} should be at least 1")
     if config.checkpoint not in ("best", "last"):
         raise InputError(f"checkpoint '{config.checkpoint}' is unknown; available: best, last")
     if config.norm not in ("linf", "l2"):
         raise InputError(f"norm '{config.norm}' is unknown; available: linf, l2")
     eps = config.data.eps if config.eps is None else config.eps
-    if not 0 < eps < math.inf:
-        raise InputError(f"eps = {eps:g} should be above 0, in input units, such as 8/255 = 0.0314")
     available = len(load_data(config.data).y_test)
     images = min(available, images_for(config.precision, config.expected))
     return Protocol(

@@ -10,6 +10,7 @@ from ro_fast.config import PrototypeConfig
 from ro_fast.errors import InputError
 from ro_fast.prototype.plan import Plan, seconds_of
 from ro_fast.storage import checkpoint, records
+from ro_fast.storage.run_folder import writing
 
 _ELSEWHERE = ("out", "report", "jobs", "threads", "prefixes", "teachers")  # not part of a prototype's identity
 
@@ -54,10 +55,6 @@ class Clock:
     def keep(self, plan: Plan) -> None:
         """Stores the plan and the time spent so far."""
         self.plan = plan
-        try:
+        with writing(self._path.parent):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             records.write(self._path, _Kept(self._of, plan, self.spent))
-        except OSError as error:
-            raise InputError(
-                f"out={self._path.parent} can't be written ({error.strerror}); choose a writable folder"
-            ) from error

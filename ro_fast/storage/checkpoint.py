@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import importlib.util
@@ -9,6 +10,7 @@ import io
 import json
 import os
 import pickle
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +63,17 @@ def load(path: Path) -> State:
     if not isinstance(state, dict) or state.get("format") != _FORMAT:
         raise InputError(f"{path} is not a checkpoint of this version of ro_fast; move it away to start again")
     return state
+
+
+@contextlib.contextmanager
+def taking_apart(path: Path) -> Iterator[None]:
+    """Turns parts of a file's state that are missing or of another kind into one sentence: only these are used within."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError) as error:
+        raise InputError(f"{path}: parts of its state are missing or of another kind; move it away to start again") from error
 
 
 def flat(config: Any) -> Flat:

@@ -45,8 +45,12 @@ def read_epochs(path: Path) -> list[Epoch]:
     """
     if not path.is_file():
         raise InputError(f"{path} is missing but needed for the curves: run the same command again")
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not text in UTF-8 ({error}): run the same command again") from error
     epochs = []
-    for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, text in enumerate(lines, start=1):
         try:
             epochs.append(parse(Epoch, json.loads(text)))
         except ValueError as error:

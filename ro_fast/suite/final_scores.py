@@ -12,7 +12,7 @@ from ro_fast.config import FinalConfig, TrainConfig
 from ro_fast.data import ImageData
 from ro_fast.environment import choose_device
 from ro_fast.findings.outcomes import Attacked, FinalScores
-from ro_fast.storage import checkpoint, records
+from ro_fast.storage import records
 from ro_fast.suite.step_memory import step_memory_mb
 from ro_fast.training.trainer import Run, prepared
 
@@ -27,7 +27,7 @@ def write_final_scores(config: TrainConfig, data: ImageData, how: FinalConfig) -
     run, _ = prepared(config, data, device)
     found = {}
     for state in ("best", "last"):
-        run.restore(checkpoint.load(run.folder / f"{state}.pt"))
+        run.restore_from(run.folder / f"{state}.pt")
         found[state] = final_scores(run, run.judged, how)
     run.epoch = config.trainer.epochs - 1  # the method is active, as in most of the run
     records.write(path, FinalScores(how, found["best"], found["last"], step_memory_mb(run)))

@@ -15,7 +15,7 @@ from ro_fast.data import ImageData
 from ro_fast.environment import choose_device
 from ro_fast.features.reader import PENULTIMATE, FeatureReader
 from ro_fast.ops import class_moments, weighted_cross_entropy
-from ro_fast.storage import checkpoint, records
+from ro_fast.storage import records
 from ro_fast.training.trainer import Run
 
 
@@ -36,7 +36,7 @@ def compare_checkpoints(config: TrainConfig, fork: Path, data: ImageData) -> Non
     runs = {}
     for name, folder in (("fork", fork), ("last", path.parent)):
         runs[name] = Run(config, data.to(device), device)
-        runs[name].restore(checkpoint.load(folder / "last.pt"))
+        runs[name].restore_from(folder / "last.pt")
     run = runs["last"]
     assert run.observer is not None, "a run whose features are measured"
     train, test = run.observer.train, run.observer.test

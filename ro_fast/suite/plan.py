@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from ro_fast.config import AblateConfig, ArmConfig, FinalConfig, SuiteConfig, TrainConfig, changed
+from ro_fast.config_values import LARGEST_SEED, check_values, told
 from ro_fast.data import ImageData, load_data
 from ro_fast.environment import choose_device, environment
 from ro_fast.errors import InputError
@@ -49,11 +50,14 @@ def seed_list(config: AblateConfig) -> list[int]:
     ([4, 5], [7, 9], [0, 1, 2])
     """
     seeds = LOOKS[0] if config.seeds == AUTO else config.seeds
-    if isinstance(seeds, int) and not isinstance(seeds, bool) and seeds >= 1:
-        return list(range(config.seed, config.seed + seeds))
-    if isinstance(seeds, (list, tuple)) and seeds and all(isinstance(s, int) for s in seeds) and len(set(seeds)) == len(seeds):
-        return list(seeds)
-    raise InputError(f"seeds = {seeds}; a number of seeds, a list of different whole numbers, or {AUTO} is needed")
+    if isinstance(seeds, int) and not isinstance(seeds, bool) and 1 <= seeds <= 1000:
+        seeds = range(config.seed, config.seed + seeds)
+    listed = list(seeds) if isinstance(seeds, (list, tuple, range)) else []
+    if listed and all(type(s) is int and 0 <= s <= LARGEST_SEED for s in listed) and len(set(listed)) == len(listed):
+        return listed
+    raise InputError(
+        f"seeds = {told(config.seeds)}; a number up to 1000, a list of different whole numbers from 0, or {AUTO} is needed"
+    )
 
 
 def fork_epoch(fork: float, epochs: int) -> int:
@@ -98,6 +102,7 @@ def arms_of(suite: SuiteConfig) -> list[ArmConfig]:
 
 def plan(config: AblateConfig) -> list[Branch]:
     """Every arm with every seed, checked; seeds form the outer loop."""
+    check_values(config)
     arms = arms_of(config.suite)
     if config.seeds == AUTO and config.suite.rules is None:
         raise InputError(f"seeds={AUTO} needs a suite with rules; '{config.suite.name}' has none: give a number of seeds")
@@ -115,7 +120,8 @@ def plan(config: AblateConfig) -> list[Branch]:
         for arm in arms:
             try:
                 run = changed(common, {**arm.set, "seed": seed})
-            except KeyError as error:
+                check_values(run)
+            except (KeyError, InputError) as error:
                 raise InputError(f"suite '{config.suite.name}', arm '{arm.name}': {error.args[0]}") from error
             fork = fork_epoch(arm.fork or 0, run.trainer.epochs)
             run.method["start_epoch"] = fork

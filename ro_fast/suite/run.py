@@ -132,7 +132,7 @@ def _named(arm: str, listener: Listener | None) -> Listener | None:
 
 def epochs_done(run: Path) -> int:
     """Epochs with complete metrics in a run's folder; 0 if there are none."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, UnicodeDecodeError):
         return sum(1 for line in (run / epochs.FILE).read_text(encoding="utf-8").splitlines() if line.endswith("}"))
     return 0
 

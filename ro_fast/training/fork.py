@@ -55,4 +55,5 @@ class ForkMemory:
     def load(cls, path: Path, device: torch.device) -> ForkMemory:
         """Reads what :meth:`save` wrote."""
         state = checkpoint.load(path)
-        return cls(state["loss"].to(device), state["perturbation"].to(device), state["num_classes"])
+        with checkpoint.taking_apart(path):
+            return cls(state["loss"].to(device), state["perturbation"].to(device), int(state["num_classes"]))

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ro_fast.data.files import read_npz
+
 
 @dataclass
 class SampleHistory:
@@ -67,9 +69,19 @@ class SampleHistory:
         return dict(vars(self))
 
     def restore(self, state: dict[str, Tensor | int]) -> None:
-        """Restores what :meth:`state` returned."""
-        for name, value in state.items():
-            setattr(self, name, value.to(self.right.device) if isinstance(value, Tensor) else value)
+        """Restores what :meth:`state` returned.
+
+        Raises:
+            TypeError: if a part of it is of another kind or size.
+        """
+        for name, own in list(vars(self).items()):
+            value = state[name]
+            if isinstance(own, Tensor) and isinstance(value, Tensor) and (value.shape, value.dtype) == (own.shape, own.dtype):
+                setattr(self, name, value.to(own.device))
+            elif isinstance(own, int) and isinstance(value, int):
+                setattr(self, name, value)
+            else:
+                raise TypeError(f"{name} is not that of {len(self.right)} samples")
 
     def save(self, path: Path) -> None:
         """Writes ``samples.npz``: forgotten, learnt, memorisation, last_loss, each [N] in the order of the training images."""
@@ -94,11 +106,15 @@ def summarise_samples(
     path: Path,
     redrawn: Tensor | None,  # bool [N], labels known to be redrawn, if known
 ) -> SampleSummary:
-    """The summary of ``samples.npz``."""
-    with np.load(path) as samples:
-        auc = None
-        if redrawn is not None and redrawn.any() and not redrawn.all():
-            from sklearn.metrics import roc_auc_score
+    """The summary of ``samples.npz``.
 
-            auc = float(roc_auc_score(redrawn.numpy(), samples["memorisation"]))
-        return SampleSummary(float((samples["forgotten"] > 0).mean()), float((samples["learnt"] < 0).mean()), auc)
+    Raises:
+        InputError: if the file is damaged.
+    """
+    forgotten, learnt, memorisation = read_npz(path, ("forgotten", "learnt", "memorisation"))
+    auc = None
+    if redrawn is not None and redrawn.any() and not redrawn.all():
+        from sklearn.metrics import roc_auc_score
+
+        auc = float(roc_auc_score(redrawn.numpy(), memorisation))
+    return SampleSummary(float((forgotten > 0).mean()), float((learnt < 0).mean()), auc)

@@ -76,7 +76,10 @@ def teacher(
         if not (folder / "last.pt").exists():
             _log.info("teacher %s: training for %d epochs, for all runs that need it", name, own.trainer.epochs)
         model, history = train(own, data)
-    model.load_state_dict(checkpoint.load(folder / f"{state}.pt")["model"])
+    chosen = folder / f"{state}.pt"
+    stored = checkpoint.load(chosen)
+    with checkpoint.taking_apart(chosen):
+        model.load_state_dict(stored["model"])
     for p in model.parameters():
         p.requires_grad_(False)
     return model.eval(), Cost(sum(epoch.gflop for epoch in history), sum(epoch.train_seconds for epoch in history))

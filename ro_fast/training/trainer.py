@@ -132,6 +132,15 @@ class Best:
     val_robust_acc: float = -1.0
 
 
+@dataclass(frozen=True)
+class _Progress:
+    """What a state says about the epochs before it."""
+
+    epoch: int
+    best: Best
+    history: list[Epoch]
+
+
 class Run:
     """The state of one training run in its folder: model, optimiser, random streams, metrics."""
 
@@ -390,10 +399,11 @@ class Run:
             state = checkpoint.load(last)
             # Keys that came after the run was written have the values there that they have by default.
             later = {key: value for key, value in checkpoint.flat(TrainConfig()).items() if key in self.identity}
-            unlike = checkpoint.differences(self.identity, later | state["identity"])
-            if unlike:
-                raise InputError(f"{self.folder} holds another run ({unlike}); choose another out=")
-            self.restore(state)
+            with checkpoint.taking_apart(last):
+                unlike = checkpoint.differences(self.identity, later | state["identity"])
+                if unlike:
+                    raise InputError(f"{self.folder} holds another run ({unlike}); choose another out=")
+                self.restore(state)
         else:
             with writing(self.folder):
                 checkpoint.write_text(self.folder / "config.yaml", to_yaml(self.config))
@@ -401,7 +411,7 @@ class Run:
                 if prefix is not None:
                     if (prefix / "best.pt").exists():
                         shutil.copyfile(prefix / "best.pt", self.folder / "best.pt")
-                    self.restore(checkpoint.load(prefix / "last.pt"))
+                    self.restore_from(prefix / "last.pt")
                     checkpoint.save(last, self._state())
         with writing(self.folder):
             checkpoint.write_text(self.folder / epochs.FILE, epochs.written(self.history))
@@ -436,8 +446,14 @@ class Run:
             "history": records.as_json(self.history),
         }
 
+    def restore_from(self, path: Path) -> None:
+        """Restores the state in a file, a last.pt or best.pt."""
+        state = checkpoint.load(path)
+        with checkpoint.taking_apart(path):
+            self.restore(state)
+
     def restore(self, state: State) -> None:
-        """Restores a state from last.pt or best.pt."""
+        """Restores a state read from last.pt or best.pt."""
         self.model.load_state_dict(state["trained" if "trained" in state else "model"])
         if self.averaging is not None and "averaging" in state:  # a prefix has none
             self.averaging.restore(state["averaging"], self.model, state["model"])
@@ -450,5 +466,5 @@ class Run:
             torch.cuda.set_rng_state(state["torch_rng"][1], self.device)
         self.samples.restore(state["samples"])
         self.robust_images = RobustImages(state.get("robust_images", RobustImages.empty(len(self.data.y_test)).bits))
-        self.epoch, self.best = state["epoch"], Best(**state["best"])
-        self.history = [Epoch(**epoch) for epoch in state["history"]]
+        told = records.parse(_Progress, {key: state[key] for key in ("epoch", "best", "history")})
+        self.epoch, self.best, self.history = told.epoch, told.best, told.history

@@ -9,6 +9,7 @@ import torch
 
 from ro_fast.attacks import PGD
 from ro_fast.config import AttackConfig, TrainConfig
+from ro_fast.config_values import check_values
 from ro_fast.errors import InputError
 from ro_fast.methods import build_method
 from ro_fast.overfitting.early_stop import KINDS
@@ -17,17 +18,13 @@ from ro_fast.training.loggers import check_logs
 
 def check(config: TrainConfig) -> None:
     """Raises InputError, naming the key, if a value can't be used for training."""
+    check_values(config)
     t = config.trainer
-    for key, value, least in (
-        ("trainer.epochs", t.epochs, 1),
-        ("trainer.batch_size", t.batch_size, 1),
-        ("trainer.eval_batch_size", t.eval_batch_size, 1),
-        ("trainer.eval_steps", 1 if t.eval_steps is None else t.eval_steps, 1),
-    ):
-        if value < least:
-            raise InputError(f"{key} = {value} should be at least {least}")
-    if not t.lr > 0:
-        raise InputError(f"trainer.lr = {t.lr:g} should be above 0")
+    if t.stop_after is not None and t.stop_after > t.epochs:
+        raise InputError(f"trainer.stop_after = {t.stop_after} should be at most trainer.epochs = {t.epochs}")
+    start = config.method.get("start_epoch", 0)
+    if isinstance(start, bool) or not isinstance(start, int) or not 0 <= start < t.epochs:
+        raise InputError(f"method.start_epoch = {start} should be an epoch from 0 to {t.epochs - 1}, before trainer.epochs")
     if config.precision not in ("fp32", "bf16"):
         raise InputError(f"precision '{config.precision}' is unknown; available: fp32, bf16")
     if config.small_loss.unit not in ("loss", "ln_c", "quantile"):

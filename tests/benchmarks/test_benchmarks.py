@@ -6,20 +6,21 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from unittest import mock
 
 import pytest
 import torch
 
-from ro_fast.benchmarks import run
+from ro_fast.benchmarks import evaluation, run, targets
 from ro_fast.benchmarks.gpu import __main__ as gpu
 from ro_fast.benchmarks.gpu import drop_in
 from ro_fast.benchmarks.gpu.rows import Rows, read
 from ro_fast.benchmarks.gpu.session import DeviceLost, Session
 from ro_fast.benchmarks.gpu.targets import TARGETS
 from ro_fast.benchmarks.paired import paired, peak_mb
-from ro_fast.errors import WorkError
+from ro_fast.errors import InputError, WorkError
 
 
 def test_rows_are_written_and_a_missed_limit_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,6 +39,49 @@ def test_rows_are_written_and_a_missed_limit_fails(tmp_path: Path, monkeypatch: 
         torch.set_num_threads(threads)
     written = json.loads((tmp_path / "bench.json").read_text())["rows"]
     assert [(row["name"], row["met"]) for row in written] == [("easy", True), ("without a target", None)]
+
+
+def test_a_target_that_was_not_measured_fails_unless_it_is_allowed_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def rows():
+        yield paired("one", ("ours", lambda: torch.ones(9)), ("theirs", lambda: torch.ones(9)), seconds=0.01, target="T1", must=0)
+        yield targets.Missing("T2", "there is no data")
+
+    groups = {"some": rows, "silent": lambda: iter(())}
+    monkeypatch.setattr(run, "GROUPS", groups)
+    known = {"T1": targets.Target("some", 2), "T2": targets.Target("some", 1), "T3": targets.Target("silent", 1)}
+    monkeypatch.setattr(targets, "TARGETS", known)
+    monkeypatch.setattr(run, "TARGETS", known)
+    threads = torch.get_num_threads()
+    try:
+        run.bench(tmp_path)
+        assert "T2: 0 of 1 rows measured: there is no data" in capsys.readouterr().out
+        words = r"T1, 1 of 2 rows .*T2, 0 of 1 rows measured: there is no data .*allow_missing=\[T1,T2\]"
+        with pytest.raises(WorkError, match=words):
+            run.bench(tmp_path, ["some"], "must")
+        with pytest.raises(WorkError, match="T3, 0 of 1 rows measured: its group does not say why"):
+            run.bench(tmp_path, fail_under="goal", allow_missing=["T1", "T2"])
+        run.bench(tmp_path, fail_under="must", allow_missing=["T1", "T2", "T3"])
+        with pytest.raises(InputError, match="'T4' is no target; available: T1, T2, T3"):
+            run.bench(tmp_path, allow_missing=["T4"])
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_evaluation_without_data_says_which_target_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing(config: object) -> None:
+        raise InputError("there is no Fashion-MNIST")
+
+    monkeypatch.setattr(evaluation, "load_data", nothing)
+    assert list(evaluation.evaluation_rows()) == [targets.Missing("C8", "there is no Fashion-MNIST")]
+
+
+def test_the_list_of_targets_has_the_rows_that_were_measured() -> None:
+    stored = json.loads((run.RESULTS / "cpu" / "bench.json").read_text(encoding="utf-8"))["rows"]
+    measured = Counter(row["target"] for row in stored if row["target"] is not None)
+    assert measured and measured == {name: targets.TARGETS[name].rows for name in measured}
+    assert {target.group for target in targets.TARGETS.values()} <= set(run.GROUPS)
 
 
 def test_peak_is_what_is_held_at_once() -> None:

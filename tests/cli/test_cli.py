@@ -13,6 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ro_fast.cli.compose import composed
+from ro_fast.errors import InputError
+
 pytest.importorskip("hydra")
 
 TINY = ["data.train_size=100", "data.test_size=50", "model.width=4", "attack.steps=1", "trainer.epochs=4", "threads=1"]
@@ -137,7 +140,7 @@ def test_bad_data_is_one_line_and_exit_2(changes: dict, words: str, tmp_path: Pa
         (["train", "data=npz", "data.path=nowhere.npz"], "nowhere.npz"),
         (["train", "data=cifar10"], "data.path"),
         (["train", "method=perturbation", "method.eps_ratio=2"], "eps_ratio"),
-        (["train", "x"], "EQUAL"),
+        (["train", "x"], "key=value"),
         (["train", "--fly"], "--help"),
         (["report", "run=nowhere"], "nowhere"),
         (["report"], "run=PATH"),
@@ -182,3 +185,15 @@ def test_help_fits_a_screen_and_says_more_where_it_is_asked(tmp_path: Path) -> N
     assert "kappa" in ro_fast("train", "--help", "method=gairat", cwd=tmp_path).stdout
     unknown = ro_fast("train", "--help", "warp", cwd=tmp_path)
     assert unknown.returncode == 2 and "--help=all" in unknown.stderr and unknown.stderr.count("\n") == 1
+
+
+def test_a_sweep_is_one_configuration_for_each_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    sweep = composed("train", ["-m", "seed=0,1", "data=digits,tops", "trainer.lr_drops=[0.5,0.75]", "out=run-${seed}"])
+    assert [(c.seed, c.data.name, c.out) for c in sweep] == [
+        (0, "digits", "run-0"), (0, "tops", "run-0"), (1, "digits", "run-1"), (1, "tops", "run-1")
+    ]  # fmt: skip
+    with pytest.raises(InputError, match="seed = x should be a whole number"):
+        composed("train", ["-m", "seed=0,x"])
+    with pytest.raises(InputError, match="seed = 0,1 should be a whole number"):
+        composed("train", ["seed=0,1"])

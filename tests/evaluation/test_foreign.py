@@ -62,6 +62,18 @@ def test_a_normalisation_within_the_file_is_taken(inside: bool, tmp_path: Path) 
         torch.testing.assert_close(load_model(tmp_path / "theirs.pt")(x), theirs(x), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("wrong", [{"mean": [0.5, 0.5, 0.5]}, {"std": [0.1]}, {"std": [0.2, 0.2]}])
+def test_a_normalisation_other_than_the_files_is_refused(wrong: dict, tmp_path: Path) -> None:
+    theirs = RobustBenchPreAct()
+    torch.save(theirs.state_dict(), tmp_path / "theirs.pt")
+    held = {"mean": theirs.mu.flatten().tolist(), "std": theirs.sigma.flatten().tolist()}
+    load_model(tmp_path / "theirs.pt", mean=[round(v, 3) for v in held["mean"]], std=held["std"])
+    with pytest.raises(InputError) as told:
+        load_model(tmp_path / "theirs.pt", **{**held, **wrong})
+    ((name, values),) = wrong.items()
+    assert f"{name}={values}" in str(told.value) and f"{name}={[round(v, 4) for v in held[name]]}" in str(told.value)
+
+
 def test_a_wide_residual_network_of_trades_code_is_ours() -> None:
     with torch.device("meta"):
         assert network_of(unwrapped(prefixed("module.", TradesWide().state_dict()))) == "wide_resnet34_10"

@@ -213,7 +213,7 @@ def test_thresholds() -> None:
         ({"name": "x"}, "attack_strength"),
         ({"name": "perturbation", "eps": 1}, "no option 'eps'; it has: masks, objective, beta"),
         ({"name": "perturbation", "masks": "still"}, "method.masks 'still' is unknown; available: moving, frozen"),
-        ({"name": "attack_strength", "eps_ratio": -1}, "method.eps_ratio = -1 should be a number at least 0"),
+        ({"name": "attack_strength", "eps_ratio": -1}, "method.eps_ratio = -1 should be a number from 0 to"),
         ({"name": "augmentation", "share": 1.5}, "method.share = 1.5 should be a number from 0 to 1"),
         ({"name": "data_and_perturbation", "removed_in_batchnorm": 1}, "should be true or false"),
         ({"name": "baseline", "objective": "x"}, "method.objective 'x' is unknown; available: at, trades"),

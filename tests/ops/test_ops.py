@@ -26,7 +26,6 @@ from ro_fast.ops import (
     pgd_init,
     pgd_mlp,
     pgd_step,
-    pgd_step_input,
     weighted_cross_entropy,
     weighted_kl,
     winograd_conv,
@@ -126,9 +125,6 @@ def test_opcheck(op: str, backend: str) -> None:
             if op == "pgd_step":
                 sample.args[0].copy_(outputs(result)[0])
                 OPS[op](*sample.args, **sample.kwargs, out=torch.empty_like(sample.args[0]))
-            if op == "pgd_step_input":
-                options = {k: v for k, v in sample.kwargs.items() if k not in ("dtype", "memory_format")}
-                OPS[op](*sample.args, **options, out=tuple(torch.empty_like(t) for t in result))
             if op == "class_moments":
                 result.update(*sample.args[:2])
     assert recording.calls
@@ -209,7 +205,6 @@ def test_native_does_not_depend_on_the_number_of_threads(op: str) -> None:
     budget = {"eps": 0.1, "alpha": 0.03, "steps": 5}
     calls = {
         "pgd_step": lambda: pgd_step(x, x, noise - 0.5, 0.5, 0.3, norm="l2"),
-        "pgd_step_input": lambda: pgd_step_input(x, x, noise - 0.5, 0.5, 0.3, noise[0, :, 0, 0], x[0, :, 0, 0] + 0.1, norm="l2"),
         "pgd_init": lambda: pgd_init(x, 0.5, noise - 0.5, norm="l2"),
         "pgd_mlp": lambda: pgd_mlp(features, labels, [noise[:9, 0, 0, :13].repeat(1, 5) - 0.5], None, None, **budget),
         "weighted_cross_entropy": lambda: weighted_cross_entropy(features, labels),
@@ -288,34 +283,6 @@ finite = st.floats(-3, 3, width=32)
 shapes = st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(1, 5))
 
 
-orders = st.sampled_from([torch.contiguous_format, torch.channels_last])
-
-
-seeds = st.integers(0, 2**31)
-
-
-@given(st.integers(1, 3), st.integers(1, 4), st.integers(1, 40), orders, orders, st.booleans(), st.booleans(), seeds)
-def test_a_step_with_input_is_the_step_and_then_the_first_layer(
-    n: int, c: int, size: int, order: torch.memory_format, to: torch.memory_format, half: bool, given_out: bool, seed: int
-) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    x, start, grad = (torch.rand(n, c, 2, size, generator=generator).contiguous(memory_format=order) for _ in range(3))
-    mean, std = torch.rand(2, c, generator=generator) + 0.1
-    dtype = torch.bfloat16 if half else torch.float32
-    for name in ("reference", "native"):
-        if backends_for("pgd_step_input")[name]:
-            continue
-        with backends.use_backend(name):
-            expected = pgd_step(start, x, grad - 0.5, 0.3, 0.2)
-            into = start.clone(), torch.empty_like(x, dtype=dtype, memory_format=to)
-            options = {"out": into} if given_out else {"dtype": dtype, "memory_format": to}
-            moved, inputs = pgd_step_input(into[0], x, grad - 0.5, 0.3, 0.2, mean, std, **options)
-        assert torch.equal(moved, expected)
-        assert torch.equal(inputs, ((expected - mean.view(-1, 1, 1)) / std.view(-1, 1, 1)).to(dtype))
-        assert moved.is_contiguous(memory_format=order) and inputs.is_contiguous(memory_format=to)
-        assert not given_out or (moved is into[0] and inputs is into[1])
-
-
 @given(shapes, st.floats(0, 1), st.floats(0, 1), st.sampled_from(["linf", "l2"]), st.integers(0, 2**31))
 def test_a_step_stays_in_ball_and_range(shape: tuple, eps: float, alpha: float, norm: str, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
@@ -389,14 +356,6 @@ LONG, TWO_BYTES = torch.rand(8), torch.zeros(2, dtype=torch.uint8)
         (lambda: pgd_step(X, X, X, 0.1, 0.1, lo=1.0, hi=0.0), r"\[1, 0\]"),
         (lambda: pgd_step(X, X, X, 0.1, 0.1, active=torch.ones(2)), "float32; torch.bool"),
         (lambda: pgd_step(X, X, X, 0.1, 0.1, out=torch.empty(3, 2)), r"out has shape \[3, 2\]"),
-        (lambda: pgd_step_input(X, X, X, 8, 0.1, M, M), r"pgd_step_input: eps = 8 .*8/255"),
-        (lambda: pgd_step_input(X[0], X[0], X[0], 0.1, 0.1, M, M), r"\[3\]; \[N, C, ...\]"),
-        (lambda: pgd_step_input(X, X, X, 0.1, 0.1, M, torch.ones(2)), r"std has shape \[2\]; \[1\] or \[3\]"),
-        (lambda: pgd_step_input(X, X, X, 0.1, 0.1, M, torch.ones(3)), r"mean has shape \[1\], std \[3\]"),
-        (lambda: pgd_step_input(X, X, X, 0.1, 0.1, M, M, dtype=torch.float16), "float16.*bfloat16 is needed"),
-        (lambda: pgd_step_input(X, X, X, 0.1, 0.1, M, M, memory_format=torch.channels_last), "2 dimensions"),
-        (lambda: pgd_step_input(X, X, X, 0.1, 0.1, M, M, dtype=torch.bfloat16, out=(X, X)), "give only one"),
-        (lambda: pgd_step_input(X, X, X, 0.1, 0.1, M, M, out=(X, X[:1])), r"out\[1\] is \[1, 3\]"),
         (lambda: pgd_init(X, 8, X), "8/255"),
         (lambda: pgd_init(X, 0.1, X[:1]), r"noise has shape \[1, 3\], x has \[2, 3\]"),
         (lambda: weighted_cross_entropy(Z, Y.int()), "int32; torch.int64"),

@@ -103,13 +103,13 @@ def test_a_protocol_is_kept_as_it_is(tmp_path: Path) -> None:
     ("changes", "said"),
     [
         ({"robust": None}, "robust= is not given"),
-        ({"robust": 40.0}, "robust = 40 should be a fraction between 0 and 1"),
-        ({"robust": float("nan")}, "robust = nan should be a fraction"),
+        ({"robust": 40.0}, "robust = 40.0 should be below 1"),
+        ({"robust": float("nan")}, "robust = nan should be a finite number"),
         ({"no_go": 0.6}, "no_go = 0.6 should be at most robust = 0.5"),
-        ({"seeds": 0}, "seeds = 0"),
+        ({"seeds": 0}, "seeds = 0 should be at least 1"),
         ({"checkpoint": "first"}, "checkpoint 'first' is unknown"),
         ({"norm": "l1"}, "norm 'l1' is unknown"),
-        ({"eps": -1.0}, "eps = -1"),
+        ({"eps": -1.0}, "eps = -1.0 should be above 0"),
         ({"level": "hard"}, "level 'hard' is unknown"),
     ],
 )
