@@ -13,6 +13,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ro_fast.findings.verdict import number
+
+from . import stability
 from .architectures import Row, read_rows
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -45,9 +48,22 @@ def bias(results: Mapping[str, Any]) -> str:
     for harm in results["harms"]:
         cells = [harm["factor"], harm["against"], harm["verdict"]]
         for change in (harm["gap"], harm["best"]):
-            low, high = change["ci95"]
-            cells.append(f"{100 * change['difference']:.1f} ({100 * low:.1f} to {100 * high:.1f})")
+            cells.append(_change(change))
         lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _change(change: Mapping[str, Any]) -> str:
+    low, high = map(number, change["ci95"])
+    return f"{number(change['difference'])} ({low} to {high})"
+
+
+def conditions(results: Mapping[str, Any]) -> str:
+    """Each claim of a suite with its verdict and the observed numbers, as a list."""
+    lines = [
+        f"* {claim['claim']}: **{claim['verdict']}** ({'; '.join(condition['text'] for condition in claim['conditions'])})."
+        for claim in results["claims"]
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -68,8 +84,7 @@ def mitigations(results: Mapping[str, Any]) -> str:
     lines = [*results["finding"]["sentences"], ""]
     lines += ["| mitigation | verdict | gain, points | work | last checkpoint under the cascade, % |", "|---|---|---|---|---|"]
     for entry in results["ranking"]:
-        low, high = entry["gain"]["ci95"]
-        gain = f"{100 * entry['gain']['difference']:.1f} ({100 * low:.1f} to {100 * high:.1f})"
+        gain = _change(entry["gain"])
         cascade = f"{100 * entry['final']['last']['cascade']['mean']:.1f}" if entry.get("final") else ""
         tied = ", tied" if entry.get("tied") else ""
         name = f"{entry['name'].replace('_', ' ')}: {entry['factor']}"
@@ -140,6 +155,9 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "finding": lambda: finding(_json(CPU / "factors-digits_noisy/results.json")),
     "tops": lambda: finding(_json(CPU / "factors-tops/results.json")),
     "bias": lambda: bias(_json(CPU / "bias-digits_noisy/results.json")),
+    "induced": lambda: conditions(_json(CPU / "induced-digits_noisy/results.json")),
+    "induced-tops": lambda: conditions(_json(CPU / "induced-tops/results.json")),
+    "stability": lambda: stability.said(stability.read_answers()),
     "five-seeds": lambda: finding(_json(CPU / "factors-digits_noisy-5seeds/results.json")),
     "claims": lambda: claims(_json(CPU / "paper-digits_noisy/results.json")),
     "mitigations": lambda: mitigations(_json(CPU / "mitigations-digits_noisy/results.json")),

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ro_fast.findings.overfitting import OVERFITS
 from ro_fast.findings.study import read_results
 from ro_fast.findings.verdict import OPEN
 from ro_fast.storage.records import as_json, parse
@@ -24,6 +25,7 @@ from .run import RESULTS
 
 SEEDS = ((0, 1, 2), (3, 4, 5), (6, 7, 8), (9, 10, 11))
 ENGINES, THREADS = ("auto", "eager"), (1, 2)
+FILE = RESULTS / "cpu" / "stability.jsonl"
 
 
 @dataclass(frozen=True)
@@ -72,17 +74,35 @@ def differing(rows: Sequence[Answer], arm: str) -> set[str]:
     return {row.effects[arm] for row in rows if row.effects.get(arm, OPEN[0]) not in OPEN}
 
 
+def read_answers() -> list[Answer]:
+    """Every suite run so far."""
+    lines = FILE.read_text(encoding="utf-8").splitlines() if FILE.exists() else []
+    return [parse(Answer, json.loads(line)) for line in lines]
+
+
+def said(rows: Sequence[Answer]) -> str:
+    """For each data set, how many suites ran and which factors got two different settled answers."""
+    lines = []
+    for data, group in itertools.groupby(rows, key=lambda row: row.data):
+        runs = list(group)
+        factors = [arm for arm, role in runs[0].roles.items() if role == "factor"]
+        contradicted = ", ".join(arm for arm in factors if len(differing(runs, arm)) > 1)
+        overfits = sum(row.code == OVERFITS for row in runs)
+        planned = len(SEEDS) * len(ENGINES) * len(THREADS)
+        lines.append(
+            f"* {data}: {len(runs)} of {planned} suites, on an {runs[0].cpu}; {overfits} overfit; "
+            f"factors with two different settled answers: {contradicted or 'none'}."
+        )
+    return "\n".join(lines) + "\n"
+
+
 def table(rows: Sequence[Answer]) -> str:
     """The result of each suite on each arm, and whether any two contradict each other."""
     lines = ["# Stable or not", "", "Made by `python -m ro_fast.benchmarks.stability`; every suite is in stability.jsonl.", ""]
     for data, group in itertools.groupby(rows, key=lambda row: row.data):
         runs = list(group)
         arms = list(runs[0].roles)
-        factors = [arm for arm in arms if runs[0].roles[arm] == "factor"]
-        contradicted = [arm for arm in factors if len(differing(runs, arm)) > 1]
-        told = ", ".join(contradicted) if contradicted else "none"
-        about = f"{len(runs)} suites on an {runs[0].cpu}; factors with two different settled answers: {told}."
-        lines += [f"## {data}", "", about, ""]
+        lines += [f"## {data}", "", said(runs)]
         heads = [f"{row.seeds[0]}–{row.seeds[-1]}, {row.engine}, {row.threads}" for row in runs]
         lines += ["| seeds, engine, threads | overfits | " + " | ".join(arms[1:]) + " |", "|" + "---|" * (len(arms) + 1)]
         for head, row in zip(heads, runs, strict=True):
@@ -97,16 +117,15 @@ def main() -> None:
     parser.add_argument("--data", default="digits_noisy")
     parser.add_argument("--work", type=Path, default=Path("outputs/stability"), help="where the suites are stored")
     args = parser.parse_args()
-    file = RESULTS / "cpu" / "stability.jsonl"
-    rows = [parse(Answer, json.loads(line)) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
+    rows = read_answers()
     known = {(row.data, tuple(row.seeds), row.engine, row.threads) for row in rows}
     for seeds, engine, threads in itertools.product(SEEDS, ENGINES, THREADS):
         if (args.data, seeds, engine, threads) in known:
             continue
         rows.append(suite(args.data, seeds, engine, threads, args.work))
         rows.sort(key=lambda row: (row.data, row.seeds, row.engine, row.threads))
-        file.write_text("".join(json.dumps(as_json(row)) + "\n" for row in rows), encoding="utf-8")
-        file.with_suffix(".md").write_text(table(rows), encoding="utf-8")
+        FILE.write_text("".join(json.dumps(as_json(row)) + "\n" for row in rows), encoding="utf-8")
+        FILE.with_suffix(".md").write_text(table(rows), encoding="utf-8")
         print(f"seeds {seeds}, {engine}, {threads} threads: {rows[-1].code}", flush=True)
 
 

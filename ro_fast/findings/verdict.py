@@ -169,7 +169,7 @@ def more_seeds(arms: Sequence[Arm], finding: Finding) -> int | None:
 
 def points(value: float) -> str:
     """A fraction as percentage points: 0.152 → "15.2 points"."""
-    return f"{_number(value)} points"
+    return f"{number(value)} points"
 
 
 def interval(ci: Sequence[float] | None, level: float = 0.95) -> str:
@@ -183,10 +183,11 @@ def with_interval(value: float, ci: Sequence[float] | None, level: float = 0.95)
 
 
 def _from_to(ci: Sequence[float]) -> str:
-    return f"{_number(ci[0])} to {_number(ci[1])}"
+    return f"{number(ci[0])} to {number(ci[1])}"
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """A fraction in hundredths: 0.1524 → "15.2"."""
     return f"{round(100 * value, 1) + 0.0:.1f}"  # + 0.0: no "-0.0"
 
 

@@ -10,7 +10,7 @@ from ro_fast.errors import InputError
 from ro_fast.findings.images import ClassMeans, class_means
 from ro_fast.findings.overfitting import BASELINE
 from ro_fast.findings.study import Curves, Question, Results, questions, read_curves, read_results
-from ro_fast.findings.verdict import Difference, Finding, compare_arms, interval, points, write_finding
+from ro_fast.findings.verdict import Difference, Finding, compare_arms, interval, number, points, write_finding
 from ro_fast.pages import embedded, render
 from ro_fast.report.gallery import FIGURES, save_figures
 
@@ -109,7 +109,7 @@ def _render(results: Results, parts: list[_Section]) -> str:
     return render(
         "template.html.j2",
         Path(__file__).parent,
-        filters={"points": points, "interval": interval},
+        filters={"points": points, "interval": interval, "number": number},
         results=results,
         parts=parts,
         several=several,
