@@ -14,6 +14,11 @@ with loss and train accuracy, without either, and without both.
 * An alarm is **early** if it comes before the learning rate has first fallen to half its highest value. The curve **gained**
   afterwards if the highest level (median of four) from the drop on is above the highest before the alarm.
 
+**Calibration**: at prefixes of the public curves, as they are and with the noise of test sets of 300, 1000 and 3000 images, and
+of simulated flat curves, what the detector says of its answer against what is true of the curve without that noise (its
+running median): while an alarm stands, that it ends more than 2 points below its best; otherwise, that it is so far below it
+now. Families weigh alike, and flat curves a third of all. ``--fit`` fits the two logistic functions anew and prints them.
+
 Simulated flat curves learn and then stay at 50 %; each value is an independent draw of a test set of that size, and so is the
 noise of variants. A real test set is the same at each epoch, so that its values vary less: these are the worst cases.
 """
@@ -31,7 +36,7 @@ import numpy as np
 
 from ro_fast.overfitting.curve_files import read_curve
 from ro_fast.overfitting.curve_files.csv_file import read_csv
-from ro_fast.overfitting.detector import CONSTANTS, MIN_VALUES, Constants, Evidence, Watch
+from ro_fast.overfitting.detector import CONSTANTS, MIN_VALUES, Constants, Evidence, Watch, probability
 from ro_fast.storage.records import as_json, parse
 
 from .documents import CPU, ROOT
@@ -140,6 +145,16 @@ class Flat:
 
 
 @dataclass(frozen=True)
+class Calibrated:
+    """What was said at some prefixes and what came true, as weighted means."""
+
+    standing: bool
+    prefixes: int
+    said: float
+    true: float
+
+
+@dataclass(frozen=True)
 class Report:
     """detector.json."""
 
@@ -149,6 +164,7 @@ class Report:
     defaults_kinds: dict[str, Figures]
     fitted: Constants  # to all families
     flat: list[Flat]
+    calibration: list[Calibrated]
 
 
 # -- curves ------------------------------------------------------------------------------------------------------------
@@ -369,6 +385,7 @@ def measure() -> Report:
         defaults_kinds=by_kind([case for name in FAMILIES for case in varied[name][FULL]], CONSTANTS),
         fitted=best,
         flat=[flat(images, best, rng) for images in IMAGES],
+        calibration=calibration(prefixes(rng)),
     )
 
 
@@ -384,6 +401,86 @@ def flat(images: int, best: Constants, rng: np.random.Generator) -> Flat:
         standing={key: sum(stands[-1] for stands in each) for key, each in alarms.items()},
         alarmed_fitted={key: sum(any(standing(evidence, best)) for evidence in each) for key, each in cases.items()},
     )
+
+
+# -- calibration -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """A curve up to some epoch."""
+
+    group: str  # family, or the size of a flat curve's test set
+    flat: bool
+    evidence: Evidence
+    standing: bool
+    true: bool
+
+
+REMAINS = 0.02  # a gap that counts
+STEPS = 25  # prefixes of a curve
+EDGES = (0.0, 0.05, 0.2, 0.4, 0.6, 0.8, 0.95, 1.0)
+
+
+def prefixes(rng: np.random.Generator) -> list[Prefix]:
+    """Those of the public curves, with and without noise, and of flat ones, each with every set of columns."""
+    found = []
+    for family, members in FAMILIES.items():
+        for curve in map(real_curve, members):
+            shown = [curve, *(noisy(curve, images, rng) for images in (300, 300, 1000, 1000, 3000))]
+            found += [prefix for each in shown for there in COLUMNS.values() for prefix in cut(curve, each, there, family, False)]
+    for images in IMAGES:
+        for curve in itertools.islice(flat_curves(images, rng), 60):
+            still = replace(curve, acc=np.maximum.accumulate(trend(curve.acc, 49)))
+            found += [p for there in COLUMNS.values() for p in cut(still, curve, there, f"{images} images", True)]
+    return found
+
+
+def cut(clean: Curve, shown: Curve, there: tuple[bool, bool], group: str, flat: bool) -> Iterator[Prefix]:
+    """Prefixes of a curve as it is shown to the detector."""
+    case = seen(shown, *there)
+    stands, levels = standing(case.evidence, CONSTANTS), trend(clean.acc)
+    ends = levels.max() - levels[-5:].mean() > REMAINS
+    for end in range(MIN_VALUES, len(levels), max(1, len(levels) // STEPS)):
+        now = levels[: end + 1].max() - levels[max(0, end - 4) : end + 1].mean() > REMAINS
+        yield Prefix(group, flat, case.evidence[end], stands[end], bool(ends if stands[end] else now))
+
+
+def weights(found: Sequence[Prefix]) -> np.ndarray:
+    """Two thirds for the families, one third for the flat curves, each shared alike by its groups."""
+    groups = {prefix.group: prefix.flat for prefix in found}
+    sizes = {group: sum(prefix.group == group for prefix in found) for group in groups}
+    alike = {flat: sum(each == flat for each in groups.values()) for flat in (False, True)}
+    return np.array([(1 / 3 if p.flat else 2 / 3) / alike[p.flat] / sizes[p.group] for p in found])
+
+
+def calibration(found: Sequence[Prefix]) -> list[Calibrated]:
+    """What was said and what came true, by how sure it was."""
+    weight = weights(found)
+    said = np.array([probability(prefix.evidence, prefix.standing) for prefix in found])
+    true, stands = np.array([prefix.true for prefix in found]), np.array([prefix.standing for prefix in found])
+    bins = []
+    for standing_ in (False, True):
+        for low, high in itertools.pairwise(EDGES):
+            at = (stands == standing_) & (said >= low) & ((said < high) | (high == 1))
+            if at.any():
+                means = (float(np.average(values[at], weights=weight[at])) for values in (said, true))
+                bins.append(Calibrated(standing_, int(at.sum()), *means))
+    return bins
+
+
+def fit(found: Sequence[Prefix]) -> str:
+    """The two logistic functions, fitted: without an alarm in fall beyond luck and noise, with one in the first alone."""
+    from sklearn.linear_model import LogisticRegression
+
+    weight, lines = weights(found), []
+    for stands in (False, True):
+        own = [index for index, prefix in enumerate(found) if prefix.standing == stands]
+        x = [[found[i].evidence.beyond, *([] if stands else [found[i].evidence.noise])] for i in own]
+        w = weight[own] / weight[own].mean()
+        model = LogisticRegression(C=100).fit(x, [found[i].true for i in own], w)
+        lines.append(f"{'standing' if stands else 'none'}: {model.intercept_.round(2).tolist()} {model.coef_.round(2).tolist()}")
+    return "\n".join(lines)
 
 
 # -- the page ----------------------------------------------------------------------------------------------------------
@@ -435,6 +532,12 @@ def page(report: Report) -> str:
         lines.append(f"| {each.images} | the package's | " + " | ".join(rates) + " |")
         rates = [share(each.alarmed_fitted[key], each.curves) for key in COLUMNS]
         lines.append(f"| {each.images} | fitted to all | " + " | ".join(rates) + " |")
+    lines += ["", "## How sure it says it is", ""]
+    lines += ["Weighted means over prefixes of curves; what is said is the probability of a gap above 2 points.", ""]
+    lines += ["| alarm | prefixes | said, % | came true, % |", "|---|---|---|---|"]
+    for point in report.calibration:
+        alarm = "stands" if point.standing else "none"
+        lines.append(f"| {alarm} | {point.prefixes} | {100 * point.said:.0f} | {100 * point.true:.0f} |")
     return "\n".join(lines) + "\n"
 
 
@@ -465,7 +568,11 @@ def read_report(path: Path) -> Report:
 
 def main() -> None:
     """Measures, and writes detector.json and detector.md."""
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--fit", action="store_true", help="fit the probabilities anew, and print them")
+    if parser.parse_args().fit:
+        print(fit(prefixes(np.random.default_rng(SEED))))
+        return
     report = measure()
     file = ROOT / CPU / "detector.json"
     file.write_text(json.dumps(as_json(report), indent=1) + "\n", encoding="utf-8")
