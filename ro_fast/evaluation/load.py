@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import pickle
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -229,10 +231,16 @@ def _classes(weights: Mapping[str, Tensor]) -> int | None:
 
 def _torch(path: Path) -> tuple[Weights, int | None, dict[str, str]]:
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        damaged = zipfile.is_zipfile(path) and checkpoint.damaged(path)
+        state = None if damaged else torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:  # torch's advice, to run whatever the file holds, is not passed on
+        wanted = "save the network's state_dict() alone, and give that file"
+        raise InputError(f"checkpoint={path} is no file of weights alone, so it is not read: {wanted}") from error
     except Exception as error:  # torch raises many kinds of errors on broken files
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise InputError(f"checkpoint={path} is truncated or not a checkpoint of plain weights ({reason})") from error
+    if damaged:
+        raise InputError(f"checkpoint={path} is damaged: it was changed after it was written; take another copy")
     epoch = state.get("epoch") if isinstance(state, dict) else None
     weights = foreign.unwrapped(state)
     if weights is None:

@@ -20,7 +20,7 @@ from ro_fast.findings.ranking import Ranked
 from ro_fast.findings.verdict import Difference, Finding
 from ro_fast.storage.checkpoint import Flat
 from ro_fast.storage.epochs import FILE, read_epochs
-from ro_fast.storage.records import parse
+from ro_fast.storage.records import parse, verified
 
 RESULTS = "results.json"
 VERSION = 2  # of results.json: 2 measures gaps from means over three epochs
@@ -143,7 +143,7 @@ def read_results(run_dir: Path) -> Results:
             "ro-fast ablate again, which keeps finished training"
         )
     try:
-        results = parse(Results, content)
+        results = parse(Results, verified(content))
     except ValueError as error:
         raise InputError(f"{path} is not a suite's {RESULTS} ({error}): run the suite again, it resumes") from error
     if not results.arms:

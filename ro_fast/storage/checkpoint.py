@@ -9,7 +9,7 @@ import importlib.util
 import io
 import json
 import os
-import pickle
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -53,16 +53,40 @@ def load(path: Path) -> State:
     """Reads a state onto the CPU; nothing in the file is executed.
 
     Raises:
-        InputError: if the file is truncated, or is not a checkpoint of ro_fast.
+        InputError: if the file is truncated, was changed since it was written, or is not a checkpoint of ro_fast.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError, ValueError, KeyError, AttributeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path} is truncated or not a checkpoint ({reason}); move it away to start again") from error
+        changed = damaged(path)
+        state = None if changed else torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise InputError(f"{path} can't be read ({error.strerror or error}); {_remedy(path)}") from error
+    except Exception as error:  # a damaged archive fails in many ways, and torch's advice on them is not for this file
+        raise InputError(f"{path} is truncated, damaged or not a checkpoint; {_remedy(path)}") from error
+    if changed:
+        raise InputError(f"{path} is damaged: it was changed after it was written; {_remedy(path)}")
     if not isinstance(state, dict) or state.get("format") != _FORMAT:
-        raise InputError(f"{path} is not a checkpoint of this version of ro_fast; move it away to start again")
+        raise InputError(f"{path} is not a checkpoint of this version of ro_fast; {_remedy(path)}")
     return state
+
+
+def damaged(path: Path) -> bool:
+    """Whether torch's file was changed after it was written, such as by a flipped bit.
+
+    It is a zip archive, each of whose records carries a CRC-32 of its content, which torch does not compare when it reads them.
+
+    Raises:
+        OSError, zipfile.BadZipFile: if it can't be read, or is no archive.
+    """
+    with zipfile.ZipFile(path) as archive:
+        return archive.testzip() is not None
+
+
+def _remedy(path: Path) -> str:
+    """What to do about a state that can't be taken."""
+    best = path.with_name("best.pt")
+    if path.name == "last.pt" and best.exists():
+        return "move it away and run the same command again, which continues from best.pt beside it, or else from the start"
+    return "move it away to start again"
 
 
 @contextlib.contextmanager

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ro_fast.errors import InputError
-from ro_fast.storage.checkpoint import write_text
+from ro_fast.storage.checkpoint import digest, write_text
 
 Record = TypeVar("Record")
+DIGEST = "digest"  # the last key of a file: of all the others, so that a later change does not pass for a result
 
 
 def as_json(record: Any) -> Any:
@@ -28,8 +29,23 @@ def as_json(record: Any) -> Any:
 
 
 def write(path: Path, record: Any, indent: int | None = 1) -> None:
-    """Writes a record as a JSON file, completely or not at all; with ``indent`` None on one line."""
-    write_text(path, json.dumps(as_json(record), indent=indent, ensure_ascii=False) + "\n")
+    """Writes a record as a JSON file with its digest, completely or not at all; with ``indent`` None on one line."""
+    value = as_json(record)
+    write_text(path, json.dumps({**value, DIGEST: digest(value)}, indent=indent, ensure_ascii=False) + "\n")
+
+
+def verified(value: Any) -> Any:
+    """A file's content without its digest; files of older versions have none.
+
+    Raises:
+        ValueError: if the content is not that of the digest.
+    """
+    if not isinstance(value, dict) or DIGEST not in value:
+        return value
+    content = {name: inner for name, inner in value.items() if name != DIGEST}
+    if digest(content) != value[DIGEST]:
+        raise ValueError(f"it was changed after it was written; without its key {DIGEST} it is taken as it is")
+    return content
 
 
 def parse(kind: type[Record], value: object) -> Record:
@@ -71,7 +87,7 @@ def read(kind: type[Record], path: Path, remedy: str) -> Record:
         InputError: if the file can't be read, is not JSON, or a field is missing or of another type; names file and field.
     """
     try:
-        return parse(kind, json.loads(path.read_text(encoding="utf-8")))
+        return parse(kind, verified(json.loads(path.read_text(encoding="utf-8"))))
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}): {remedy}") from error
     except ValueError as error:  # includes UnicodeDecodeError and JSONDecodeError

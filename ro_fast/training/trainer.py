@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import shutil
 import time
 from dataclasses import dataclass
@@ -57,6 +58,8 @@ from ro_fast.training.schedules import piecewise
 from ro_fast.training.score import Scores, evaluate
 from ro_fast.training.teachers import gather
 from ro_fast.training.validate import build_attack, check
+
+_log = logging.getLogger("ro_fast")
 
 __all__ = ["Best", "Run", "build_attack", "check", "train"]
 
@@ -394,7 +397,10 @@ class Run:
 
     def open(self, prefix: Path | None = None) -> None:
         """Creates the folder, or continues the run in it, or starts from another run's last state."""
-        last = self.folder / "last.pt"
+        last, best = self.folder / "last.pt", self.folder / "best.pt"
+        if not last.exists() and best.exists() and self._is_own(best):
+            _log.info("%s is missing: continuing from best.pt, of an earlier epoch", last)
+            last = best
         if last.exists():
             state = checkpoint.load(last)
             # Keys that came after the run was written have the values there that they have by default.
@@ -415,6 +421,11 @@ class Run:
                     checkpoint.save(last, self._state())
         with writing(self.folder):
             checkpoint.write_text(self.folder / epochs.FILE, epochs.written(self.history))
+
+    def _is_own(self, best: Path) -> bool:
+        """Whether a best.pt is of this run: an arm's is its prefix's, until it does better."""
+        with checkpoint.taking_apart(best):
+            return not checkpoint.differences(self.identity, checkpoint.load(best)["identity"])
 
     def _keep(self, done: Epoch) -> None:
         self.history.append(done)
