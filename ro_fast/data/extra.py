@@ -9,6 +9,7 @@ import numpy as np
 from ro_fast.data.files import read_npz
 from ro_fast.data.validate import check_images, check_labels
 from ro_fast.errors import InputError
+from ro_fast.storage.paths import given_file
 
 
 def read_extra(path: str, image_shape: tuple[int, ...], num_classes: int) -> tuple[np.ndarray, np.ndarray | None]:
@@ -20,7 +21,7 @@ def read_extra(path: str, image_shape: tuple[int, ...], num_classes: int) -> tup
     file = Path(path).expanduser()
     if not file.exists():
         raise InputError(f"data.extra={path} does not exist; it must be an .npz file with x and, where labels are known, y")
-    (x,) = read_npz(file, ("x",))
+    (x,) = read_npz(given_file(file, f"data.extra={path}"), ("x",))
     if x.dtype.kind == "f":
         x = x.astype(np.float32)
     check_images(x, f"{path}: x")

@@ -23,6 +23,7 @@ from ro_fast.evaluation import foreign
 from ro_fast.evaluation.foreign import Weights
 from ro_fast.models import MODELS, build_model
 from ro_fast.storage import checkpoint
+from ro_fast.storage.paths import given_file
 
 _log = logging.getLogger("ro_fast")
 
@@ -68,7 +69,7 @@ def checkpoints_in(path: Path, state: str = "both") -> dict[str, Path]:
         raise InputError(f"state '{state}' is unknown; available: {', '.join(STATES)}")
     if not path.exists():
         raise InputError(f"checkpoint={path} does not exist; a run's folder, its best.pt or last.pt, or a .safetensors is needed")
-    if path.is_file():
+    if not path.is_dir():
         return {path.stem: path}
     names = [name for name in ("best.pt", "last.pt", "model.safetensors") if state in ("both", name.partition(".")[0])]
     found = {Path(name).stem: path / name for name in names if (path / name).exists()}
@@ -87,6 +88,7 @@ def read(path: Path) -> Stored:
     Raises:
         InputError: if a file is truncated or holds no weights.
     """
+    given_file(path, f"checkpoint={path}")
     weights, epoch, metadata = _safetensors(path) if path.suffix == ".safetensors" else _torch(path)
     beside = path.parent / "config.yaml"
     return Stored(path, weights, _yaml(beside) if beside.exists() else {}, epoch, metadata)

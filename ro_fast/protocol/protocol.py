@@ -17,6 +17,7 @@ from ro_fast.errors import InputError
 from ro_fast.evaluation.checkpoints import settings_of
 from ro_fast.evaluation.levels import Settings
 from ro_fast.storage import checkpoint, records
+from ro_fast.storage.paths import given_file
 
 FILE = "protocol.yaml"
 Z = 1.959964  # of a 95 % interval
@@ -122,6 +123,7 @@ def read_protocol(path: Path) -> Protocol:
     """
     import yaml
 
+    given_file(path, f"protocol={path}")
     try:
         return records.parse(Protocol, yaml.safe_load(path.read_text(encoding="utf-8")))
     except OSError as error:

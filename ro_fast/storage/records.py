@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from ro_fast.errors import InputError
 from ro_fast.storage.checkpoint import digest, write_text
+from ro_fast.storage.paths import given_file
 
 Record = TypeVar("Record")
 DIGEST = "digest"  # the last key of a file: of all the others, so that a later change does not pass for a result
@@ -86,6 +87,8 @@ def read(kind: type[Record], path: Path, remedy: str) -> Record:
     Raises:
         InputError: if the file can't be read, is not JSON, or a field is missing or of another type; names file and field.
     """
+    if path.exists():
+        given_file(path, str(path))
     try:
         return parse(kind, verified(json.loads(path.read_text(encoding="utf-8"))))
     except OSError as error:

@@ -20,6 +20,7 @@ from ro_fast.findings.verdict import LOOKS
 from ro_fast.methods import baseline_of
 from ro_fast.report.gallery import FIGURES
 from ro_fast.storage import checkpoint
+from ro_fast.storage.paths import part_of_path
 from ro_fast.training import trainer
 
 
@@ -88,11 +89,12 @@ def arms_of(suite: SuiteConfig) -> list[ArmConfig]:
         if not part.arms:
             raise InputError(f"suite '{part.name}' has no arms")
         for arm in part.arms:
+            part_of_path(arm.name, f"suite '{part.name}', arm")
             whole = dataclasses.replace(
                 arm, set={**suite.set, **part.set, **arm.set}, fork=part.fork if arm.fork is None else arm.fork
             )
             known = arms.setdefault(arm.name, whole)
-            if not arm.name or (known.set, known.fork) != (whole.set, whole.fork):
+            if (known.set, known.fork) != (whole.set, whole.fork):
                 raise InputError(
                     f"suite '{part.name}', arm '{arm.name}': it needs another name, since the suite '{suite.name}' "
                     "has an arm of that name with other changes"

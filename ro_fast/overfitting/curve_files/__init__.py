@@ -16,6 +16,7 @@ from ro_fast.overfitting.curve_files.table import text_of
 from ro_fast.overfitting.curve_files.tensorboard_events import find_events, read_events
 from ro_fast.overfitting.curve_files.text_log import read_log
 from ro_fast.overfitting.detector import Verdict, watch
+from ro_fast.storage.paths import given_file
 
 __all__ = ["LearningCurve", "read_curve", "watch_curve"]
 
@@ -50,6 +51,8 @@ def read_curve(
         elif not path.exists():
             kinds = f"a {', '.join(READERS)}, a text log, a TensorBoard event file or a folder with one of them"
             raise InputError(f"curve={path} does not exist; give {kinds}")
+        if not path.is_dir():
+            given_file(path, f"curve={path}")
         if path.is_dir() or "tfevents" in path.name:
             table = read_events(path, find_events(path))
         else:

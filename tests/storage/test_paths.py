@@ -1,0 +1,64 @@
+"""Paths that are no files and names that would lead elsewhere are refused, before anything is read or written."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from helpers.suites import small
+
+from ro_fast.config import ArmConfig
+from ro_fast.errors import InputError
+from ro_fast.evaluation.load import load_model
+from ro_fast.overfitting.curve_files import read_curve
+from ro_fast.protocol.protocol import read_protocol
+from ro_fast.storage.paths import given_file, part_of_path
+from ro_fast.suite.plan import plan
+
+
+@pytest.fixture
+def odd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
+    monkeypatch.chdir(tmp_path)  # a socket's path is short
+    os.mkfifo("pipe")
+    (tmp_path / "circle").symlink_to("circle")
+    (tmp_path / "folder").mkdir()
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind("socket")
+    return {name: Path(name) for name in ("pipe", "circle", "folder", "socket")} | {"device": Path("/dev/zero")}
+
+
+def test_what_is_no_file_is_named(odd: dict[str, Path]) -> None:
+    for kind, path in odd.items():
+        said = "can't be read (Too many levels of symbolic links)" if kind == "circle" else f"is a {kind};"
+        with pytest.raises(InputError) as error:
+            given_file(path, f"curve={path}")
+        assert said in str(error.value) and "the path of a file is needed" in str(error.value)
+    with pytest.raises(InputError, match="does not exist"):
+        given_file(Path("nothing"), "curve=nothing")
+
+
+@pytest.mark.parametrize("read", [read_curve, read_protocol, load_model])
+@pytest.mark.parametrize("kind", ["pipe", "socket", "device", "circle"])
+def test_nothing_waits_for_a_pipe(odd: dict[str, Path], kind: str, read) -> None:
+    with pytest.raises(InputError):
+        read(odd[kind])
+
+
+NAMES = ["", " ", ".", "..", "../up", "/absolute", "a\\b", "line\nbreak", "bell\x07", "x" * 300, "\ud800"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_that_lead_elsewhere_are_refused(name: str, tmp_path: Path) -> None:
+    config = small(tmp_path)
+    config.suite = replace(config.suite, arms=[ArmConfig("baseline"), ArmConfig(name)])
+    with pytest.raises(InputError, match=r"becomes th.* folder") as error:
+        plan(config)
+    assert str(error.value).isprintable() and len(str(error.value)) < 200
+
+
+def test_other_names_are_taken() -> None:
+    for name in ("small loss", "東京", "a.b-c_d", "…"):
+        assert part_of_path(name, "arm") == name
