@@ -26,10 +26,17 @@ def draw_gain_cost(question: Question, curves: Curves, width: float) -> Figure:
     wide = width >= WIDE
     figure = new_figure(width, 0.3 * len(entries) + 1.4)
     gain, cost = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2) if wide else (1, 1))
+    # One interval that is wide beyond use would leave no room for the others: it ends in arrows.
+    edge = 2.5 * max((abs(100 * entry.gain.difference) for entry in entries), default=1.0) or 1.0
     for row, entry in enumerate(entries):
         colour, marker, face, size = _LOOKS[entry.verdict]
         if entry.gain.ci95 is not None:
-            gain.plot([100 * bound for bound in entry.gain.ci95], [row, row], color=colour, lw=3, alpha=0.5)
+            bounds = [100 * bound for bound in entry.gain.ci95]
+            shown = [max(-edge, min(edge, bound)) for bound in bounds]
+            gain.plot(shown, [row, row], color=colour, lw=3, alpha=0.5)
+            for arrow, bound, end in zip("<>", bounds, shown, strict=True):
+                if bound != end:
+                    gain.plot(end, row, arrow, color=colour, ms=6)
         gain.plot(100 * entry.gain.difference, row, marker, color=colour, mfc=face, ms=size, zorder=3)
         work, seconds = (entry.cost[name].mean for name in ("gflop", "train_seconds"))
         cost.plot([1, work], [row, row], color=colour, lw=1.2)
