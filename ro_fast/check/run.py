@@ -28,10 +28,11 @@ from ro_fast.check.values import check_eps, values
 from ro_fast.config import CheckConfig
 from ro_fast.config_values import check_values
 from ro_fast.data import ImageData, load_data
-from ro_fast.data.check_file import Check, CheckStep
+from ro_fast.data.check_file import Check, CheckStep, read_check
 from ro_fast.environment import environment, use_threads
 from ro_fast.errors import InputError
 from ro_fast.storage.checkpoint import write_text
+from ro_fast.storage.paths import own_folder
 from ro_fast.storage.records import write
 
 
@@ -74,7 +75,9 @@ def check(config: CheckConfig) -> Check:
         raise InputError("check examines all the data: leave data.exclude out here and use it in training")
     eps = config.data.eps if config.eps is None else config.eps
     check_eps(eps)
-    out = Path(config.out)
+    out = own_folder(config.out, "check.json", ["check.html", "figures"])
+    if (out / "check.json").exists():
+        _same_data(config, out / "check.json")
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -91,6 +94,17 @@ def check(config: CheckConfig) -> Check:
         except OSError as error:
             raise InputError(f"out={out} can't be written ({error.strerror}); choose a writable folder") from error
     return result
+
+
+def _same_data(config: CheckConfig, path: Path) -> None:
+    """Raises InputError if the folder holds the check of other data; one that can't be read is written anew."""
+    try:
+        there = read_check(path).config.data
+    except InputError:
+        return
+    if (there.name, there.path) != (config.data.name, config.data.path):
+        told = f"data={there.name}" + (f" data.path={there.path}" if there.path else "")
+        raise InputError(f"{path} is the check of {told}; choose another out=")
 
 
 @dataclass(frozen=True)

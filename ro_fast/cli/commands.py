@@ -139,9 +139,10 @@ def _evaluate(config: Any) -> None:
 def _protocol(config: Any) -> None:
     from ro_fast.protocol.page import PAGE, write_page
     from ro_fast.protocol.protocol import FILE, make_protocol, write_protocol
+    from ro_fast.storage.paths import own_folder
     from ro_fast.storage.run_folder import writing
 
-    protocol, out = make_protocol(config), Path(config.out)
+    protocol, out = make_protocol(config), own_folder(config.out, FILE, [PAGE])
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
         write_protocol(protocol, out / FILE)

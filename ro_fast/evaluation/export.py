@@ -16,6 +16,7 @@ from ro_fast.evaluation.evaluate import Evaluation
 from ro_fast.evaluation.load import Trained, checkpoints_in, load_trained, read
 from ro_fast.storage import checkpoint
 from ro_fast.storage.epochs import FILE, Epoch, read_epochs
+from ro_fast.storage.paths import own_folder
 
 
 def export(config: ExportConfig) -> Path:
@@ -36,6 +37,9 @@ def export(config: ExportConfig) -> Path:
     path = next(iter(checkpoints_in(Path(config.checkpoint)).values()))
     trained = load_trained(read(path), torch.device("cpu"), config.data, config.model)
     out = Path(config.out or Path("outputs") / "export" / default_name(path))
+    beside = path.parent / "config.yaml"
+    theirs = ["README.md"] if beside.resolve() == (out / "config.yaml").resolve() else ["README.md", "config.yaml"]
+    own_folder(str(out), "model.safetensors", theirs)
     about = {
         "model": dataclasses.asdict(trained.model_config),
         "image_shape": list(trained.data.image_shape),
@@ -48,7 +52,6 @@ def export(config: ExportConfig) -> Path:
         out.mkdir(parents=True, exist_ok=True)
         checkpoint.write_atomically(out / "model.safetensors", lambda file: file.write(content))
         checkpoint.write_text(out / "README.md", card)
-        beside = path.parent / "config.yaml"
         if beside.exists() and beside.resolve() != (out / "config.yaml").resolve():
             checkpoint.write_text(out / "config.yaml", beside.read_text(encoding="utf-8"))
     except OSError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 from ro_fast.errors import InputError
@@ -53,3 +54,23 @@ def part_of_path(name: str, what: str) -> str:
     if len(name.encode()) > LONGEST:
         raise InputError(f"{what} '{shown}' becomes the name of a folder; it can't be longer than {LONGEST} bytes")
     return name
+
+
+def own_folder(out: str, sign: str, written: Sequence[str]) -> Path:
+    """The output folder of a command, if nothing of others would be overwritten in it.
+
+    Args:
+        out: as configured.
+        sign: what an earlier run of the same command has left there.
+        written: what the command writes or overwrites.
+
+    Raises:
+        InputError: if no folder is named, or it holds such files without the sign.
+    """
+    if not out:
+        raise InputError("out= is empty; the name of a folder is needed")
+    folder = Path(out)
+    there = [name for name in written if (folder / name).exists()]
+    if there and not (folder / sign).exists():
+        raise InputError(f"out={out} holds {there[0]} that this command has not written; choose another out=")
+    return folder

@@ -28,6 +28,7 @@ from ro_fast.findings.study import RESULTS, Results
 from ro_fast.findings.verdict import more_seeds
 from ro_fast.progress import EpochDone, Listener, show_notices
 from ro_fast.storage import epochs, records
+from ro_fast.storage.paths import own_folder
 from ro_fast.suite.final_scores import write_final_scores
 from ro_fast.suite.perturbations import compare_checkpoints
 from ro_fast.suite.plan import AUTO, Branch, data_of, plan
@@ -53,6 +54,7 @@ def ablate(config: AblateConfig, listener: Listener | None = None, on_more: Call
         WorkError: if a run fails.
     """
     start = time.perf_counter()
+    own_folder(config.out, "runs", [RESULTS, "report.html", "figures"])
     jobs, threads = jobs_and_threads(config)
     config = dataclasses.replace(config, threads=threads)
     use_threads(threads)

@@ -44,6 +44,7 @@ from ro_fast.progress import EpochDone, Listener
 from ro_fast.storage import checkpoint, epochs, records
 from ro_fast.storage.checkpoint import State
 from ro_fast.storage.epochs import Epoch
+from ro_fast.storage.paths import own_folder
 from ro_fast.storage.run_folder import alone_in, saving, writing
 from ro_fast.storage.test_images import FILE as TEST_IMAGES
 from ro_fast.storage.test_images import RobustImages
@@ -90,6 +91,7 @@ def train(
     """
     use_threads(config.threads)
     check(config)
+    own_folder(config.out, "environment.json", ["config.yaml", epochs.FILE, "best.pt", "last.pt"])
     device = choose_device(config.device)
     run, costs = prepared(config, data or load_data(config.data), device)
     with alone_in(run.folder):

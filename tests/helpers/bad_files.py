@@ -96,6 +96,8 @@ def _changed(path: Path, draw: random.Random, way: str) -> str:
     lines = text.splitlines() if path.suffix == ".jsonl" else [text]
     at = int(draw.random() * len(lines))
     values = json.loads(lines[at])
+    if isinstance(values, dict):
+        values.pop("digest", None)  # so that the change is found, and not that there was one
     done = _change(values, draw, way)
     lines[at] = json.dumps(values, ensure_ascii=False)
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
