@@ -35,6 +35,10 @@ class Arrays:
     skipped: tuple[str, ...] = ()  # unreadable files that were left out
     class_names: tuple[str, ...] = ()  # by label, if known
 
+    def class_name(self, label: int) -> str:
+        """The meaning of a label, in words if known."""
+        return self.class_names[label] if self.class_names else str(label)
+
 
 def digits(config: DataConfig) -> Arrays:
     """Reads scikit-learn's 1797 handwritten digits of 8×8 pixels and 17 grey levels."""
