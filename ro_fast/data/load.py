@@ -11,13 +11,14 @@ import torch
 from torch import from_numpy
 
 from ro_fast.config import DataConfig
+from ro_fast.data.arrays import Arrays
 from ro_fast.data.augment import check_augment
 from ro_fast.data.bias import biased
 from ro_fast.data.check_file import leave_out
 from ro_fast.data.extra import read_extra
 from ro_fast.data.image_data import ImageData
 from ro_fast.data.notices import say_once
-from ro_fast.data.sources import SOURCES, Arrays
+from ro_fast.data.sources import SOURCES
 from ro_fast.data.subsets import balanced_subset, redraw_labels, stream, validation_subset
 from ro_fast.data.validate import validate
 from ro_fast.errors import InputError

@@ -47,6 +47,12 @@ def validation_subset(labels: np.ndarray, size: int, rng: np.random.Generator) -
     return np.sort(np.concatenate([rows[:count] for rows, count in zip(members, counts, strict=True)])), False
 
 
+def held_out(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Returns the sorted indices of a fifth of each class's images, at least one, drawn at random."""
+    members = [rng.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
+    return np.sort(np.concatenate([rows[: max(1, len(rows) // 5)] for rows in members]))
+
+
 def matched_subsets(a: np.ndarray, b: np.ndarray, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Returns the sorted indices of random subsets of two sets of labels, with equally many samples of each class in both.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ro_fast.data.sources import Arrays
+from ro_fast.data.arrays import Arrays
 from ro_fast.errors import InputError
 
 
