@@ -15,6 +15,7 @@ from ro_fast.data.files import read_bytes, read_idx, read_mat, read_npz, read_pi
 from ro_fast.data.image_folder import list_folder
 from ro_fast.data.image_list import read_listing
 from ro_fast.data.subsets import balanced_subset, stream
+from ro_fast.data.validate import whole
 from ro_fast.errors import InputError
 
 DIGITS_TEST_SIZE = 597  # of 1797; leaves 1000 to train on and 200 to validate
@@ -84,7 +85,7 @@ def _cifar(config: DataConfig, stem: str, train: list[str], test: str, *, label_
             batch = read_pickle(read_bytes(files[name], f"{folder}/{name}"), f"{files[name]} ({name})")
             try:
                 images.append(np.asarray(batch["data"]).reshape(-1, 3, 32, 32))
-                labels.append(_as_int64(np.asarray(batch[label_key]).reshape(-1)))
+                labels.append(whole(np.asarray(batch[label_key]).reshape(-1)))
             except (KeyError, ValueError) as error:
                 wanted = f"data [N, 3072] and {label_key} [N]"
                 raise InputError(f"{files[name]} ({name}) is not a batch of {stem}: it must hold {wanted}") from error
@@ -112,7 +113,7 @@ def npz(config: DataConfig) -> Arrays:
     path = _own_path(config, "an .npz file with x_train, y_train, x_test and y_test")
     x_train, y_train, x_test, y_test = read_npz(path, ("x_train", "y_train", "x_test", "y_test"))
     scale = 255.0 if x_train.dtype == np.uint8 else 1.0
-    return Arrays(str(path), _as_float32(x_train), _as_int64(y_train), _as_float32(x_test), _as_int64(y_test), scale)
+    return Arrays(str(path), _as_float32(x_train), whole(y_train), _as_float32(x_test), whole(y_test), scale)
 
 
 def folder(config: DataConfig) -> Arrays:
@@ -133,10 +134,6 @@ def _own_path(config: DataConfig, what: str) -> Path:
 def _as_float32(x: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore"):  # values that float32 cannot hold become infinite and are rejected later
         return x.astype(np.float32) if x.dtype.kind == "f" else x
-
-
-def _as_int64(y: np.ndarray) -> np.ndarray:
-    return y.astype(np.int64) if y.dtype.kind in "iu" else y
 
 
 SOURCES: dict[str, Callable[[DataConfig], Arrays]] = {
