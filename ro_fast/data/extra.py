@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ro_fast.data.files import read_npz
-from ro_fast.data.validate import check_images, check_labels
+from ro_fast.data.files import read_arrays
+from ro_fast.data.validate import check_images, check_labels, whole
 from ro_fast.errors import InputError
 from ro_fast.storage.paths import given_file
 
@@ -21,17 +21,16 @@ def read_extra(path: str, image_shape: tuple[int, ...], num_classes: int) -> tup
     file = Path(path).expanduser()
     if not file.exists():
         raise InputError(f"data.extra={path} does not exist; it must be an .npz file with x and, where labels are known, y")
-    (x,) = read_npz(given_file(file, f"data.extra={path}"), ("x",))
+    arrays = read_arrays(given_file(file, f"data.extra={path}"), ("x",), optional=("y",))
+    x, y = arrays["x"], arrays.get("y")
     if x.dtype.kind == "f":
         x = x.astype(np.float32)
     check_images(x, f"{path}: x")
     if x.shape[1:] != image_shape:
         raise InputError(f"{path}: an image is {list(x.shape[1:])} but a training image {list(image_shape)}; they must agree")
-    with np.load(file, allow_pickle=False) as content:
-        if "y" not in content:
-            return x, None
-        y = content["y"]
-    y = y.astype(np.int64) if y.dtype.kind in "iu" else y
+    if y is None:
+        return x, None
+    y = whole(y)
     check_labels(y, len(x), f"{path}: y")
     if y.max() >= num_classes:
         raise InputError(f"{path}: label {y.max()} is out of range; there are {num_classes} classes")

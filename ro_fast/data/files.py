@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import io
+import math
 import pickle
 import tarfile
+import warnings
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -46,7 +48,7 @@ def read_idx(path: Path, ndim: int) -> np.ndarray:
     header = 4 + 4 * ndim
     if content[:4] != bytes((0, 0, 8, ndim)) or len(content) < header:
         raise InputError(f"{path} is not an IDX file of {ndim}-dimensional bytes")
-    shape = [int(size) for size in np.frombuffer(content, ">i4", ndim, 4)]
+    shape = [int(size) for size in np.frombuffer(content, ">u4", ndim, 4)]
     if len(content) - header != int(np.prod(shape, dtype=object)):
         raise InputError(f"{path} has {len(content) - header} bytes of data but declares shape {shape}; download it again")
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
@@ -89,17 +91,52 @@ def read_mat(path: Path, names: Sequence[str]) -> list[np.ndarray]:
 
 
 def read_npz(path: Path, names: Sequence[str]) -> list[np.ndarray]:
-    """Reads arrays of an .npz file, without unpickling."""
+    """Reads arrays of an .npz file, without unpickling.
+
+    Raises:
+        InputError: if it is not an .npz file, lacks one of them, or its headers and contents don't fit together.
+    """
+    arrays = read_arrays(path, names)
+    return [arrays[name] for name in names]
+
+
+def read_arrays(path: Path, names: Sequence[str], optional: Sequence[str] = ()) -> dict[str, np.ndarray]:
+    """Reads arrays of an .npz file as :func:`read_npz` does, and those of some others that it holds."""
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is not a file; it must be an .npz file with {', '.join(names)}")
     try:
-        content = np.load(path, allow_pickle=False)
-        if not isinstance(content, np.lib.npyio.NpzFile):
-            raise InputError(f"{path} is a single array; it must be an .npz file with {', '.join(names)}")
-        with content:
-            return [_member(content, name, path) for name in names]
+        with path.open("rb") as file:
+            if file.read(6) == b"\x93NUMPY":
+                raise InputError(f"{path} is a single array; it must be an .npz file with {', '.join(names)}")
+        with zipfile.ZipFile(path) as archive:
+            members = {name.removesuffix(".npy"): name for name in archive.namelist() if name.endswith(".npy")}
+            for name in names:
+                if name not in members:
+                    raise InputError(f"{path} lacks {name}; it holds {', '.join(sorted(members)) or 'no array'}")
+            wanted = [*names, *(name for name in optional if name in members)]
+            return {name: _read_npy(archive, members[name], f"{path}: {name}") for name in wanted}
     except InputError:
         raise
-    except DAMAGED as error:
-        raise InputError(f"{path} is not an .npz file of plain arrays: {error}") from error
+    except Exception as error:  # zipfile's and NumPy's readers raise nearly anything on a damaged file
+        reason = str(error) or type(error).__name__
+        raise InputError(f"{path} is not an .npz file of plain arrays: {reason}") from error
+
+
+def _read_npy(archive: zipfile.ZipFile, member: str, where: str) -> np.ndarray:
+    """Reads an array whose header is plain and fits the bytes that follow, so that no memory is taken in vain."""
+    with archive.open(member) as file:
+        version = np.lib.format.read_magic(file)
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Python 2's headers
+            shape, _, dtype = read_header(file)
+        if dtype.hasobject:
+            raise InputError(f"{where} holds Python objects, which could run code and are not read; save it as numbers")
+        size, rest = math.prod(shape) * dtype.itemsize, archive.getinfo(member).file_size - file.tell()
+        if size != rest or min(shape, default=0) < 0:
+            raise InputError(f"{where} declares shape {list(shape)} of {dtype}, {size} bytes, but {rest} follow; save it again")
+    with archive.open(member) as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
 
 
 def _member(content: Any, name: str, path: Path) -> np.ndarray:

@@ -1,136 +1,142 @@
-"""Images in folders, one per class; obstacles to forming one array are reported with every file concerned."""
+"""Finds images in folders, one folder per class, below train/ and a test folder, and says what it leaves out."""
 
 from __future__ import annotations
 
-import logging
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
-
+from ro_fast.data.image_file import suffixes
+from ro_fast.data.image_list import NAMED, Item, Listing
+from ro_fast.data.notices import say_once
 from ro_fast.errors import InputError
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
-CHANNELS = {"L": 1, "RGB": 3}
-NAMED = 5  # files named in a message; beyond that, only their number is given
-
-log = logging.getLogger("ro_fast")
-
-
-@dataclass(frozen=True)
-class FolderPart:
-    """The images below train/ or test/."""
-
-    images: np.ndarray  # [N, C, H, W] uint8
-    labels: np.ndarray  # [N] int64, in the order of sorted class names
-    files: tuple[str, ...]  # [N] relative to the root
-    class_names: tuple[str, ...]  # by label
+TRAIN = ("train", "training")
+TEST = ("test", "testing")
+VALIDATION = ("val", "valid", "validation")
+_HIDDEN = {"thumbs.db", "desktop.ini", "__macosx", "@eadir"}  # and whatever begins with a dot
+_LAYOUT = "it must have train/ and test/, each with one folder per class"
 
 
-class _Unreadable(Exception):
-    """A file that Pillow cannot decode."""
+def list_folder(root: Path) -> Listing:
+    """Lists train/<class>/<image> and test/<class>/<image>, also in sub-folders of a class.
 
-
-def read_image_folder(root: Path, skip_bad: bool = False) -> tuple[FolderPart, FolderPart, tuple[str, ...]]:
-    """Reads train/<class>/<image> and test/<class>/<image>.
-
-    Args:
-        root: the folder containing train/ and test/.
-        skip_bad: leave out files that cannot be decoded; they are named in a warning.
-
-    Returns:
-        Training part, test part, and the files left out.
+    Tested with are the images of ``test``, else of ``val``, ``valid`` or ``validation``. Without such a folder, or if the class
+    folders lie in the root, test images are split off later. Hidden files are ignored; others that are left out are counted by
+    kind in one line.
 
     Raises:
-        InputError: if a part or class is missing or empty, files cannot be decoded, or images differ in size or colour.
+        InputError: if there is no train folder and no class folder, several folders may be meant, or the test folder has classes
+            that train lacks.
     """
-    for part in ("train", "test"):
-        if not (root / part).is_dir():
-            raise InputError(f"{root} has no folder {part}; it must have train/ and test/, each with one folder per class")
-    classes = _class_names(root / "train")
-    if unknown := sorted(set(_class_names(root / "test")) - set(classes)):
-        raise InputError(f"{root / 'test'} has class {unknown[0]}, which {root / 'train'} lacks; it has {', '.join(classes)}")
-    found: dict[str, list[tuple[Path, int, np.ndarray]]] = {"train": [], "test": []}
-    bad: list[tuple[Path, str]] = []
-    for part, images in found.items():
-        for label, name in enumerate(classes):
-            for path in _image_files(root / part / name):
-                try:
-                    images.append((path, label, _read_image(path)))
-                except _Unreadable as error:
-                    bad.append((path, str(error)))
-    if bad and not skip_bad:
-        raise InputError(_unreadable(bad))
-    if bad:
-        total = len(bad) + sum(map(len, found.values()))
-        log.warning("skipped %d unreadable files of %d: %s", len(bad), total, ", ".join(str(path) for path, _ in bad))
-    present = {label for _, label, _ in found["train"]}
-    if absent := [name for label, name in enumerate(classes) if label not in present]:
-        raise InputError(f"{root / 'train' / absent[0]} contains no image; a class needs at least one")
-    for part, images in found.items():
-        if not images:
-            raise InputError(f"{root / part} holds no image")
-    _check_sizes([(path, image.shape) for images in found.values() for path, _, image in images])
-    train, test = (_stack(root, images, classes) for images in found.values())
-    return train, test, tuple(path.relative_to(root).as_posix() for path, _ in bad)
+    if not root.is_dir():
+        raise InputError(f"{root} is not a folder; {_LAYOUT}")
+    train, test = _parts(root)
+    classes = _classes(train)
+    if not classes:
+        raise InputError(f"{train} has no folder of a class; {_LAYOUT}")
+    if test is not None:
+        _check_known(train, classes, test)
+    left_out: Counter[str] = Counter()
+    items, tested = (_items(root, part, classes, left_out) for part in (train, test))
+    if left_out:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in left_out.most_common())
+        say_once(f"{root}: files left out: {kinds}")
+    every = [*items, *tested]
+    if nested := sum(item.path.parent.parent not in (train, test) for item in every):
+        say_once(f"{root}: images in sub-folders of a class's folder count for that class: {nested} of {len(every)}")
+    if test is None:
+        return Listing(str(root), items, None, tuple(classes))
+    if lacking := sorted(set(range(len(classes))) - {item.label for item in tested}):
+        say_once(f"{test} has no image of {_named([classes[label] for label in lacking])}, which is not tested")
+    return Listing(str(root), items, tested, tuple(classes))
 
 
-def _stack(root: Path, images: list[tuple[Path, int, np.ndarray]], classes: list[str]) -> FolderPart:
-    return FolderPart(
-        np.stack([image for _, _, image in images]),
-        np.array([label for _, label, _ in images]),
-        tuple(path.relative_to(root).as_posix() for path, _, _ in images),
-        tuple(classes),
-    )
+def _parts(root: Path) -> tuple[Path, Path | None]:
+    """The folders to train on and to test with."""
+    folders = _folders(root)
+
+    def the_one(names: tuple[str, ...]) -> Path | None:
+        found = [folder for folder in folders if folder.name.lower() in names]
+        if found[1:]:
+            raise InputError(f"{root} has {' and '.join(f.name for f in found)}, which may mean the same; keep one of them")
+        return found[0] if found else None
+
+    train, test, validation = the_one(TRAIN), the_one(TEST), the_one(VALIDATION)
+    if train is not None:
+        if test is None and validation is not None:
+            say_once(f"{root} has no folder test: the images of {validation.name} are tested with")
+        used = {train, test or validation}
+        if ignored := [folder.name for folder in folders if folder not in used]:
+            why = "; validation images are taken from train" if validation is not None and validation not in used else ""
+            say_once(f"{root}: not read: {', '.join(ignored)}{why}")
+        return train, test or validation
+    if found := test or validation:
+        raise InputError(f"{root} has no folder train beside {found.name}; {_LAYOUT}")
+    if inner := [folder for folder in folders if any(f.name.lower() in TRAIN for f in _folders(folder))]:
+        raise InputError(f"{root} has no folder train, but {inner[0].name} has; give data.path={inner[0]}")
+    if sum(any(path.suffix.lower() in suffixes() for path in _files(folder)) for folder in folders) < 2:
+        raise InputError(f"{root} has no folder train and no two folders with images; {_LAYOUT}")
+    return root, None
 
 
-def _unreadable(bad: list[tuple[Path, str]]) -> str:
-    (first, reason), *rest = bad
-    more = ""
-    if rest:
-        names = ", ".join(str(path) for path, _ in rest[: NAMED - 1])
-        more = f", nor {'is' if len(rest) == 1 else 'are'} {len(rest)} more: {names}{', ...' if len(rest) >= NAMED else ''}"
-    return f"{first} is not an image that can be read ({reason}){more}; repair them or skip them with data.skip_bad=true"
+def _check_known(train: Path, classes: list[str], test: Path) -> None:
+    """Raises InputError unless the classes of the test folder are among those to train on."""
+    tested = _classes(test)
+    if not tested:
+        raise InputError(f"{test} has no folder of a class, so its images have no labels; it needs one folder per class")
+    if unknown := sorted(set(tested) - set(classes)):
+        noun = "class" if len(unknown) == 1 else "classes"
+        raise InputError(f"{test} has {noun} {_named(unknown)}, which {train} lacks; it has {_named(classes)}")
 
 
-def _check_sizes(shapes: list[tuple[Path, tuple[int, ...]]]) -> None:
-    counts: dict[tuple[int, ...], int] = {}
-    example: dict[tuple[int, ...], Path] = {}
-    for path, shape in shapes:
-        counts[shape] = counts.get(shape, 0) + 1
-        example.setdefault(shape, path)
-    if len(counts) < 2:
-        return
-    common, other = sorted(counts, key=lambda shape: -counts[shape])[:2]
-    advice = "convert all of them to grey or to RGB" if common[1:] == other[1:] else "resize all of them to one size"
-    (a, b) = ("x".join(map(str, shape)) for shape in (common, other))
-    raise InputError(
-        f"{example[common]} is {a} but {example[other]} is {b} (channels x height x width), and {counts[common]} of "
-        f"{len(shapes)} images are {a}; all images must agree: {advice}"
-    )
-
-
-def _class_names(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-
-
-def _image_files(folder: Path) -> list[Path]:
-    if not folder.is_dir():
+def _items(root: Path, part: Path | None, classes: list[str], left_out: Counter[str]) -> list[Item]:
+    """The images below a part's class folders; counts what is left out."""
+    if part is None:
         return []
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+    items = []
+    for label, name in enumerate(classes):
+        folder = part / name
+        for path in sorted(_files(folder)) if folder.is_dir() else ():
+            if not path.is_file():
+                left_out["that are no regular file or a link to nothing"] += 1
+            elif path.suffix.lower() in suffixes():
+                items.append(Item(path, path.relative_to(root).as_posix(), label))
+            else:
+                left_out[f"{path.suffix.lower() or 'without an ending'} (not an image that Pillow reads)"] += 1
+    loose = [path for path in part.iterdir() if not _hidden(path) and not path.is_dir()]
+    if part == root:  # where notes about the data may lie too
+        loose = [path for path in loose if path.suffix.lower() in suffixes()]
+    if loose:
+        left_out[f"in {part.name}, in no class folder"] += len(loose)
+    return items
 
 
-def _read_image(path: Path) -> np.ndarray:  # [C, H, W] uint8
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise InputError(f"data=folder needs Pillow: pip install 'ro_fast[train]' ({error})") from error
-    try:
-        with Image.open(path) as image:
-            if image.mode not in CHANNELS:
-                raise InputError(f"{path} has Pillow mode {image.mode}; save it as 8-bit grey (L) or RGB")
-            return np.asarray(image).reshape(image.height, image.width, CHANNELS[image.mode]).transpose(2, 0, 1)
-    except InputError:
-        raise
-    except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
-        raise _Unreadable(str(error).split(" '")[0]) from error
+def _files(folder: Path, above: tuple[Path, ...] = ()) -> Iterable[Path]:
+    """All that is not a folder below a folder, without what is hidden."""
+    real = folder.resolve()
+    if real in above:
+        raise InputError(f"{folder} is a link to a folder above it; remove it")
+    for path in folder.iterdir():
+        if _hidden(path):
+            continue
+        if path.is_dir():
+            yield from _files(path, (*above, real))
+        else:
+            yield path
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not _hidden(path))
+
+
+def _classes(folder: Path) -> list[str]:
+    return [path.name for path in _folders(folder)]
+
+
+def _hidden(path: Path) -> bool:
+    return path.name.startswith(".") or path.name.lower() in _HIDDEN
+
+
+def _named(names: list[str]) -> str:
+    return ", ".join(names[:NAMED]) + (f", ... ({len(names)} in all)" if names[NAMED:] else "")

@@ -11,19 +11,22 @@ import torch
 from torch import from_numpy
 
 from ro_fast.config import DataConfig
+from ro_fast.data.arrays import Arrays
 from ro_fast.data.augment import check_augment
 from ro_fast.data.bias import biased
 from ro_fast.data.check_file import leave_out
 from ro_fast.data.extra import read_extra
 from ro_fast.data.image_data import ImageData
+from ro_fast.data.notices import say_once
 from ro_fast.data.sources import SOURCES
-from ro_fast.data.subsets import balanced_subset, redraw_labels, stream
+from ro_fast.data.subsets import balanced_subset, redraw_labels, stream, validation_subset
 from ro_fast.data.validate import validate
 from ro_fast.errors import InputError
 
 
 def load_data(config: DataConfig) -> ImageData:
-    """Loads the images named in a config, checked, with a class-balanced validation split taken from train.
+    """Loads the images named in a config, checked, with a validation split taken from train: class-balanced, or stratified
+    where that would take most of a rare class.
 
     All draws (subsets, split, redrawn labels) are determined by config.seed. Labels are redrawn in the whole training pool,
     validation included, after the split: the same images are redrawn at every noise level, and a label's redraw does
@@ -44,7 +47,7 @@ def load_data(config: DataConfig) -> ImageData:
     source = SOURCES[config.name](config)
     num_classes = validate(source)
     check_augment(config.augment, source.x_train.shape[1:])
-    train, val = _split(config, source.y_train)
+    train, val = _split(config, source)
     test = _take_test(config, source.y_test)
     labels, redrawn = redraw_labels(source.y_train, config.label_noise, num_classes, stream(config.seed, "noise"))
     aside = train[:0]
@@ -91,7 +94,8 @@ def _check_config(config: DataConfig) -> None:
             raise InputError(f"data.{key} is {size}; it must be at least 1")
 
 
-def _split(config: DataConfig, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _split(config: DataConfig, source: Arrays) -> tuple[np.ndarray, np.ndarray]:
+    labels = source.y_train
     pool, train_size, val_size = len(labels), config.train_size, config.val_size
     if val_size is None:
         val_size = max(1, min(1000, pool // 6 if train_size is None else train_size // 5))
@@ -105,7 +109,20 @@ def _split(config: DataConfig, labels: np.ndarray) -> tuple[np.ndarray, np.ndarr
     classes = len(np.unique(labels))
     if train_size < classes:
         raise InputError(f"data.train_size={train_size} leaves a class without an image; {config.name} has {classes} classes")
-    val = balanced_subset(labels, val_size, stream(config.seed, "validation"))
+    found, counts = np.unique(labels, return_counts=True)
+    if counts.min() < 2:
+        name = source.class_name(int(found[counts.argmin()]))
+        raise InputError(
+            f"{source.where}: class {name} has a single training image, which can't be both trained on and validated with; "
+            "it needs at least two"
+        )
+    val, even = validation_subset(labels, val_size, stream(config.seed, "validation"))
+    if not even:
+        rarest = int(found[counts.argmin()])
+        say_once(
+            f"{source.where}: as many validation images of every class would take most of class {source.class_name(rarest)} "
+            f"({counts.min()} images); each class gives its share instead, {(labels[val] == rarest).sum()} of that one"
+        )
     rest = np.setdiff1d(np.arange(pool), val)
     return rest[balanced_subset(labels[rest], train_size, stream(config.seed, "train"))], val
 

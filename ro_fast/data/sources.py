@@ -3,37 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ro_fast.config import DataConfig
 from ro_fast.data import tops
+from ro_fast.data.arrays import Arrays
 from ro_fast.data.fetch import find_or_download
 from ro_fast.data.files import read_bytes, read_idx, read_mat, read_npz, read_pickle
-from ro_fast.data.image_folder import read_image_folder
+from ro_fast.data.image_folder import list_folder
+from ro_fast.data.image_list import read_listing
 from ro_fast.data.subsets import balanced_subset, stream
+from ro_fast.data.validate import whole
 from ro_fast.errors import InputError
 
 DIGITS_TEST_SIZE = 597  # of 1797; leaves 1000 to train on and 200 to validate
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
-
-
-@dataclass(frozen=True)
-class Arrays:
-    """All images and labels of a source, as found."""
-
-    where: str  # its name in error messages
-    x_train: np.ndarray  # [N, C, H, W] or [N, D], uint8 or float32
-    y_train: np.ndarray  # [N] int64
-    x_test: np.ndarray
-    y_test: np.ndarray
-    scale: float = 255.0  # the stored value that corresponds to 1.0
-    num_classes: int | None = None  # None: as many as there are distinct labels
-    files: tuple[tuple[str, ...], tuple[str, ...]] | None = None  # of x_train and x_test, if each image has its own
-    skipped: tuple[str, ...] = ()  # unreadable files that were left out
-    class_names: tuple[str, ...] = ()  # by label, if known
 
 
 def digits(config: DataConfig) -> Arrays:
@@ -99,7 +85,7 @@ def _cifar(config: DataConfig, stem: str, train: list[str], test: str, *, label_
             batch = read_pickle(read_bytes(files[name], f"{folder}/{name}"), f"{files[name]} ({name})")
             try:
                 images.append(np.asarray(batch["data"]).reshape(-1, 3, 32, 32))
-                labels.append(_as_int64(np.asarray(batch[label_key]).reshape(-1)))
+                labels.append(whole(np.asarray(batch[label_key]).reshape(-1)))
             except (KeyError, ValueError) as error:
                 wanted = f"data [N, 3072] and {label_key} [N]"
                 raise InputError(f"{files[name]} ({name}) is not a batch of {stem}: it must hold {wanted}") from error
@@ -127,16 +113,13 @@ def npz(config: DataConfig) -> Arrays:
     path = _own_path(config, "an .npz file with x_train, y_train, x_test and y_test")
     x_train, y_train, x_test, y_test = read_npz(path, ("x_train", "y_train", "x_test", "y_test"))
     scale = 255.0 if x_train.dtype == np.uint8 else 1.0
-    return Arrays(str(path), _as_float32(x_train), _as_int64(y_train), _as_float32(x_test), _as_int64(y_test), scale)
+    return Arrays(str(path), _as_float32(x_train), whole(y_train), _as_float32(x_test), whole(y_test), scale)
 
 
 def folder(config: DataConfig) -> Arrays:
-    """Reads the images below train/ and test/, with one folder per class; classes are numbered by sorted name."""
+    """Reads images in folders, one per class, below train/ and a test folder; classes are numbered by sorted name."""
     path = _own_path(config, "a folder with train/ and test/, each with one folder per class")
-    train, test, skipped = read_image_folder(path, config.skip_bad)
-    files = (train.files, test.files)
-    parts = (train.images, train.labels, test.images, test.labels)
-    return Arrays(str(path), *parts, files=files, skipped=skipped, class_names=train.class_names)
+    return read_listing(list_folder(path), config.skip_bad, config.seed)
 
 
 def _own_path(config: DataConfig, what: str) -> Path:
@@ -151,10 +134,6 @@ def _own_path(config: DataConfig, what: str) -> Path:
 def _as_float32(x: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore"):  # values that float32 cannot hold become infinite and are rejected later
         return x.astype(np.float32) if x.dtype.kind == "f" else x
-
-
-def _as_int64(y: np.ndarray) -> np.ndarray:
-    return y.astype(np.int64) if y.dtype.kind in "iu" else y
 
 
 SOURCES: dict[str, Callable[[DataConfig], Arrays]] = {

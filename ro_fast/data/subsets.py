@@ -27,6 +27,32 @@ def balanced_subset(labels: np.ndarray, size: int, rng: np.random.Generator) -> 
     return np.sort(order[np.argsort(turn, kind="stable")[:size]])
 
 
+def validation_subset(labels: np.ndarray, size: int, rng: np.random.Generator) -> tuple[np.ndarray, bool]:
+    """Returns the sorted indices [size] of images to validate with, and whether they are as many of every class.
+
+    They are, as far as the labels [N] allow, unless this took from some class more than half of what it would have left for
+    training in proportion: N_c (N - size) / N of its N_c images. Then each class gives its share instead, but at least one image
+    if size is at least the number of classes, and never its last one.
+    """
+    even = balanced_subset(labels, size, rng)
+    total = np.bincount(labels)
+    left = total - np.bincount(labels[even], minlength=len(total))
+    if (2 * left * len(labels) >= total * (len(labels) - size)).all():
+        return even, True
+    share = size * total / len(labels)
+    counts = np.minimum(total > 1, size >= np.count_nonzero(total)).astype(np.int64)
+    while counts.sum() < size:
+        counts[np.where(counts < total - 1, share - counts, -np.inf).argmax()] += 1
+    members = [rng.permutation(np.flatnonzero(labels == label)) for label in range(len(total))]
+    return np.sort(np.concatenate([rows[:count] for rows, count in zip(members, counts, strict=True)])), False
+
+
+def held_out(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Returns the sorted indices of a fifth of each class's images, at least one, drawn at random."""
+    members = [rng.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
+    return np.sort(np.concatenate([rows[: max(1, len(rows) // 5)] for rows in members]))
+
+
 def matched_subsets(a: np.ndarray, b: np.ndarray, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Returns the sorted indices of random subsets of two sets of labels, with equally many samples of each class in both.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ro_fast.data.sources import Arrays
+from ro_fast.data.arrays import Arrays
 from ro_fast.errors import InputError
 
 
@@ -46,8 +46,18 @@ def check_images(x: np.ndarray, name: str) -> None:
         raise InputError(f"{name} spans [{low:g}, {high:g}]; float images must lie in [0, 1], before any normalisation")
 
 
+def whole(y: np.ndarray) -> np.ndarray:
+    """Labels as int64 where they are whole numbers, of whatever type; others as they are."""
+    if y.dtype.kind == "f" and not (np.isfinite(y) & (y == np.floor(y)) & (np.abs(y) < 2**31)).all():
+        return y
+    return y.astype(np.int64) if y.dtype.kind in "iuf" else y
+
+
 def check_labels(y: np.ndarray, images: int, name: str) -> None:
     """Raises InputError if labels are not int64 from 0, one per image."""
+    if y.dtype.kind == "f" and y.size:
+        odd = y[~(np.isfinite(y) & (y == np.floor(y)))]
+        raise InputError(f"{name} holds {odd.flat[0] if odd.size else y.max():g}; labels must be whole numbers: 0, 1, ...")
     if y.dtype != np.int64:
         raise InputError(f"{name} is {y.dtype}; labels must be integers")
     if y.shape != (images,):
