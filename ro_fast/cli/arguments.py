@@ -12,7 +12,7 @@ import re
 from collections.abc import Collection
 from typing import Any
 
-from ro_fast.cli.keys import choices, groups_of, kinds_of, method_options
+from ro_fast.cli.keys import Kinds, choices, groups_of, kinds_of, method_options
 from ro_fast.config_values import read_value, told, wanted
 from ro_fast.errors import InputError
 
@@ -104,7 +104,7 @@ def _method(given: dict[str, str]) -> str:
     return name if name in choices("method") else "baseline"
 
 
-def _check_references(key: str, value: str, kinds: dict[str, Any]) -> None:
+def _check_references(key: str, value: str, kinds: Kinds) -> None:
     """Raises InputError unless each ``${...}`` names another key, whose value can be part of this one's."""
     for name in _REFERENCE.findall(value):
         if name not in kinds or name == key:

@@ -12,6 +12,7 @@ from typing import Any
 
 from ro_fast.methods.options import OPTIONS, common_defaults
 
+Kinds = dict[str, Any]  # key, dotted -> its type
 GROUPS = ("data", "model", "attack", "method", "trainer", "recipe", "suite")
 
 
@@ -47,14 +48,14 @@ def descriptions(schema: type, prefix: str = "") -> dict[str, str]:
     return found
 
 
-def kinds_of(schema: type, prefix: str = "") -> dict[str, Any]:
+def kinds_of(schema: type, prefix: str = "") -> Kinds:
     """Each key of a configuration, dotted, with its type; also the keys that hold others.
 
     >>> from ro_fast.config import AblateConfig
     >>> kinds_of(AblateConfig)["trainer.lr"], "suite.rules.min_gap" in kinds_of(AblateConfig)
     (<class 'float'>, True)
     """
-    found: dict[str, Any] = {}
+    found: Kinds = {}
     for name, kind in typing.get_type_hints(schema).items():
         found[prefix + name] = kind
         inner = next((k for k in (kind, *typing.get_args(kind)) if dataclasses.is_dataclass(k) and isinstance(k, type)), None)

@@ -7,7 +7,6 @@ import datetime
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from ro_fast import __version__
 from ro_fast.config import EvaluateConfig, ProtocolConfig, changed
@@ -139,7 +138,7 @@ def obey(config: EvaluateConfig, protocol: Protocol) -> EvaluateConfig:
     Raises:
         InputError: if the command line asks for another one.
     """
-    fixed: dict[str, Any] = {"eps": protocol.eps, "norm": protocol.norm, "level": protocol.level, "samples": protocol.images}
+    fixed: dict[str, object] = {"eps": protocol.eps, "norm": protocol.norm, "level": protocol.level, "samples": protocol.images}
     fixed |= {key: value for key, value in dataclasses.asdict(protocol.settings).items() if key != "batch_size"}
     default = EvaluateConfig()
     for key, value in fixed.items():
