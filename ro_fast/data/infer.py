@@ -64,8 +64,8 @@ def _in_folder(folder: Path) -> dict[str, str]:
     trained = [inner.name for inner in folders if inner.name.lower() in TRAIN]
     if trained:
         found["folder"] = f"{trained[0]}/"
-    elif not found and sum(images_below(inner) for inner in folders) > 1:
-        found["folder"] = f"{len(folders)} folders of images"
+    elif not found and (classes := sum(map(images_below, folders))) > 1:
+        found["folder"] = f"{classes} folders of images"
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from PIL import Image
 
-from ro_fast.cli.compose import compose
+from ro_fast.cli.compose import compose, composed
 from ro_fast.data import load_data
 from ro_fast.errors import InputError
 
@@ -60,6 +60,19 @@ def test_what_is_unclear_is_refused_with_what_is_possible(tmp_path, files, told)
     place(tmp_path, *files)
     with pytest.raises(InputError, match=told):
         compose("ablate", [f"data.path={tmp_path}"])
+
+
+@pytest.mark.parametrize("data", [["data=npz"], []])
+def test_a_finished_model_is_evaluated_on_own_data(tmp_path, data):
+    place(tmp_path, "own.npz")
+    config = compose("evaluate", ["checkpoint=run", *data, f"data.path={tmp_path / 'own.npz'}", "data.test_size=10"])
+    assert (config.data.name, config.data.path) == ("npz", str(tmp_path / "own.npz"))
+
+
+def test_flags_may_stand_before_the_path(tmp_path, capsys):
+    place(tmp_path, "own.npz")
+    composed("train", ["--cfg", "job", f"data.path={tmp_path / 'own.npz'}"])
+    assert "name: npz" in capsys.readouterr().out
 
 
 def test_nothing_there_is_refused(tmp_path):
