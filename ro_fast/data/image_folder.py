@@ -31,7 +31,7 @@ def list_folder(root: Path) -> Listing:
     """
     if not root.is_dir():
         raise InputError(f"{root} is not a folder; {_LAYOUT}")
-    train, test = _parts(root)
+    train, test = train_and_test(root)
     classes = _classes(train)
     if not classes:
         raise InputError(f"{train} has no folder of a class; {_LAYOUT}")
@@ -52,8 +52,8 @@ def list_folder(root: Path) -> Listing:
     return Listing(str(root), items, tested, tuple(classes))
 
 
-def _parts(root: Path) -> tuple[Path, Path | None]:
-    """The folders to train on and to test with."""
+def train_and_test(root: Path) -> tuple[Path, Path | None]:
+    """The folders to train on and to test with, and says what that assumes; None: there is none to test with."""
     folders = folders_in(root)
 
     def the_one(names: tuple[str, ...]) -> Path | None:

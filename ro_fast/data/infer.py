@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ro_fast.data.image_file import suffixes
 from ro_fast.data.image_folder import TRAIN, folders_in, images_below
+from ro_fast.data.saved_datasets import is_saved
 from ro_fast.errors import InputError
 
 _NEEDED = "name it with data=NAME; ro-fast train --help=data lists the data sets"
@@ -44,6 +45,8 @@ def _in_folder(folder: Path) -> dict[str, str]:
     def has(*names: str) -> bool:
         return any((folder / name).exists() for name in names)
 
+    if is_saved(folder):
+        return {"datasets": "written by save_to_disk"}
     found: dict[str, str] = {}
     if has("cifar-10-batches-py", "cifar-10-python.tar.gz", "data_batch_1"):
         found["cifar10"] = "its batches"

@@ -16,6 +16,7 @@ from ro_fast.data.image_csv import list_csv
 from ro_fast.data.image_folder import list_folder
 from ro_fast.data.image_list import read_listing
 from ro_fast.data.notices import say_once
+from ro_fast.data.saved_datasets import list_saved
 from ro_fast.data.subsets import balanced_subset, stream
 from ro_fast.data.validate import whole
 from ro_fast.errors import InputError
@@ -138,6 +139,12 @@ def image_csv(config: DataConfig) -> Arrays:
     return read_listing(list_csv(path), config.skip_bad, config.seed)
 
 
+def saved_datasets(config: DataConfig) -> Arrays:
+    """Reads the images of a folder that Hugging Face's datasets have written with save_to_disk."""
+    path = _own_path(config, "a folder written by save_to_disk of Hugging Face's datasets")
+    return read_listing(list_saved(path), config.skip_bad, config.seed)
+
+
 def _say_without_path(config: DataConfig) -> None:
     if config.path is not None:
         say_once(f"data={config.name} comes with the package: data.path={config.path} is not read")
@@ -169,4 +176,5 @@ SOURCES: dict[str, Callable[[DataConfig], Arrays]] = {
     "npz": npz,
     "folder": folder,
     "csv": image_csv,
+    "datasets": saved_datasets,
 }
