@@ -37,7 +37,7 @@ class DataConfig:
     """Which images, how many of them, and how they are augmented."""
 
     name: str = option("digits", "the data set; data=NAME also sets related keys")
-    path: str | None = option(None, "file (npz) or folder with the data; null: the data set's usual place")
+    path: str | None = option(None, "file (npz, csv) or folder with the data; null: the data set's usual place")
     train_size: int | None = option(None, "class-balanced subset of the training images; null: all", least=1)
     test_size: int | None = option(
         None, "class-balanced subset of the test images; null: all, or if train_size is set, as many, at least 1000", least=1
@@ -56,7 +56,7 @@ class DataConfig:
     unlabelled: float = option(0.0, "share of the training images whose labels are replaced by pseudo-labels", least=0, below=1)
     seed: int = option(0, "seed of subsets, validation split and redrawn labels; not the run's seed", least=0, most=LARGEST_SEED)
     download: bool = option(False, "let torchvision fetch what is missing")
-    skip_bad: bool = option(False, "folder: skip unreadable image files instead of raising an error")
+    skip_bad: bool = option(False, "folder, csv: skip unreadable image files instead of raising an error")
     exclude: str | None = option(None, "check.json of ro-fast check on the same data: leaves out faulty training images")
 
 

@@ -13,6 +13,7 @@ from collections.abc import Collection
 from typing import Any
 
 from ro_fast.cli.keys import Kinds, choices, groups_of, kinds_of, method_options
+from ro_fast.config import DataConfig, ModelConfig
 from ro_fast.config_values import read_value, told, wanted
 from ro_fast.errors import InputError
 
@@ -32,6 +33,9 @@ def for_hydra(command: str, schema: type, arguments: list[str]) -> list[str]:
     """
     given = dict(argument.partition("=")[::2] for argument in arguments if not argument.startswith("-"))
     kinds, groups = kinds_of(schema), groups_of(schema)
+    for group, node in (("data", DataConfig), ("model", ModelConfig)):
+        if kinds.get(group) is Any and given.get(group, "null") != "null":  # one that may be left out, and was not
+            kinds |= kinds_of(node, f"{group}.")
     if "method" in groups:
         kinds |= {f"method.{name}": str if name == "from" else Any for name in method_options(_method(given))}
     several = bool({"-m", "--multirun"} & set(arguments))  # then a comma separates the values of a sweep

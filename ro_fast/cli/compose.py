@@ -12,7 +12,7 @@ from typing import Any
 from ro_fast import config as schemas
 from ro_fast.cli.arguments import for_hydra
 from ro_fast.cli.commands import COMMANDS
-from ro_fast.cli.keys import choices
+from ro_fast.cli.keys import choices, groups_of
 from ro_fast.config_values import check_values
 from ro_fast.errors import InputError
 from ro_fast.methods.options import common_defaults
@@ -101,7 +101,29 @@ def _overrides(command: str, arguments: list[str]) -> list[str]:
         if arguments and not arguments[0].startswith("-"):
             raise InputError(f"{arguments[0]} is not a key: ro-fast {command} takes none")
         return arguments
-    return _with_recipe(schema, for_hydra(command, schema, arguments))
+    return _with_recipe(schema, for_hydra(command, schema, _with_source(schema, arguments)))
+
+
+def _with_source(schema: type, arguments: list[str]) -> list[str]:
+    """The arguments with ``data=NAME`` for data.path= without it: the source that reads what lies there, which is said.
+
+    Raises:
+        InputError: if that can't be told, or several paths are of several sources.
+    """
+    given = dict(argument.partition("=")[::2] for argument in arguments)
+    value = given.get("data.path", "null")
+    if {"data", "data.name"} & set(given) or value == "null" or "data" not in groups_of(schema):
+        return arguments
+    from ro_fast.data.infer import source_at
+    from ro_fast.data.notices import say_once
+
+    paths = value.split(",") if {"-m", "--multirun"} & set(arguments) and not os.path.exists(value) else [value]
+    found = dict(source_at(path[1:-1] if path[1:] and path[0] == path[-1] and path[0] in "'\"" else path) for path in paths)
+    if len(found) > 1:
+        raise InputError(f"data.path={value} is of several kinds ({', '.join(found)}); give one kind at a time, and data=NAME")
+    ((name, why),) = found.items()
+    say_once(f"data.path={value} is read as data={name} ({why})")
+    return _beside("data.path", f"data={name}", arguments)
 
 
 def _with_recipe(schema: type, arguments: list[str]) -> list[str]:
@@ -113,7 +135,17 @@ def _with_recipe(schema: type, arguments: list[str]) -> list[str]:
     given = dict(argument.partition("=")[::2] for argument in arguments)
     if "recipe" in given or not issubclass(schema, schemas.TrainConfig) or given.get("data") not in choices("recipe"):
         return arguments
-    return [f"recipe={given['data']}", *arguments]  # before any flag
+    return _beside("data", f"recipe={given['data']}", arguments)
+
+
+def _beside(key: str, more: str, arguments: list[str]) -> list[str]:
+    """The arguments with one more before that of a key: argparse takes those with = only in one row, not around flags.
+
+    >>> _beside("data.path", "data=npz", ["--cfg", "job", "data.path=a.npz"])
+    ['--cfg', 'job', 'data=npz', 'data.path=a.npz']
+    """
+    place = next(i for i, argument in enumerate(arguments) if argument.partition("=")[0] == key)
+    return [*arguments[:place], more, *arguments[place:]]
 
 
 def _register_schemas() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -42,7 +42,7 @@ def _formats() -> tuple[str, ...]:
     return tuple(sorted(set(image.OPEN) - _REFUSED))
 
 
-def read_image(path: Path) -> tuple[np.ndarray, list[str]]:
+def read_image(path: Path | IO[bytes]) -> tuple[np.ndarray, list[str]]:
     """Returns an image [C, H, W] of uint8, upright as its EXIF orientation says, and what was done to its values.
 
     C is 1 for grey modes and 3 for all others, palettes included. 16 bits v become round(v / 257); transparent pixels are

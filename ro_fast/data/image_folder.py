@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ro_fast.data.image_file import suffixes
@@ -31,7 +31,7 @@ def list_folder(root: Path) -> Listing:
     """
     if not root.is_dir():
         raise InputError(f"{root} is not a folder; {_LAYOUT}")
-    train, test = _parts(root)
+    train, test = train_and_test(root)
     classes = _classes(train)
     if not classes:
         raise InputError(f"{train} has no folder of a class; {_LAYOUT}")
@@ -48,13 +48,13 @@ def list_folder(root: Path) -> Listing:
     if test is None:
         return Listing(str(root), items, None, tuple(classes))
     if lacking := sorted(set(range(len(classes))) - {item.label for item in tested}):
-        say_once(f"{test} has no image of {_named([classes[label] for label in lacking])}, which is not tested")
+        say_once(f"{test} has no image of {named([classes[label] for label in lacking])}, which is not tested")
     return Listing(str(root), items, tested, tuple(classes))
 
 
-def _parts(root: Path) -> tuple[Path, Path | None]:
-    """The folders to train on and to test with."""
-    folders = _folders(root)
+def train_and_test(root: Path) -> tuple[Path, Path | None]:
+    """The folders to train on and to test with, and says what that assumes; None: there is none to test with."""
+    folders = folders_in(root)
 
     def the_one(names: tuple[str, ...]) -> Path | None:
         found = [folder for folder in folders if folder.name.lower() in names]
@@ -73,9 +73,9 @@ def _parts(root: Path) -> tuple[Path, Path | None]:
         return train, test or validation
     if found := test or validation:
         raise InputError(f"{root} has no folder train beside {found.name}; {_LAYOUT}")
-    if inner := [folder for folder in folders if any(f.name.lower() in TRAIN for f in _folders(folder))]:
+    if inner := [folder for folder in folders if any(f.name.lower() in TRAIN for f in folders_in(folder))]:
         raise InputError(f"{root} has no folder train, but {inner[0].name} has; give data.path={inner[0]}")
-    if sum(any(path.suffix.lower() in suffixes() for path in _files(folder)) for folder in folders) < 2:
+    if sum(map(images_below, folders)) < 2:
         raise InputError(f"{root} has no folder train and no two folders with images; {_LAYOUT}")
     return root, None
 
@@ -87,7 +87,7 @@ def _check_known(train: Path, classes: list[str], test: Path) -> None:
         raise InputError(f"{test} has no folder of a class, so its images have no labels; it needs one folder per class")
     if unknown := sorted(set(tested) - set(classes)):
         noun = "class" if len(unknown) == 1 else "classes"
-        raise InputError(f"{test} has {noun} {_named(unknown)}, which {train} lacks; it has {_named(classes)}")
+        raise InputError(f"{test} has {noun} {named(unknown)}, which {train} lacks; it has {named(classes)}")
 
 
 def _items(root: Path, part: Path | None, classes: list[str], left_out: Counter[str]) -> list[Item]:
@@ -126,17 +126,24 @@ def _files(folder: Path, above: tuple[Path, ...] = ()) -> Iterable[Path]:
             yield path
 
 
-def _folders(folder: Path) -> list[Path]:
+def folders_in(folder: Path) -> list[Path]:
+    """The folders in a folder, sorted, without hidden ones."""
     return sorted(path for path in folder.iterdir() if path.is_dir() and not _hidden(path))
 
 
+def images_below(folder: Path) -> bool:
+    """Whether a folder or one below it has a file that is named as an image."""
+    return any(path.suffix.lower() in suffixes() for path in _files(folder))
+
+
 def _classes(folder: Path) -> list[str]:
-    return [path.name for path in _folders(folder)]
+    return [path.name for path in folders_in(folder)]
 
 
 def _hidden(path: Path) -> bool:
     return path.name.startswith(".") or path.name.lower() in _HIDDEN
 
 
-def _named(names: list[str]) -> str:
+def named(names: Sequence[str]) -> str:
+    """Names in a message: the first few, and how many there are if there are more."""
     return ", ".join(names[:NAMED]) + (f", ... ({len(names)} in all)" if names[NAMED:] else "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ class Item:
     path: Path
     name: str  # relative to the data's folder, if it lies there
     label: int
+    content: bytes | None = None  # of the file, if it lies within another one
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def _read(items: Sequence[Item], bad: list[tuple[Path, str]], notes: Counter[str
     found = []
     for item in items:
         try:
-            image, done = read_image(item.path)
+            image, done = read_image(item.path if item.content is None else io.BytesIO(item.content))
         except Unreadable as error:
             bad.append((item.path, str(error)))
         else:

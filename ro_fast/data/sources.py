@@ -12,8 +12,11 @@ from ro_fast.data import tops
 from ro_fast.data.arrays import Arrays
 from ro_fast.data.fetch import find_or_download
 from ro_fast.data.files import read_bytes, read_idx, read_mat, read_npz, read_pickle
+from ro_fast.data.image_csv import list_csv
 from ro_fast.data.image_folder import list_folder
 from ro_fast.data.image_list import read_listing
+from ro_fast.data.notices import say_once
+from ro_fast.data.saved_datasets import list_saved
 from ro_fast.data.subsets import balanced_subset, stream
 from ro_fast.data.validate import whole
 from ro_fast.errors import InputError
@@ -28,6 +31,7 @@ def digits(config: DataConfig) -> Arrays:
         from sklearn.datasets import load_digits
     except ImportError as error:
         raise InputError(f"data={config.name} needs scikit-learn: pip install 'ro_fast[train]' ({error})") from error
+    _say_without_path(config)
     bunch = load_digits()
     x, y = bunch.images.astype(np.uint8)[:, None], bunch.target.astype(np.int64)
     test = balanced_subset(y, DIGITS_TEST_SIZE, stream(config.seed, "held_out"))
@@ -37,6 +41,7 @@ def digits(config: DataConfig) -> Arrays:
 
 def embedded_tops(config: DataConfig) -> Arrays:
     """Read five kinds of clothes that look alike, 14×14 grey levels, which come with the package: ro_fast/data/tops.py."""
+    _say_without_path(config)
     x_train, y_train, x_test, y_test = read_npz(tops.FILE, ("x_train", "y_train", "x_test", "y_test"))
     y_train, y_test = y_train.astype(np.int64), y_test.astype(np.int64)
     return Arrays("tops", x_train, y_train, x_test, y_test, num_classes=len(tops.NAMES), class_names=tops.NAMES)
@@ -44,18 +49,24 @@ def embedded_tops(config: DataConfig) -> Arrays:
 
 def fashion_mnist(config: DataConfig) -> Arrays:
     """Reads Fashion-MNIST's four IDX files (Xiao et al. 2017, arXiv 1708.07747)."""
+    advice = "install Debian's dataset-fashion-mnist (apt install dataset-fashion-mnist)"
+    return _idx_files(config, "FashionMNIST", DEBIAN_FASHION_MNIST, advice)
+
+
+def mnist(config: DataConfig) -> Arrays:
+    """Reads MNIST's four IDX files (LeCun et al. 1998)."""
+    return _idx_files(config, "MNIST")
+
+
+def _idx_files(config: DataConfig, torchvision_name: str, system: Path | None = None, advice: str | None = None) -> Arrays:
     names = [f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
+    folders = ("", f"{torchvision_name}/raw")
     files = find_or_download(
-        config,
-        names,
-        folders=("", "FashionMNIST/raw"),
-        torchvision_name="FashionMNIST",
-        system=DEBIAN_FASHION_MNIST,
-        advice="install Debian's dataset-fashion-mnist (apt install dataset-fashion-mnist)",
+        config, names, folders=folders, torchvision_name=torchvision_name, system=system, advice=advice
     )
     x_train, y_train, x_test, y_test = (read_idx(files[name], ndim=3 if "images" in name else 1) for name in names)
     y_train, y_test = y_train.astype(np.int64), y_test.astype(np.int64)
-    return Arrays("fashion_mnist", x_train[:, None], y_train, x_test[:, None], y_test, num_classes=10)
+    return Arrays(config.name, x_train[:, None], y_train, x_test[:, None], y_test, num_classes=10)
 
 
 def cifar10(config: DataConfig) -> Arrays:
@@ -122,6 +133,23 @@ def folder(config: DataConfig) -> Arrays:
     return read_listing(list_folder(path), config.skip_bad, config.seed)
 
 
+def image_csv(config: DataConfig) -> Arrays:
+    """Reads the images that a CSV of paths and labels names."""
+    path = _own_path(config, "a .csv file with columns path and label, and split if you have test images")
+    return read_listing(list_csv(path), config.skip_bad, config.seed)
+
+
+def saved_datasets(config: DataConfig) -> Arrays:
+    """Reads the images of a folder that Hugging Face's datasets have written with save_to_disk."""
+    path = _own_path(config, "a folder written by save_to_disk of Hugging Face's datasets")
+    return read_listing(list_saved(path), config.skip_bad, config.seed)
+
+
+def _say_without_path(config: DataConfig) -> None:
+    if config.path is not None:
+        say_once(f"data={config.name} comes with the package: data.path={config.path} is not read")
+
+
 def _own_path(config: DataConfig, what: str) -> Path:
     if config.path is None:
         raise InputError(f"data={config.name} needs data.path=..., {what}")
@@ -141,9 +169,12 @@ SOURCES: dict[str, Callable[[DataConfig], Arrays]] = {
     "digits_noisy": digits,  # its label noise is set in its config
     "tops": embedded_tops,
     "fashion_mnist": fashion_mnist,
+    "mnist": mnist,
     "cifar10": cifar10,
     "cifar100": cifar100,
     "svhn": svhn,
     "npz": npz,
     "folder": folder,
+    "csv": image_csv,
+    "datasets": saved_datasets,
 }

@@ -105,19 +105,19 @@ def test_seeds_are_few_and_those_of_a_generator(seeds: object) -> None:
 def test_text_is_what_the_shell_passed_on(text: str) -> None:
     quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
     if not quoted and text != "null" and not text.startswith("~"):
-        assert compose("check", [f"data.path={text}"]).data.path == text
+        assert compose("check", ["data=npz", f"data.path={text}"]).data.path == text
 
 
 @pytest.mark.parametrize(
     "text", ["a=b", "a~b", "a,b", "(1)", "[x]", "{x}", "a & b", "#1", "a;b", "it's", '"', "\\", "1e5", "true"]
 )
 def test_paths_keep_their_letters(text: str) -> None:
-    assert compose("train", [f"out={text}", f"data.path=./{text}"]).out == text
+    assert compose("train", ["data=npz", f"out={text}", f"data.path=./{text}"]).out == text
 
 
 def test_a_path_below_home_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/somewhere")
-    assert compose("train", ["data.path=~/x"]).data.path == "/somewhere/x"
+    assert compose("train", ["data=npz", "data.path=~/x"]).data.path == "/somewhere/x"
 
 
 @pytest.mark.parametrize(
