@@ -54,6 +54,12 @@ def test_a_hostile_header_is_told(tmp_path, content, told):
     assert "\n" not in str(error.value)
 
 
+def test_a_pickle_that_asks_for_more_is_told_in_one_line():
+    with pytest.raises(InputError, match="not a pickle of arrays: A load persistent id") as error:
+        read_pickle(b"Pa\n.", "batch")
+    assert "\n" not in str(error.value)
+
+
 def test_labels_of_extra_images_are_not_unpickled(tmp_path):
     np.savez(tmp_path / "a.npz", x=np.zeros((4, 1, 2, 2), np.uint8), y=np.array([None] * 4))
     with pytest.raises(InputError, match="y holds Python objects"):
