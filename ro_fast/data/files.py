@@ -92,7 +92,10 @@ def read_mat(path: Path, names: Sequence[str]) -> list[np.ndarray]:
         content = loadmat(path, variable_names=list(names))
     except Exception as error:  # SciPy's readers raise nearly anything on a foreign file
         raise InputError(f"{path} is not a MATLAB file: {reason(error)}") from error
-    return [_member(content, name, path) for name in names]
+    arrays = [_member(content, name, path) for name in names]
+    if any(not isinstance(array, np.ndarray) for array in arrays):
+        raise InputError(f"{path}: {' and '.join(names)} must be plain arrays, not sparse ones")
+    return arrays
 
 
 def read_npz(path: Path, names: Sequence[str]) -> list[np.ndarray]:

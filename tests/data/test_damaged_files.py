@@ -66,6 +66,18 @@ def test_labels_of_extra_images_are_not_unpickled(tmp_path):
         read_extra(str(tmp_path / "a.npz"), (1, 2, 2), 3)
 
 
+@pytest.mark.parametrize(("y", "told"), [("text", "y_train is <U.*labels must be integers"), ("sparse", "not sparse ones")])
+def test_labels_of_a_mat_file_that_are_no_numbers_are_told(tmp_path, y, told):
+    from scipy import io as matlab
+    from scipy.sparse import csc_array
+
+    labels = csc_array(np.ones((1, 4))) if y == "sparse" else np.array(["a"] * 4)
+    for part in ("train", "test"):
+        matlab.savemat(tmp_path / f"{part}_32x32.mat", {"X": np.zeros((32, 32, 3, 4), np.uint8), "y": labels})
+    with pytest.raises(InputError, match=told):
+        load_data(DataConfig(name="svhn", path=str(tmp_path)))
+
+
 def test_a_folder_is_no_npz_file(tmp_path):
     with pytest.raises(InputError, match="is not a file"):
         read_npz(tmp_path, ["x"])
