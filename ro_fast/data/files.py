@@ -21,6 +21,11 @@ from ro_fast.errors import InputError
 DAMAGED = (OSError, EOFError, ValueError, zlib.error, zipfile.BadZipFile, tarfile.TarError)
 
 
+def reason(error: Exception) -> str:
+    """What a library says of a damaged file, in one line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def read_bytes(path: Path, member: str) -> bytes:
     """Returns a plain file's bytes, or those of a member of a .tar.gz."""
     try:
@@ -74,7 +79,7 @@ def read_pickle(content: bytes, where: str) -> dict[str, Any]:
         batch = _ArrayUnpickler(io.BytesIO(content), encoding="bytes").load()
         return {key.decode() if isinstance(key, bytes) else key: value for key, value in batch.items()}
     except Exception as error:  # a damaged pickle can raise nearly anything
-        raise InputError(f"{where} is not a pickle of arrays: {error}") from error
+        raise InputError(f"{where} is not a pickle of arrays: {reason(error)}") from error
 
 
 def read_mat(path: Path, names: Sequence[str]) -> list[np.ndarray]:
@@ -86,8 +91,11 @@ def read_mat(path: Path, names: Sequence[str]) -> list[np.ndarray]:
     try:
         content = loadmat(path, variable_names=list(names))
     except Exception as error:  # SciPy's readers raise nearly anything on a foreign file
-        raise InputError(f"{path} is not a MATLAB file: {error}") from error
-    return [_member(content, name, path) for name in names]
+        raise InputError(f"{path} is not a MATLAB file: {reason(error)}") from error
+    arrays = [_member(content, name, path) for name in names]
+    if any(not isinstance(array, np.ndarray) for array in arrays):
+        raise InputError(f"{path}: {' and '.join(names)} must be plain arrays, not sparse ones")
+    return arrays
 
 
 def read_npz(path: Path, names: Sequence[str]) -> list[np.ndarray]:
@@ -118,8 +126,7 @@ def read_arrays(path: Path, names: Sequence[str], optional: Sequence[str] = ()) 
     except InputError:
         raise
     except Exception as error:  # zipfile's and NumPy's readers raise nearly anything on a damaged file
-        reason = str(error) or type(error).__name__
-        raise InputError(f"{path} is not an .npz file of plain arrays: {reason}") from error
+        raise InputError(f"{path} is not an .npz file of plain arrays: {reason(error)}") from error
 
 
 def _read_npy(archive: zipfile.ZipFile, member: str, where: str) -> np.ndarray:

@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
+from ro_fast.data.files import reason
 from ro_fast.errors import InputError
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def read_image(path: Path | IO[bytes]) -> tuple[np.ndarray, list[str]]:
     except Unreadable:
         raise
     except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
-        raise Unreadable(str(error).split(" '")[0] or type(error).__name__) from error
+        raise Unreadable(reason(error).split(" '")[0]) from error
 
 
 def _sixteen_bits(image: Image) -> tuple[int, int] | tuple[None, None]:

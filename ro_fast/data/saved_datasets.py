@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ro_fast.data.files import reason
 from ro_fast.data.image_csv import LABELS
 from ro_fast.data.image_folder import named, train_and_test
 from ro_fast.data.image_list import Item, Listing
@@ -48,8 +49,8 @@ def _columns(part: Path) -> tuple[str, str, list[str]]:
         features = dict(json.loads((part / INFO).read_text(encoding="utf-8"))["features"])
         kinds = {name: feature.get("_type") if isinstance(feature, dict) else None for name, feature in features.items()}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = type(error).__name__
-        raise InputError(f"{part / INFO} does not say which columns there are ({reason}); save the data again") from error
+        kind = type(error).__name__
+        raise InputError(f"{part / INFO} does not say which columns there are ({kind}); save the data again") from error
     images = [name for name, kind in kinds.items() if kind == "Image"]
     labels = [name for name, kind in kinds.items() if kind == "ClassLabel"]
     labels = labels or [name for name in kinds if name.lower().replace("_", "") in LABELS]
@@ -73,8 +74,7 @@ def _rows(part: Path, images: str, labels: str) -> list[tuple[Any, Any]]:
                 table = pyarrow.ipc.open_stream(file).read_all()
             rows += zip(table[images].to_pylist(), table[labels].to_pylist(), strict=True)
     except Exception as error:  # pyarrow has many kinds for damaged files
-        reason = str(error) or type(error).__name__
-        raise InputError(f"{part} can't be read as a folder of Hugging Face's datasets: {reason}") from error
+        raise InputError(f"{part} can't be read as a folder of Hugging Face's datasets: {reason(error)}") from error
     if state.get("_indices_data_files"):
         raise InputError(f"{part} holds a selection of rows beside the data; save it again after flatten_indices()")
     odd = next((i for i, (_, value) in enumerate(rows) if not isinstance(value, str | int)), None)

@@ -114,7 +114,8 @@ def svhn(config: DataConfig) -> Arrays:
         x, y = read_mat(path, ("X", "y"))  # [32, 32, 3, N] and [N, 1]
         if x.ndim != 4:
             raise InputError(f"{path} is not SVHN's: X has shape {list(x.shape)}; it must be [32, 32, 3, N]")
-        return np.ascontiguousarray(x.transpose(3, 2, 0, 1)), y.reshape(-1).astype(np.int64) % 10
+        y = whole(y.reshape(-1))
+        return np.ascontiguousarray(x.transpose(3, 2, 0, 1)), y % 10 if y.dtype == np.int64 else y
 
     return Arrays("svhn", *read(files[names[0]]), *read(files[names[1]]), num_classes=10)
 

@@ -54,10 +54,28 @@ def test_a_hostile_header_is_told(tmp_path, content, told):
     assert "\n" not in str(error.value)
 
 
+def test_a_pickle_that_asks_for_more_is_told_in_one_line():
+    with pytest.raises(InputError, match="not a pickle of arrays: A load persistent id") as error:
+        read_pickle(b"Pa\n.", "batch")
+    assert "\n" not in str(error.value)
+
+
 def test_labels_of_extra_images_are_not_unpickled(tmp_path):
     np.savez(tmp_path / "a.npz", x=np.zeros((4, 1, 2, 2), np.uint8), y=np.array([None] * 4))
     with pytest.raises(InputError, match="y holds Python objects"):
         read_extra(str(tmp_path / "a.npz"), (1, 2, 2), 3)
+
+
+@pytest.mark.parametrize(("y", "told"), [("text", "y_train is <U.*labels must be integers"), ("sparse", "not sparse ones")])
+def test_labels_of_a_mat_file_that_are_no_numbers_are_told(tmp_path, y, told):
+    from scipy import io as matlab
+    from scipy.sparse import csc_array
+
+    labels = csc_array(np.ones((1, 4))) if y == "sparse" else np.array(["a"] * 4)
+    for part in ("train", "test"):
+        matlab.savemat(tmp_path / f"{part}_32x32.mat", {"X": np.zeros((32, 32, 3, 4), np.uint8), "y": labels})
+    with pytest.raises(InputError, match=told):
+        load_data(DataConfig(name="svhn", path=str(tmp_path)))
 
 
 def test_a_folder_is_no_npz_file(tmp_path):
