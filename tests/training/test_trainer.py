@@ -237,7 +237,7 @@ def test_unwritable_folder_is_told(tmp_path: Path) -> None:
         ({"method": {"name": "magic"}}, "available: baseline"),
         ({"method": {"name": "attack_strength", "ratio": 2}}, "it has: eps_ratio"),
         ({"model__name": "lenet"}, "small_cnn"),
-        ({"data__name": "mnist"}, "digits"),
+        ({"data__name": "imagenet"}, "digits"),
         ({"data__train_size": 10**6}, "1000000"),
     ],
     ids=str,
