@@ -292,7 +292,8 @@ def _how_sure(found: Overfitting, arms: Sequence[Arm], judged: Mapping[str, Judg
     still_open = f"; still unclear is the role of {_list(open_cases)}" if open_cases else ""
     looks = ", since seeds were added until it was settled," if level != 0.95 else ""
     wider = next(arm.ro_gap_new_images for arm in arms if arm.name == BASELINE)
-    images = f"; with other test images of the same kind too, baseline's would be {_from_to(wider)}" if wider else ""
+    theirs = "baseline's" if level == 0.95 else "baseline's 95 % interval"  # which is what an arm holds, at any level
+    images = f"; with other test images of the same kind too, {theirs} would be {_from_to(wider)}" if wider else ""
     return (
         f"How sure: {found.seeds} training seeds, paired by seed and judged by rules fixed in the suite "
         f"beforehand; the {100 * level:.0f} % intervals{looks} hold for all arms at once and cover the randomness of training on "

@@ -6,12 +6,13 @@ import math
 
 import numpy as np
 import pytest
-from helpers.studies import arms_of, epoch, run
+from helpers.studies import arms_of, epoch, factors, run
 
 from ro_fast.errors import InputError
 from ro_fast.findings.images import ImageOutcome, add_images, class_means, outcome_of_classes, outcome_of_images, with_new_images
 from ro_fast.findings.outcomes import summarise_run
 from ro_fast.findings.statistics import mean_ci95
+from ro_fast.findings.verdict import write_finding
 
 STUDIES, SEEDS, IMAGES = 400, 5, 200
 
@@ -67,3 +68,6 @@ def test_an_arm_gets_wider_intervals_only_where_all_its_runs_noted_images() -> N
     low, high = baseline.ro_gap_new_images
     assert low < baseline.ro_gap.ci95[0] < baseline.ro_gap.ci95[1] < high
     assert other.ro_gap_new_images is None
+    for level, said in ((0.95, "baseline's would be"), (0.98, "baseline's 95 % interval would be")):
+        sure = write_finding("these", [baseline, other], factors().rules, level=level).sentences[1]
+        assert f"with other test images of the same kind too, {said} {100 * low:.1f} to {100 * high:.1f}" in sure
