@@ -16,7 +16,7 @@ import torch
 
 from ro_fast.environment import environment, keep_freed_memory
 from ro_fast.errors import InputError, WorkError
-from ro_fast.storage.run_folder import writing
+from ro_fast.storage.saving import writing
 
 from . import machine
 from .evaluation import evaluation_rows

@@ -7,3 +7,7 @@ class InputError(ValueError):
 
 class WorkError(RuntimeError):
     """The work itself failed; the last good state is kept (exit code 1)."""
+
+
+class StorageError(WorkError):
+    """What was made can't be written; nothing else could be, so other work in the same place ends as well."""

@@ -13,7 +13,7 @@ import numpy as np
 from ro_fast.check.finding import TITLES, Finding
 from ro_fast.check.images import Floats, Images
 from ro_fast.check.margins import Margins
-from ro_fast.pages.figure_style import DPI, NARROW, PALETTE, WIDE, new_figure, style
+from ro_fast.pages.figure_style import NARROW, PALETTE, WIDE, new_figure, save, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,7 +39,6 @@ def save_figures(pictures: Pictures, folder: Path) -> dict[str, Path]:
     Returns:
         ``{"map": path, "map_narrow": path, "margins": ...}``; without margins if there are none.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     view, findings, wide = pictures.view, pictures.findings, pictures.margins
     rows = _drawn(view, findings)
     place, method = plane(view.features[0][rows], view.seed)
@@ -50,8 +49,7 @@ def save_figures(pictures: Pictures, folder: Path) -> dict[str, Path]:
             if len(wide.rows):
                 figures["margins"] = draw_margins(wide, width)
             for name, figure in figures.items():
-                paths[name + suffix] = folder / f"{name}{suffix}.png"
-                figure.savefig(paths[name + suffix], dpi=DPI, metadata={"Software": None})
+                paths[name + suffix] = save(figure, folder / f"{name}{suffix}.png")
     return paths
 
 

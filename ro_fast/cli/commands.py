@@ -74,7 +74,7 @@ def _watch(config: Any) -> None:
     print("\n".join([*verdict.lines(), curve.read_as]))
     if config.out is not None:
         from ro_fast.report.watch_figure import save_watch_figure
-        from ro_fast.storage.run_folder import writing
+        from ro_fast.storage.saving import writing
 
         with writing(Path(config.out)):
             print(save_watch_figure(curve, verdict, Path(config.out)))
@@ -140,7 +140,7 @@ def _protocol(config: Any) -> None:
     from ro_fast.protocol.page import PAGE, write_page
     from ro_fast.protocol.protocol import FILE, make_protocol, write_protocol
     from ro_fast.storage.paths import own_folder
-    from ro_fast.storage.run_folder import writing
+    from ro_fast.storage.saving import writing
 
     protocol, out = make_protocol(config), own_folder(config.out, FILE, [PAGE])
     with writing(out):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,12 +16,13 @@ from ro_fast.config import EvaluateConfig
 from ro_fast.config_values import check_values
 from ro_fast.data.subsets import balanced_subset, stream
 from ro_fast.environment import Environment, choose_device, environment, use_threads
-from ro_fast.errors import InputError, WorkError
+from ro_fast.errors import InputError
 from ro_fast.evaluation.evaluate import Evaluation, Hooks, evaluate_model
 from ro_fast.evaluation.levels import LEVELS, Settings, measure_pace, work
 from ro_fast.evaluation.load import Trained, checkpoints_in, file_digest, load_trained, read
 from ro_fast.progress import clock
 from ro_fast.storage import checkpoint, records
+from ro_fast.storage.saving import writing
 
 _log = logging.getLogger("ro_fast")
 RESULT = "evaluation.json"
@@ -53,7 +53,7 @@ def evaluate_checkpoint(config: EvaluateConfig, tell: Tell | None = None) -> Eva
 
     Raises:
         InputError: if a checkpoint, the data or a setting doesn't fit, or the folder holds another evaluation.
-        WorkError: if results can't be written.
+        StorageError: if results can't be written; finished attacks are kept.
     """
     if not config.checkpoint:
         raise InputError(
@@ -73,7 +73,7 @@ def evaluate_checkpoint(config: EvaluateConfig, tell: Tell | None = None) -> Eva
         evaluation = _evaluate(config, trained, settings, store, part)
         models[name] = OfCheckpoint(**vars(evaluation), epoch=trained.stored.epoch)
         found = Evaluated(config.checkpoint, trained.data.name, models, environment(device))
-        store.write(functools.partial(records.write, out / RESULT, found))
+        records.write(out / RESULT, found)
     return found
 
 
@@ -204,24 +204,14 @@ class _Store:
                 if unlike:
                     raise InputError(f"{out} holds another evaluation ({unlike}); choose another out=")
                 self.stages = {name: _stage(values) for name, values in state["stages"].items()}
-        try:
+        with writing(out):
             out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"out={out} can't be written ({error.strerror or error}); choose another out=") from error
 
     def keep(self, stage: Stage) -> None:
         """Adds one attack's flags."""
         self.stages[stage.name] = dataclasses.replace(stage, robust=stage.robust.cpu())
         state = {"identity": self.identity, "stages": {name: dict(vars(s)) for name, s in self.stages.items()}}
-        self.write(lambda: checkpoint.save(self.file, state))
-
-    def write(self, write: Callable[[], None]) -> None:
-        """Writes the file; reports a full disk in words."""
-        try:
-            write()
-        except OSError as error:
-            message = f"{self.file.parent} can't be written ({error.strerror or error}); free space and rerun the same command"
-            raise WorkError(message) from error
+        checkpoint.save(self.file, state)
 
 
 class _Progress:

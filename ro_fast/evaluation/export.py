@@ -17,6 +17,7 @@ from ro_fast.evaluation.load import Trained, checkpoints_in, load_trained, read
 from ro_fast.storage import checkpoint
 from ro_fast.storage.epochs import FILE, Epoch, read_epochs
 from ro_fast.storage.paths import own_folder
+from ro_fast.storage.saving import writing
 
 
 def export(config: ExportConfig) -> Path:
@@ -48,14 +49,12 @@ def export(config: ExportConfig) -> Path:
     weights = {key: value.contiguous() for key, value in trained.stored.weights.items()}
     content = save(weights, {"format": "pt", "ro_fast": json.dumps(about)})
     card = model_card(trained, _metrics(path), _evaluation(config, path))
-    try:
+    with writing(out):
         out.mkdir(parents=True, exist_ok=True)
         checkpoint.write_atomically(out / "model.safetensors", lambda file: file.write(content))
         checkpoint.write_text(out / "README.md", card)
         if beside.exists() and beside.resolve() != (out / "config.yaml").resolve():
             checkpoint.write_text(out / "config.yaml", beside.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"out={out} can't be written ({error.strerror or error}); choose another out=") from error
     return out
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ro_fast.findings.overfitting import BASELINE
 from ro_fast.findings.study import Curves
+from ro_fast.storage.checkpoint import write_atomically
+from ro_fast.storage.saving import saving
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,6 +56,18 @@ def new_figure(width: float, height: float) -> Figure:
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Writes a figure as PNG, the same bytes for the same figure, completely or not at all.
+
+    Raises:
+        StorageError: if it can't be written.
+    """
+    with saving(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=DPI, metadata={"Software": None}))
+    return path
 
 
 def colours(curves: Curves) -> dict[str, str]:

@@ -9,7 +9,7 @@ from ro_fast.findings.decision import NATURAL, LearningCurve
 from ro_fast.findings.overfitting import BASELINE
 from ro_fast.findings.ranking import FIRST, HARMS, HELPS
 from ro_fast.findings.study import Curves
-from ro_fast.pages.figure_style import DPI, GREY, NARROW, PALETTE, WIDE, band, mark_fork, new_figure, style
+from ro_fast.pages.figure_style import GREY, NARROW, PALETTE, WIDE, band, mark_fork, new_figure, save, style
 from ro_fast.prototype.result import Prototype
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ _COLOURS = {FIRST: PALETTE[2], HELPS: PALETTE[0], HARMS: PALETTE[1]}
 
 def save_charts(result: Prototype, curves: Curves, folder: Path) -> dict[str, Path]:
     """Draws ``gains``, ``learning_curve`` if there is one, and ``curves``, each also as ``…_narrow``."""
-    folder.mkdir(parents=True, exist_ok=True)
     paths: dict[str, Path] = {}
     with style():
         for suffix, width in {"": WIDE, "_narrow": NARROW}.items():
@@ -28,8 +27,7 @@ def save_charts(result: Prototype, curves: Curves, folder: Path) -> dict[str, Pa
             if result.learning_curve is not None:
                 figures["learning_curve"] = draw_learning_curve(result.learning_curve, width)
             for name, figure in figures.items():
-                paths[name + suffix] = folder / f"{name}{suffix}.png"
-                figure.savefig(paths[name + suffix], dpi=DPI, metadata={"Software": None})
+                paths[name + suffix] = save(figure, folder / f"{name}{suffix}.png")
     return paths
 
 

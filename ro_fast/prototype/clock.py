@@ -10,7 +10,7 @@ from ro_fast.config import PrototypeConfig
 from ro_fast.errors import InputError
 from ro_fast.prototype.plan import Plan, seconds_of
 from ro_fast.storage import checkpoint, records
-from ro_fast.storage.run_folder import writing
+from ro_fast.storage.saving import writing
 
 _ELSEWHERE = ("out", "report", "jobs", "threads", "prefixes", "teachers")  # not part of a prototype's identity
 

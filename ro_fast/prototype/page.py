@@ -20,6 +20,7 @@ from ro_fast.prototype.charts import save_charts
 from ro_fast.prototype.result import RESULT, Prototype, read_prototype
 from ro_fast.report import build_report
 from ro_fast.storage import records
+from ro_fast.storage.checkpoint import write_text
 
 
 class Words(Texts):
@@ -79,7 +80,7 @@ def write_page(result: Prototype, out: Path, language: str) -> Path:
     curves = read_curves(suite, read_results(suite))
     charts = save_charts(result, curves, out / "figures")
     page = out / "report.html"
-    page.write_text(_render(result, charts, language), encoding="utf-8")
+    write_text(page, _render(result, charts, language))
     return page
 
 

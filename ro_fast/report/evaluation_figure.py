@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ro_fast.evaluation.checkpoints import Evaluated
-from ro_fast.pages.figure_style import DPI, GREY, PALETTE, WIDE, new_figure, style
+from ro_fast.pages.figure_style import GREY, PALETTE, WIDE, new_figure, save, style
 
 _MARKERS = "oDs^"
 _NAMES = {"apgd_ce": "APGD-CE", "apgd_t": "APGD-T", "square": "Square"}
@@ -42,6 +42,4 @@ def save_evaluation_figure(found: Evaluated, path: Path) -> Path:
         ax.margins(x=0.08)
         ax.set_ylabel("accuracy, %")
         ax.legend(loc="upper right")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=DPI, metadata={"Software": None})
-    return path
+        return save(figure, path)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ro_fast.findings.study import Curves, Question
-from ro_fast.pages.figure_style import DPI, NARROW, WIDE, style
+from ro_fast.pages.figure_style import NARROW, WIDE, save, style
 from ro_fast.report.cost_figures import draw_gain_cost
 from ro_fast.report.feature_figures import draw_correlation, draw_features
 from ro_fast.report.figures import draw_curves, draw_gap, draw_small_loss_share
@@ -61,12 +61,10 @@ def save_figures(question: Question, curves: Curves, folder: Path, names: Sequen
     Returns:
         ``{"curves": path, "curves_narrow": path, "gap": ..., ...}``.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     paths = {}
     with style():
         for name in names:
             for suffix, width in {"": WIDE, "_narrow": NARROW}.items():
-                path = folder / f"{question.prefix}{name}{suffix}.png"
-                FIGURES[name][0](question, curves, width).savefig(path, dpi=DPI, metadata={"Software": None})
-                paths[name + suffix] = path
+                figure = FIGURES[name][0](question, curves, width)
+                paths[name + suffix] = save(figure, folder / f"{question.prefix}{name}{suffix}.png")
     return paths

@@ -13,6 +13,8 @@ from ro_fast.findings.study import Curves, Question, Results, questions, read_cu
 from ro_fast.findings.verdict import Difference, Finding, compare_arms, interval, number, points, write_finding
 from ro_fast.pages import embedded, render
 from ro_fast.report.gallery import FIGURES, save_figures
+from ro_fast.storage.checkpoint import write_text
+from ro_fast.storage.saving import writing
 
 DEFAULT_FIGURES = ("curves", "gap", "small_loss_share")
 
@@ -36,13 +38,9 @@ def build_report(run_dir: Path) -> Path:
     results = read_results(run_dir)
     curves = read_curves(run_dir, results)
     report = run_dir / "report.html"
-    try:
+    with writing(run_dir):
         parts = [_section(results, question, curves, run_dir / "figures") for question in questions(results)]
-        report.write_text(_render(results, parts), encoding="utf-8")
-    except OSError as error:
-        raise InputError(
-            f"the report can't be written into {run_dir} ({error.strerror}); choose a writable folder"
-        ) from error
+        write_text(report, _render(results, parts))
     return report
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ro_fast.overfitting.curve_files import LearningCurve
 from ro_fast.overfitting.detector import Verdict
-from ro_fast.pages.figure_style import DPI, GREY, PALETTE, WIDE, new_figure, style
+from ro_fast.pages.figure_style import GREY, PALETTE, WIDE, new_figure, save, style
 
 
 def save_watch_figure(curve: LearningCurve, verdict: Verdict, path: Path) -> Path:
@@ -37,9 +37,7 @@ def save_watch_figure(curve: LearningCurve, verdict: Verdict, path: Path) -> Pat
             rows[1, 0].plot(curve.epochs, loss, color=PALETTE[0], lw=1.2)
             rows[1, 0].set_ylabel(_words(judged.replace("acc", "loss")))
         rows[-1, 0].set_xlabel("epoch")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=DPI, metadata={"Software": None})
-    return path
+        return save(figure, path)
 
 
 def _words(column: str) -> str:

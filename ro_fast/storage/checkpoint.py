@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from ro_fast.errors import InputError
+from ro_fast.storage.saving import saving
 
 Flat = dict[str, Any]  # a configuration: dotted path -> value
 State = dict[str, Any]  # tensors, numbers, strings, lists and dictionaries under the names of what they restore
@@ -24,17 +25,23 @@ _FORMAT = "ro_fast run 1"
 
 
 def write_atomically(path: Path, write: Any) -> None:
-    """Calls ``write(file)`` on a temporary file beside ``path`` and renames it once it is safely on disk."""
+    """Calls ``write(file)`` on a temporary file beside ``path`` and renames it once it is safely on disk.
+
+    Raises:
+        StorageError: if it can't be written; what was there before is kept.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(temporary, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with saving(path):
+        try:
+            with open(temporary, "wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
 
 
 def write_text(path: Path, text: str) -> None:

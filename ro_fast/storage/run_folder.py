@@ -1,4 +1,4 @@
-"""A run's folder: one process works in it at a time, and failures to write are reported in one line."""
+"""A run's folder: one process works in it at a time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ro_fast.errors import InputError, WorkError
+from ro_fast.errors import InputError
+from ro_fast.storage.saving import writing
 
 
 @contextlib.contextmanager
@@ -26,24 +27,3 @@ def alone_in(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-@contextlib.contextmanager
-def saving(folder: Path, epoch: int) -> Iterator[None]:
-    """Turns a failure to write, such as a full disk, into one line that says what is kept."""
-    try:
-        yield
-    except OSError as error:
-        raise WorkError(
-            f"{folder}: epoch {epoch} could not be saved ({error.strerror or error}); "
-            "free some space and run the same command again, which continues from the last saved epoch"
-        ) from error
-
-
-@contextlib.contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """Turns an unwritable folder or file into one line that says so; nothing was begun."""
-    try:
-        yield
-    except OSError as error:
-        raise InputError(f"out={folder} can't be written ({error.strerror or error}); choose another out=") from error

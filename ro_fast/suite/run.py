@@ -6,33 +6,33 @@ influences it (the prefix). Each arm continues from its last state, bit for bit 
 
 from __future__ import annotations
 
-import concurrent.futures as futures
+import collections
 import contextlib
 import dataclasses
 import logging
-import multiprocessing
 import os
-import queue
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock
 
 from ro_fast.config import AblateConfig
-from ro_fast.environment import choose_device, keep_freed_memory, use_threads
-from ro_fast.errors import InputError
+from ro_fast.environment import choose_device, use_threads
+from ro_fast.errors import InputError, StorageError, WorkError
 from ro_fast.findings.study import RESULTS, Results
 from ro_fast.findings.verdict import more_seeds
-from ro_fast.progress import EpochDone, Listener, show_notices
+from ro_fast.progress import Listener
 from ro_fast.storage import epochs, records
 from ro_fast.storage.paths import own_folder
+from ro_fast.storage.run_folder import alone_in
+from ro_fast.storage.saving import writing
 from ro_fast.suite.final_scores import write_final_scores
 from ro_fast.suite.perturbations import compare_checkpoints
 from ro_fast.suite.plan import AUTO, Branch, data_of, plan
 from ro_fast.suite.results import collect
+from ro_fast.suite.workers import Ended, Workers
 from ro_fast.training import trainer
 
 _log = logging.getLogger("ro_fast")
@@ -51,34 +51,27 @@ def ablate(config: AblateConfig, listener: Listener | None = None, on_more: Call
 
     Raises:
         InputError: if the config, the data or a folder doesn't fit, before anything is trained.
-        WorkError: if a run fails.
+        StorageError: if a run can't be saved; the others are ended, and the same command continues all.
+        WorkError: at the end, if runs failed or their processes were killed; names them.
     """
     start = time.perf_counter()
-    own_folder(config.out, "runs", [RESULTS, "report.html", "figures"])
+    folder = own_folder(config.out, "runs", [RESULTS, "report.html", "figures"])
     jobs, threads = jobs_and_threads(config)
     config = dataclasses.replace(config, threads=threads)
     use_threads(threads)
     branches = plan(config)
-    while True:
-        _train(branches, jobs, threads, listener)
-        results = collect(config, branches, time.perf_counter() - start)
-        records.write(Path(config.out) / RESULTS, results)
-        seeds = more_seeds(results.arms, results.finding) if config.seeds == AUTO else None
-        if seeds is None:
-            return results
-        _log.info("not settled with %d seeds: going on to %d", len(results.arms[0].seeds), seeds)
-        known, branches = _epochs(branches), plan(dataclasses.replace(config, seeds=seeds))
-        if on_more is not None:
-            on_more(*(now - before for now, before in zip(_epochs(branches), known, strict=True)))
-
-
-def _train(branches: list[Branch], jobs: int, threads: int | None, listener: Listener | None) -> None:
-    if jobs > 1:
-        _train_side_by_side(branches, jobs, threads, listener)
-        return
-    for branch in branches:
-        _train_prefix(branch, listener)
-        _train_arm(branch, listener)
+    with alone_in(folder):
+        while True:
+            _train(branches, jobs, threads, listener)
+            results = collect(config, branches, time.perf_counter() - start)
+            records.write(folder / RESULTS, results)
+            seeds = more_seeds(results.arms, results.finding) if config.seeds == AUTO else None
+            if seeds is None:
+                return results
+            _log.info("not settled with %d seeds: going on to %d", len(results.arms[0].seeds), seeds)
+            known, branches = _epochs(branches), plan(dataclasses.replace(config, seeds=seeds))
+            if on_more is not None:
+                on_more(*(now - before for now, before in zip(_epochs(branches), known, strict=True)))
 
 
 def epochs_to_train(config: AblateConfig) -> tuple[int, int]:
@@ -100,6 +93,73 @@ def _epochs(branches: list[Branch]) -> tuple[int, int]:
 # -- the work ----------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class _Task:
+    """What one process does in one go."""
+
+    branch: Branch
+    prefix: bool  # the epochs that this arm shares with others, rather than its own
+
+    @property
+    def name(self) -> str:
+        part = "epochs before the fork" if self.prefix else self.branch.arm.name
+        return f"{part}, seed {self.branch.seed}"
+
+    def run(self, listener: Listener | None) -> None:
+        (_train_prefix if self.prefix else _train_arm)(self.branch, listener)
+
+
+_Ends = Generator[tuple[_Task, "Exception | None"], None, None]
+
+
+def _train(branches: list[Branch], jobs: int, threads: int | None, listener: Listener | None) -> None:
+    """Trains what is not on disk yet; an arm waits for its prefix. A run that fails does not end the others."""
+    waiting: dict[str, list[Branch]] = {}
+    for branch in branches:
+        waiting.setdefault(branch.prefix.out, []).append(branch)
+    first = [next((arm for arm in arms if _needs_prefix(arm)), arms[0]) for arms in waiting.values()]
+    todo = collections.deque(_Task(branch, prefix=True) for branch in first)
+    failed = []
+    ends = _one_by_one(todo, listener) if jobs == 1 else _side_by_side(todo, jobs, threads, listener)
+    with contextlib.closing(ends):
+        for task, error in ends:
+            if error is None:
+                if task.prefix:
+                    todo.extend(_Task(branch, prefix=False) for branch in waiting[task.branch.prefix.out])
+            elif isinstance(error, WorkError) and not isinstance(error, StorageError):
+                failed.append(f"{task.name}: {error}")
+                _log.warning("%s; the others go on", failed[-1])
+            else:  # the next run would end in the same way
+                raise type(error)(f"{task.name}: {error}") from error
+    if failed:
+        raise WorkError(f"{'; '.join(failed)}. Everything else is done; the same command tries only this again")
+
+
+def _one_by_one(todo: collections.deque[_Task], listener: Listener | None) -> _Ends:
+    while todo:
+        task = todo.popleft()
+        try:
+            task.run(listener)
+        except (InputError, WorkError) as error:
+            yield task, error
+        else:
+            yield task, None
+
+
+def _side_by_side(
+    todo: collections.deque[_Task], jobs: int, threads: int | None, listener: Listener | None
+) -> _Ends:
+    with Workers(jobs, threads, _Task.run) as workers:
+        while todo or workers.busy:
+            while todo and workers.free:
+                workers.give(todo.popleft())
+            for task, message in workers.messages(timeout=0.1):
+                if isinstance(message, Ended):
+                    yield task, message.error
+                elif listener is not None:
+                    listener(message)
+
+
 def _needs_prefix(branch: Branch) -> bool:
     """Whether an arm has yet to start from its prefix, or to be compared with it."""
     out = Path(branch.config.out)
@@ -111,7 +171,8 @@ def _train_prefix(branch: Branch, listener: Listener | None) -> None:
     """Trains the common run, or finds it done; if several processes need it, one trains and the others wait."""
     out = Path(branch.prefix.out)
     if _needs_prefix(branch) and epochs_done(out) < branch.fork:
-        out.parent.mkdir(parents=True, exist_ok=True)
+        with writing(out.parent):
+            out.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{out}.lock"):
             trainer.train(branch.prefix, _named("prefix", listener), data=data_of(branch.prefix))
 
@@ -148,67 +209,3 @@ def jobs_and_threads(config: AblateConfig) -> tuple[int, int | None]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     jobs = config.jobs or cores
     return jobs, config.threads or max(1, cores // jobs)
-
-
-def _train_side_by_side(branches: list[Branch], jobs: int, threads: int | None, listener: Listener | None) -> None:
-    """Trains in ``jobs`` processes; an arm is handed out when its prefix is done."""
-    context = multiprocessing.get_context("spawn")
-    news: Any = context.Queue()
-    waiting: dict[str, list[Branch]] = {}
-    for branch in branches:
-        waiting.setdefault(branch.prefix.out, []).append(branch)
-    pool = futures.ProcessPoolExecutor(jobs, context, _start_worker, (news, threads))
-    try:
-        first = {out: next((arm for arm in arms if _needs_prefix(arm)), arms[0]) for out, arms in waiting.items()}
-        running = {pool.submit(_work, _train_prefix, branch): out for out, branch in first.items()}
-        while running:
-            done, _ = futures.wait(running, timeout=0.1, return_when=futures.FIRST_COMPLETED)
-            _pass_on(news, listener)
-            for task in done:
-                out = running.pop(task)
-                task.result()
-                for branch in waiting.pop(out, []):
-                    running[pool.submit(_work, _train_arm, branch)] = out
-    except BaseException:
-        # States are written atomically, so work can be ended at any moment.
-        for child in multiprocessing.active_children():
-            child.terminate()
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
-    _pass_on(news, listener)
-
-
-def _pass_on(news: Any, listener: Listener | None) -> None:
-    with contextlib.suppress(queue.Empty):
-        while True:
-            event = news.get_nowait()
-            if listener is not None:
-                listener(event)
-
-
-_news: Any = None  # in a worker: the channel back to the suite
-
-
-def _start_worker(news: Any, threads: int | None) -> None:
-    global _news
-    _news = news
-    keep_freed_memory()
-    show_notices()
-    use_threads(threads)
-    threading.Thread(target=_follow_parent, daemon=True).start()
-
-
-def _follow_parent() -> None:
-    """Ends the worker if the suite was killed and so could not stop it."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _work(train: Any, branch: Branch) -> None:
-    def tell(event: EpochDone) -> None:
-        _news.put(event)
-
-    train(branch, tell)

@@ -22,7 +22,7 @@ from ro_fast.progress import EpochDone, Listener
 from ro_fast.storage import checkpoint
 from ro_fast.storage.epochs import Epoch
 from ro_fast.storage.records import as_json
-from ro_fast.storage.run_folder import saving, writing
+from ro_fast.storage.saving import saving, writing
 
 
 def check_logs(names: list[str]) -> None:
@@ -40,7 +40,7 @@ def logged(config: TrainConfig, history: list[Epoch], listener: Listener | None)
 
     Raises:
         InputError: if a log can't be started.
-        WorkError: if an epoch can't be written.
+        StorageError: if an epoch can't be written.
     """
     if not config.trainer.log:
         yield listener
@@ -54,7 +54,7 @@ def logged(config: TrainConfig, history: list[Epoch], listener: Listener | None)
         def write() -> None:
             nonlocal written
             for done in history[written:]:
-                with saving(folder, done.epoch):
+                with saving(folder):
                     for log in logs:
                         log.write(done.epoch, scalars(as_json(done)))
             written = len(history)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ro_fast.data.files import read_npz
+from ro_fast.storage.checkpoint import write_atomically
 
 
 @dataclass
@@ -86,9 +87,7 @@ class SampleHistory:
     def save(self, path: Path) -> None:
         """Writes ``samples.npz``: forgotten, learnt, memorisation, last_loss, each [N] in the order of the training images."""
         arrays = {name: getattr(self, name).cpu().numpy() for name in ("forgotten", "learnt", "memorisation", "last_loss")}
-        part = path.with_suffix(".part.npz")
-        np.savez(part, **arrays)
-        part.replace(path)
+        write_atomically(path, lambda file: np.savez(file, **arrays))
 
 
 @dataclass(frozen=True)

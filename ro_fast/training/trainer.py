@@ -45,7 +45,8 @@ from ro_fast.storage import checkpoint, epochs, records
 from ro_fast.storage.checkpoint import State
 from ro_fast.storage.epochs import Epoch
 from ro_fast.storage.paths import own_folder
-from ro_fast.storage.run_folder import alone_in, saving, writing
+from ro_fast.storage.run_folder import alone_in
+from ro_fast.storage.saving import saving, writing
 from ro_fast.storage.test_images import FILE as TEST_IMAGES
 from ro_fast.storage.test_images import RobustImages
 from ro_fast.training.averaging import build_averaging
@@ -85,7 +86,8 @@ def train(
 
     Raises:
         InputError: if the config, the data or a folder doesn't fit; nothing was changed.
-        WorkError: if the loss is not finite or a state can't be written; the last good state is kept.
+        WorkError: if the loss is not finite; the last good state is kept.
+        StorageError: if a state can't be written; likewise.
 
     Bitwise reproducible on a CPU for the same config, number of threads and build.
     """
@@ -251,10 +253,9 @@ class Run:
             if listener is not None:
                 arm = str(self.config.method["name"])
                 listener(EpochDone(arm, self.config.seed, self.epoch, t.epochs, test.robust_acc, test.acc, notice))
-        with saving(self.folder, self.epoch):
-            self.samples.save(self.folder / "samples.npz")
-            if len(self.robust_images.bits) == self.epoch:  # else it began with a version that did not note them
-                self.robust_images.save(self.folder / TEST_IMAGES, len(self.data.y_test))
+        self.samples.save(self.folder / "samples.npz")
+        if len(self.robust_images.bits) == self.epoch:  # else it began with a version that did not note them
+            self.robust_images.save(self.folder / TEST_IMAGES, len(self.data.y_test))
 
     def train_epoch(self) -> Trained:
         """One pass over the training images; synchronises with the device once, at its end."""
@@ -323,8 +324,7 @@ class Run:
             attack = dataclasses.replace(self.attack, generator=self._generator("fork"), bn="eval", final_forward=False)
             inputs, size = (lambda index: self.inputs(self.data.x_train[index])), self.config.trainer.eval_batch_size
             memory = ForkMemory.of(self.model, inputs, self.data.y_train, attack, self.objective, size)
-            with saving(self.folder, self.epoch):
-                memory.save(path)
+            memory.save(path)
         self.memory = ForkMemory.load(path, self.device)
 
     def train_step(self, step: Step, lr: float) -> Tensor:
@@ -431,13 +431,13 @@ class Run:
 
     def _keep(self, done: Epoch) -> None:
         self.history.append(done)
-        with saving(self.folder, done.epoch):
-            if done.val_robust_acc > self.best.val_robust_acc:
-                self.best = Best(done.epoch, done.val_robust_acc)
-                checkpoint.save(self.folder / "best.pt", self._state())
-            checkpoint.save(self.folder / "last.pt", self._state())
-            with open(self.folder / epochs.FILE, "a", encoding="utf-8") as file:
-                file.write(epochs.written([done]))
+        if done.val_robust_acc > self.best.val_robust_acc:
+            self.best = Best(done.epoch, done.val_robust_acc)
+            checkpoint.save(self.folder / "best.pt", self._state())
+        checkpoint.save(self.folder / "last.pt", self._state())
+        metrics = self.folder / epochs.FILE
+        with saving(metrics), open(metrics, "a", encoding="utf-8") as file:
+            file.write(epochs.written([done]))
 
     def _state(self) -> State:
         cuda = [torch.cuda.get_rng_state(self.device)] if self.device.type == "cuda" else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -16,12 +17,13 @@ import pytest
 from helpers.suites import small
 
 from ro_fast.cli import compose
-from ro_fast.config import ArmConfig, ClaimConfig, ConditionConfig, FinalConfig, SuiteConfig, changed
-from ro_fast.errors import InputError
+from ro_fast.config import ArmConfig, ClaimConfig, ConditionConfig, FinalConfig, SuiteConfig, TrainConfig, changed
+from ro_fast.errors import InputError, WorkError
 from ro_fast.findings.study import read_results
 from ro_fast.findings.verdict import LOOKS, more_seeds
 from ro_fast.report import build_report
 from ro_fast.storage.test_images import read_robust_images
+from ro_fast.suite import run as suite_run
 from ro_fast.suite.plan import plan
 from ro_fast.suite.run import ablate, epochs_to_train
 from ro_fast.training.trainer import train
@@ -188,19 +190,82 @@ def test_processes_that_race_for_a_prefix(tmp_path: Path) -> None:
     assert len(list((tmp_path / "prefixes").glob("*/last.pt"))) == 2
 
 
-def test_killed_suite_goes_on_to_the_same_digits(tmp_path: Path) -> None:
-    long = {"trainer__epochs": 8, "jobs": 2}
-    ablate(small(tmp_path / "whole", **long))
-    process = start(tmp_path / "killed", repr(long))
-    folder = tmp_path / "killed" / "suite" / "runs"
+_LINE = (
+    *("data.train_size=200", "data.test_size=100", "model.width=8", "attack.steps=2", "trainer.epochs=20", "seeds=1"),
+    *("suite.arms=[{name: baseline}, {name: pure, set: {data.label_noise: 0}}]", "suite.fork=2", "suite.claims=[]"),
+    *("suite.rules=null", "threads=1"),
+)
+
+
+def line(folder: Path) -> list[str]:
+    """A suite of two arms that start at the same time."""
+    return [*_LINE, f"out={folder}", f"prefixes={folder / 'prefixes'}"]
+
+
+def begun(folder: Path, arm: str) -> subprocess.Popen:
+    """The suite in a process group of its own, as a terminal starts it, when an arm has trained some epochs more."""
+    metrics = folder / "runs" / arm / "seed0" / "metrics.jsonl"
+    before = metrics.stat().st_size if metrics.exists() else 0
+    command = [sys.executable, "-m", "ro_fast", "ablate", *line(folder), "jobs=2"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)
     deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None and not list(folder.rglob("last.pt")):
+    while time.monotonic() < deadline and process.poll() is None:
+        if metrics.exists() and metrics.stat().st_size > before:
+            break
         time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    assert not (tmp_path / "killed" / "suite" / "results.json").exists()
-    ablate(small(tmp_path / "killed", **long))
-    assert runs(tmp_path / "killed" / "suite") == runs(tmp_path / "whole" / "suite")
+    return process
+
+
+def worker_at(folder: Path) -> int:
+    """The process that holds a run's folder."""
+    held = {os.path.realpath(folder / ".lock")}
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if held & {os.path.realpath(entry) for entry in (process / "fd").iterdir()}:
+                return int(process.name)
+    raise AssertionError("no process works there")
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="finds the worker by the files it holds, in /proc")
+def test_a_suite_outlives_its_workers_interrupts_and_kills(tmp_path: Path) -> None:
+    killed = begun(tmp_path / "killed", "pure")
+    os.kill(worker_at(tmp_path / "killed" / "runs" / "pure" / "seed0"), signal.SIGKILL)
+    told = killed.communicate(timeout=120)[1]
+    assert killed.returncode == 1 and "Traceback" not in told
+    assert "pure, seed 0: its process was ended by SIGKILL" in told.splitlines()[-1]
+    assert len(metrics(tmp_path / "killed" / "runs" / "baseline" / "seed0")) == 20  # the other one went on
+
+    interrupted = begun(tmp_path / "killed", "pure")
+    os.killpg(interrupted.pid, signal.SIGINT)  # as a terminal does
+    told = interrupted.communicate(timeout=120)[1]
+    assert interrupted.returncode == 130 and "Traceback" not in told and "interrupted; the state is saved" in told
+
+    killed = begun(tmp_path / "killed", "pure")
+    killed.kill()
+    killed.communicate()
+    assert not (tmp_path / "killed" / "results.json").exists()
+    for folder in ("killed", "whole"):
+        ablate(compose("ablate", [*line(tmp_path / folder), "jobs=1"]))
+    assert runs(tmp_path / "killed") == runs(tmp_path / "whole") != {}
+
+
+def test_an_arm_that_fails_is_named_and_the_others_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ablate(small(tmp_path, "whole"))
+    work = suite_run.trainer.train
+
+    def diverges(config: TrainConfig, *rest: object) -> list:
+        if "perturbation" in config.out and config.seed == 0:
+            raise WorkError("the loss is not finite")
+        return work(config, *rest)
+
+    monkeypatch.setattr(suite_run.trainer, "train", diverges)
+    with pytest.raises(WorkError, match=r"^perturbation, seed 0: the loss is not finite\. Everything else is done"):
+        ablate(small(tmp_path))
+    missing = set(runs(tmp_path / "whole")) - set(runs(tmp_path / "suite"))
+    assert missing == {"runs/perturbation/seed0"}
+    monkeypatch.undo()
+    ablate(small(tmp_path))
+    assert runs(tmp_path / "suite") == runs(tmp_path / "whole")
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,7 @@ def test_a_full_disk_stops_the_run_with_its_state_kept(log: str, tmp_path: Path,
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(loggers.BACKENDS[log], "write", full)
-    with pytest.raises(WorkError, match=r"epoch 0 could not be saved \(No space left on device\)"):
+    with pytest.raises(WorkError, match=r"run can't be written \(No space left on device\); free some space"):
         train(small(tmp_path / "run", trainer__log=[log]))
     monkeypatch.undo()
     assert len(train(small(tmp_path / "run"))) == 3

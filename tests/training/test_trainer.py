@@ -197,7 +197,7 @@ def test_nan_loss_names_epoch_and_step_and_keeps_the_last_good_state(tmp_path: P
     assert len(train(config)) == 4
 
 
-def test_full_disk_names_the_epoch_and_keeps_the_last_good_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_is_told_and_keeps_the_last_good_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = train(small(tmp_path / "whole"))
     written = 0
     replace = os.replace
@@ -210,7 +210,7 @@ def test_full_disk_names_the_epoch_and_keeps_the_last_good_state(tmp_path: Path,
         replace(source, target)  # type: ignore[arg-type]
 
     monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(WorkError, match=r"epoch 2 could not be saved \(No space left on device\)"):
+    with pytest.raises(WorkError, match=r"last\.pt can't be written \(No space left on device\); free some space"):
         train(small(tmp_path / "full"))
     assert checkpoint.load(tmp_path / "full" / "last.pt")["epoch"] == 2
     assert not [path for path in (tmp_path / "full").iterdir() if path.name.startswith(".last.pt")]
