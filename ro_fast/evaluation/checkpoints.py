@@ -22,7 +22,7 @@ from ro_fast.evaluation.levels import LEVELS, Settings, measure_pace, work
 from ro_fast.evaluation.load import Trained, checkpoints_in, file_digest, load_trained, read
 from ro_fast.progress import clock
 from ro_fast.storage import checkpoint, records
-from ro_fast.storage.saving import writing
+from ro_fast.storage.run_folder import alone_in
 
 _log = logging.getLogger("ro_fast")
 RESULT = "evaluation.json"
@@ -66,14 +66,15 @@ def evaluate_checkpoint(config: EvaluateConfig, tell: Tell | None = None) -> Eva
     paths = checkpoints_in(Path(config.checkpoint), config.state)
     out = folder_of(config)
     models: dict[str, OfCheckpoint] = {}
-    for i, (name, path) in enumerate(paths.items()):
-        trained = load_trained(read(path), device, config.data, config.model)
-        store = _Store(out, name, _identity(config, trained, settings))
-        part = None if tell is None else _part_of(tell, i, len(paths))
-        evaluation = _evaluate(config, trained, settings, store, part)
-        models[name] = OfCheckpoint(**vars(evaluation), epoch=trained.stored.epoch)
-        found = Evaluated(config.checkpoint, trained.data.name, models, environment(device))
-        records.write(out / RESULT, found)
+    with alone_in(out):
+        for i, (name, path) in enumerate(paths.items()):
+            trained = load_trained(read(path), device, config.data, config.model)
+            store = _Store(out, name, _identity(config, trained, settings))
+            part = None if tell is None else _part_of(tell, i, len(paths))
+            evaluation = _evaluate(config, trained, settings, store, part)
+            models[name] = OfCheckpoint(**vars(evaluation), epoch=trained.stored.epoch)
+            found = Evaluated(config.checkpoint, trained.data.name, models, environment(device))
+            records.write(out / RESULT, found)
     return found
 
 
@@ -204,8 +205,6 @@ class _Store:
                 if unlike:
                     raise InputError(f"{out} holds another evaluation ({unlike}); choose another out=")
                 self.stages = {name: _stage(values) for name, values in state["stages"].items()}
-        with writing(out):
-            out.mkdir(parents=True, exist_ok=True)
 
     def keep(self, stage: Stage) -> None:
         """Adds one attack's flags."""

@@ -13,10 +13,11 @@ from ro_fast.config import ExportConfig
 from ro_fast.errors import InputError
 from ro_fast.evaluation.checkpoints import RESULT, default_name, read_evaluation
 from ro_fast.evaluation.evaluate import Evaluation
-from ro_fast.evaluation.load import Trained, checkpoints_in, load_trained, read
+from ro_fast.evaluation.load import Trained, checkpoints_in, load_trained, read, weights_digest
 from ro_fast.storage import checkpoint
 from ro_fast.storage.epochs import FILE, Epoch, read_epochs
 from ro_fast.storage.paths import own_folder
+from ro_fast.storage.run_folder import alone_in
 from ro_fast.storage.saving import writing
 
 
@@ -41,16 +42,17 @@ def export(config: ExportConfig) -> Path:
     beside = path.parent / "config.yaml"
     theirs = ["README.md"] if beside.resolve() == (out / "config.yaml").resolve() else ["README.md", "config.yaml"]
     own_folder(str(out), "model.safetensors", theirs)
+    weights = {key: value.contiguous() for key, value in trained.stored.weights.items()}
     about = {
         "model": dataclasses.asdict(trained.model_config),
         "image_shape": list(trained.data.image_shape),
         "num_classes": trained.data.num_classes,
+        "identity": trained.stored.identity,
+        "digest": weights_digest(weights),
     }
-    weights = {key: value.contiguous() for key, value in trained.stored.weights.items()}
     content = save(weights, {"format": "pt", "ro_fast": json.dumps(about)})
     card = model_card(trained, _metrics(path), _evaluation(config, path))
-    with writing(out):
-        out.mkdir(parents=True, exist_ok=True)
+    with alone_in(out), writing(out):
         checkpoint.write_atomically(out / "model.safetensors", lambda file: file.write(content))
         checkpoint.write_text(out / "README.md", card)
         if beside.exists() and beside.resolve() != (out / "config.yaml").resolve():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import logging
 import pickle
@@ -37,6 +38,7 @@ class Stored:
     config: dict[str, Any]  # of the run; {} if it isn't known
     epoch: int | None  # epochs trained
     metadata: dict[str, str]  # of a safetensors file
+    identity: checkpoint.Flat  # the configuration as kept with the weights; {} if it isn't
 
 
 @dataclass(frozen=True)
@@ -89,9 +91,9 @@ def read(path: Path) -> Stored:
         InputError: if a file is truncated or holds no weights.
     """
     given_file(path, f"checkpoint={path}")
-    weights, epoch, metadata = _safetensors(path) if path.suffix == ".safetensors" else _torch(path)
+    weights, epoch, metadata, identity = _safetensors(path) if path.suffix == ".safetensors" else _torch(path)
     beside = path.parent / "config.yaml"
-    return Stored(path, weights, _yaml(beside) if beside.exists() else {}, epoch, metadata)
+    return Stored(path, weights, _yaml(beside) if beside.exists() else {}, epoch, metadata, identity)
 
 
 def load_trained(
@@ -169,7 +171,7 @@ def _described(stored: Stored, model: str | ModelConfig | None) -> tuple[ModelCo
     """Network, input shape and classes, as the file specifies them or its weights imply them."""
     if "ro_fast" in stored.metadata:
         try:
-            about = json.loads(stored.metadata["ro_fast"])
+            about = _about(stored.path, stored.metadata)
             return ModelConfig(**about["model"]), tuple(about["image_shape"]), int(about["num_classes"])
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{stored.path}: its metadata can't be read ({error}); export it again") from error
@@ -231,7 +233,10 @@ def _classes(weights: Mapping[str, Tensor]) -> int | None:
     return matrices[-1].shape[0] if matrices else None
 
 
-def _torch(path: Path) -> tuple[Weights, int | None, dict[str, str]]:
+_Read = tuple[Weights, "int | None", dict[str, str], checkpoint.Flat]  # the fields of Stored
+
+
+def _torch(path: Path) -> _Read:
     try:
         damaged = zipfile.is_zipfile(path) and checkpoint.damaged(path)
         state = None if damaged else torch.load(path, map_location="cpu", weights_only=True)
@@ -248,10 +253,11 @@ def _torch(path: Path) -> tuple[Weights, int | None, dict[str, str]]:
     if weights is None:
         below = ", ".join(f"'{key}'" for key in foreign.WRAPPERS)
         raise InputError(f"checkpoint={path} holds no weights; a state dict of tensors, or one under {below}, is needed")
-    return weights, epoch if isinstance(epoch, int) else None, {}
+    identity = state.get("identity", {}) if isinstance(state, dict) else {}
+    return weights, epoch if isinstance(epoch, int) else None, {}, identity if isinstance(identity, dict) else {}
 
 
-def _safetensors(path: Path) -> tuple[Weights, int | None, dict[str, str]]:
+def _safetensors(path: Path) -> _Read:
     try:
         from safetensors import SafetensorError, safe_open
     except ImportError as error:
@@ -262,7 +268,27 @@ def _safetensors(path: Path) -> tuple[Weights, int | None, dict[str, str]]:
             weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise InputError(f"checkpoint={path} is truncated or not a safetensors file ({error})") from error
-    return foreign.unwrapped(weights) or weights, None, metadata
+    about = _about(path, metadata)
+    if about.get("digest") not in (None, weights_digest(weights)):  # files of others and of older versions have none
+        raise InputError(f"checkpoint={path} is damaged: its weights were changed after it was written; take another copy")
+    return foreign.unwrapped(weights) or weights, None, metadata, about.get("identity", {})
+
+
+def _about(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+    """What our export says of itself."""
+    try:
+        return dict(json.loads(metadata.get("ro_fast", "{}")))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path}: its metadata can't be read ({error}); export it again") from error
+
+
+def weights_digest(weights: Weights) -> str:
+    """A digest of weights: their names, shapes, dtypes and bytes."""
+    parts = []
+    for name, value in sorted(weights.items()):
+        content = value.contiguous().flatten().view(torch.uint8).numpy().tobytes()
+        parts.append([name, list(value.shape), str(value.dtype), hashlib.sha256(content).hexdigest()])
+    return checkpoint.digest(parts)
 
 
 def _yaml(path: Path) -> dict[str, Any]:
@@ -285,6 +311,13 @@ def _part(stored: Stored, key: str, kind: Any) -> Any:
     values = stored.config.get(key)
     if not isinstance(values, dict):
         raise InputError(f"checkpoint={stored.path}: no config.yaml next to it gives {key}; give {key}=")
+    for name, value in values.items():
+        trained = stored.identity.get(f"{key}.{name}", value)
+        if trained != value:
+            raise InputError(
+                f"{stored.path.parent / 'config.yaml'}: {key}.{name} is {value}, but {stored.path.name} was trained with "
+                f"{trained}; put it back, or give {key}="
+            )
     known = {field.name for field in dataclasses.fields(kind)}
     if odd := sorted(set(values) - known):
         raise InputError(
@@ -298,6 +331,4 @@ def _part(stored: Stored, key: str, kind: Any) -> Any:
 
 def file_digest(path: Path) -> str:
     """A short digest of a file's content."""
-    import hashlib
-
     return checkpoint.digest(hashlib.sha256(path.read_bytes()).hexdigest())

@@ -42,6 +42,7 @@ from ro_fast.prototype.speed import Speed, measure_speed
 from ro_fast.storage import records
 from ro_fast.storage.epochs import FILE, read_epochs
 from ro_fast.storage.paths import own_folder
+from ro_fast.storage.run_folder import alone_in
 from ro_fast.suite.plan import fork_epoch, seed_list
 from ro_fast.suite.run import ablate, epochs_to_train, jobs_and_threads
 from ro_fast.training.validate import check as check_run
@@ -74,7 +75,11 @@ def prototype(config: PrototypeConfig, progress: Progress | None = None) -> Prot
     if config.data.exclude is not None:
         raise InputError("the prototype itself tests the effect of leaving suspects out: leave data.exclude out")
     check_run(config)
-    own_folder(config.out, "suite", [RESULT, "report.html"])
+    with alone_in(own_folder(config.out, "suite", [RESULT, "report.html"])):
+        return _decided(config, progress)
+
+
+def _decided(config: PrototypeConfig, progress: Progress | None) -> Prototype:
     clock = Clock(config)
     data = load_data(config.data)
     checked = _checked(config, config.data, data, "check")

@@ -22,6 +22,7 @@ from ro_fast.storage.saving import saving
 Flat = dict[str, Any]  # a configuration: dotted path -> value
 State = dict[str, Any]  # tensors, numbers, strings, lists and dictionaries under the names of what they restore
 _FORMAT = "ro_fast run 1"
+UNFINISHED = ".part"  # how names of files end that are being written
 
 
 def write_atomically(path: Path, write: Any) -> None:
@@ -30,7 +31,7 @@ def write_atomically(path: Path, write: Any) -> None:
     Raises:
         StorageError: if it can't be written; what was there before is kept.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{UNFINISHED}")
     with saving(path):
         try:
             with open(temporary, "wb") as file:

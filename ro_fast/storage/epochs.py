@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ro_fast.errors import InputError
-from ro_fast.storage.records import as_json, parse
+from ro_fast.storage.records import as_json, parse, verified, with_digest
 
 FILE = "metrics.jsonl"
 
@@ -52,7 +52,7 @@ def read_epochs(path: Path) -> list[Epoch]:
     epochs = []
     for number, text in enumerate(lines, start=1):
         try:
-            epochs.append(parse(Epoch, json.loads(text)))
+            epochs.append(parse(Epoch, verified(json.loads(text))))
         except ValueError as error:
             raise InputError(f"{path} line {number} is not an epoch's metrics ({error}): run the same command again") from error
     if not epochs:
@@ -62,4 +62,4 @@ def read_epochs(path: Path) -> list[Epoch]:
 
 def written(epochs: Iterable[Epoch]) -> str:
     """The lines of epochs as stored in the file."""
-    return "".join(json.dumps(as_json(epoch)) + "\n" for epoch in epochs)
+    return "".join(json.dumps(with_digest(as_json(epoch))) + "\n" for epoch in epochs)

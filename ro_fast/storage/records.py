@@ -16,7 +16,7 @@ from ro_fast.storage.checkpoint import digest, write_text
 from ro_fast.storage.paths import given_file
 
 Record = TypeVar("Record")
-DIGEST = "digest"  # the last key of a file: of all the others, so that a later change does not pass for a result
+DIGEST = "digest"  # the last key of a file or line: of all the others, so that a later change does not pass for a result
 
 
 def as_json(record: Any) -> Any:
@@ -31,8 +31,12 @@ def as_json(record: Any) -> Any:
 
 def write(path: Path, record: Any, indent: int | None = 1) -> None:
     """Writes a record as a JSON file with its digest, completely or not at all; with ``indent`` None on one line."""
-    value = as_json(record)
-    write_text(path, json.dumps({**value, DIGEST: digest(value)}, indent=indent, ensure_ascii=False) + "\n")
+    write_text(path, json.dumps(with_digest(as_json(record)), indent=indent, ensure_ascii=False) + "\n")
+
+
+def with_digest(value: Any) -> Any:
+    """A file's content, a dictionary, with its digest."""
+    return {**value, DIGEST: digest(value)}
 
 
 def verified(value: Any) -> Any:
