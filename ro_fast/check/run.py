@@ -88,8 +88,9 @@ def check(config: CheckConfig) -> Check:
         seen = _look(config, eps)
         result = dataclasses.replace(seen.result, wall_seconds=round(time.monotonic() - start, 1))
         try:
-            figures = save_figures(seen.pictures, out / "figures")
+            # First what tells that the folder is ours: see own_folder.
             write(out / "check.json", result, indent=None)  # it holds a number for every image
+            figures = save_figures(seen.pictures, out / "figures")
             write_text(out / "check.html", render_page(result, seen.findings, seen.data, figures))
         except OSError as error:
             raise InputError(f"out={out} can't be written ({error.strerror}); choose a writable folder") from error

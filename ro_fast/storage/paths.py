@@ -61,7 +61,7 @@ def own_folder(out: str, sign: str, written: Sequence[str]) -> Path:
 
     Args:
         out: as configured.
-        sign: what an earlier run of the same command has left there.
+        sign: what an earlier run of the same command has left there: it writes that before all the others.
         written: what the command writes or overwrites.
 
     Raises:

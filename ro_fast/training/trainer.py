@@ -414,8 +414,9 @@ class Run:
                 self.restore(state)
         else:
             with writing(self.folder):
-                checkpoint.write_text(self.folder / "config.yaml", to_yaml(self.config))
+                # First what tells that the folder is ours: see own_folder.
                 records.write(self.folder / "environment.json", environment(self.device))
+                checkpoint.write_text(self.folder / "config.yaml", to_yaml(self.config))
                 if prefix is not None:
                     if (prefix / "best.pt").exists():
                         shutil.copyfile(prefix / "best.pt", self.folder / "best.pt")

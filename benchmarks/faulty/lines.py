@@ -1,4 +1,4 @@
-"""Bad command lines drawn from a grammar, and a tiny workspace in which each is run within this process.
+"""Bad command lines drawn from a grammar, and a tiny workspace to run them in.
 
 A line is a command with settings under which it takes a moment, and one or two keys of its configuration with hostile values.
 """
@@ -7,22 +7,17 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import io
-import logging
 import os
 import random
-import re
-import traceback
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
-import pytest
-import torch
-
-from ro_fast.cli import COMMANDS, run
+from ro_fast.cli import COMMANDS
 from ro_fast.cli.help import GROUPS, descriptions
 from ro_fast.errors import InputError
+
+from .trial import Line, ended
 
 NUMBERS = (
     *("nan", "inf", "-inf", "-1", "0", "0.5", "2.5", "1e400", "-1e400", "1e-400", "0x10"),
@@ -40,11 +35,6 @@ VALUES = (*NUMBERS, *TEXTS, *YAML)
 ODD = (
     *("foo=1", "trainer.foo=1", "+foo=1", "++foo=1", "~out", "~trainer.lr", "x", "=", "=1", "a.b.c=1", "trainer=x"),
     *("data=", "model=[]", "@x=1", "suite.rules=1", "suite.rules.min_gap=x", "method.kappa=1", "--fly", "--cfg", "--cfg=x"),
-)
-# Words of Hydra, OmegaConf and Python that a user should not meet.
-JARGON = re.compile(
-    r"Traceback|override|composition|compose|primary config|Lexer|struct\b|[Hh]ydra|OmegaConf|omegaconf|msgspec|full_key|"
-    r"ConfigAttribute|ValidationError|DictConfig|ListConfig|NoneType|grammar|mismatched input|\bobject of type\b|RO_FAST_DEBUG"
 )
 DATA = ("data.train_size=40", "data.val_size=20", "data.test_size=20")
 RUN = (
@@ -66,28 +56,7 @@ TINY: dict[str, tuple[str, ...]] = {
 }
 
 
-@dataclass(frozen=True)
-class Ended:
-    """How a command line ended."""
-
-    line: tuple[str, ...]
-    code: int
-    stderr: str
-
-    @property
-    def fault(self) -> str | None:
-        """What is wrong with it; None if it was done, or refused in a sentence."""
-        if self.code not in (0, 2):
-            return f"exit code {self.code}"
-        if found := JARGON.search(self.stderr):
-            return f"says {found[0]!r}"
-        sentences = [line for line in self.stderr.strip().splitlines() if not line.startswith("ro_fast: ")]  # without notices
-        if self.code == 2 and len(sentences) != 1:
-            return f"{len(sentences)} lines"
-        return None
-
-
-def lines(count: int, seed: int) -> Iterator[tuple[str, ...]]:
+def lines(count: int, seed: int) -> Iterator[Line]:
     """Command lines, the same ones for the same seed."""
     draw = random.Random(seed)
     for _ in range(count):
@@ -106,35 +75,22 @@ def lines(count: int, seed: int) -> Iterator[tuple[str, ...]]:
         yield (command, *(a for a in TINY[command] if a.partition("=")[0] not in given), *bad)
 
 
-def ended(line: tuple[str, ...]) -> Ended:
-    """Runs a command line in this process."""
-    threads, said = torch.get_num_threads(), io.StringIO()
-    handlers = list(logging.getLogger("ro_fast").handlers)
-    try:
-        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
-            code = run(list(line))
-    except BaseException:  # run() turns errors into exit codes: what passes it would be printed by Python
-        code = 1
-        said.write(traceback.format_exc())
-    finally:
-        torch.set_num_threads(threads)
-        logging.getLogger("ro_fast").handlers[:] = handlers
-    return Ended(line, code, said.getvalue())
-
-
-def workspace(folder: Path, patch: pytest.MonkeyPatch) -> Path:
+@contextlib.contextmanager
+def workspace(folder: Path) -> Iterator[Path]:
     """Moves into a folder deep enough for ../.., with a finished run; suites end where their work would begin."""
-    place = folder / "a" / "b" / "c"
+    place, before = folder / "a" / "b" / "c", Path.cwd()
     place.mkdir(parents=True)
-    patch.chdir(place)
-    made = ended(("train", *(a for a in RUN if not a.startswith("out=")), "out=run"))
-    assert made.code == 0, made.stderr
 
     def begun(*_: object, **__: object) -> None:
         raise InputError("the work would begin")
 
-    patch.setattr("ro_fast.suite.run.ablate", begun)
-    patch.setattr("ro_fast.prototype.run.check", begun)
-    patch.setattr("ro_fast.benchmarks.run.GROUPS", {"mlps": lambda: iter(())})
-    patch.setenv("HYDRA_FULL_ERROR", os.environ.get("HYDRA_FULL_ERROR", ""))
-    return place
+    with contextlib.ExitStack() as patched:
+        patched.callback(os.chdir, before)
+        os.chdir(place)
+        made = ended(("train", *(a for a in RUN if not a.startswith("out=")), "out=run"), place)
+        assert made.code == 0, made.stderr
+        for name in ("suite.run.ablate", "prototype.run.check"):
+            patched.enter_context(mock.patch(f"ro_fast.{name}", begun))
+        patched.enter_context(mock.patch("ro_fast.benchmarks.run.GROUPS", {"mlps": lambda: iter(())}))
+        patched.enter_context(mock.patch.dict(os.environ, {"HYDRA_FULL_ERROR": os.environ.get("HYDRA_FULL_ERROR", "")}))
+        yield place
