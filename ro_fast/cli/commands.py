@@ -82,6 +82,7 @@ def _watch(config: Any) -> None:
 
 def _check(config: Any) -> None:
     from ro_fast.check import check
+    from ro_fast.check.page import looked_at
     from ro_fast.progress import show_notices
 
     show_notices()
@@ -90,6 +91,7 @@ def _check(config: Any) -> None:
         if finding.severity != "info":
             print(f"{finding.severity}: {finding.message}")
     print(f"{result.summary} {result.wall_seconds:.0f} s; page: {Path(config.out) / 'check.html'}")
+    print(looked_at(result))
 
 
 def _prototype(config: Any) -> None:
