@@ -3,8 +3,8 @@
 If the training and test images of a class were drawn alike, the K nearest others of a test image, among all images of its class,
 would be training images as often as all others of the class are: a hypergeometric number (the local form of the
 nearest-neighbour test of Schilling 1986, J. Am. Stat. Assoc. 81). Flagged are test images with so few that, by Benjamini and
-Hochberg's rule over all test images, one in a hundred flagged is expected by chance. Flagged images of a class that are
-neighbours form a region.
+Hochberg's rule over all test images, at most one in twenty flagged is expected to be so by chance. Flagged images of a class
+that are neighbours form a region.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ro_fast.check.images import Floats, Images, Ints, nearest
 
 LEAST_K, MOST_K = 5, 20  # neighbours: a quarter of the class's test images, within these bounds
 LEAST = 12  # test images of a class, below which none of its regions can be told
-FALSE = 0.01  # share of flagged images that chance may flag
+FALSE = 0.05  # share of flagged images that chance may flag
 SMALLEST = 3  # images of a region
 MOST = 5000  # test images examined
 LETTERS = "ABCDEFGH"  # the largest regions have names
