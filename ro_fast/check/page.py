@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ro_fast.check.effects import ARMS, command
+from ro_fast.check.figures import POINTS
 from ro_fast.check.finding import NEW_LABELS, SECTIONS, SEVERITIES, TITLES, Finding, images
 from ro_fast.data import ImageData
 from ro_fast.data.check_file import Check
@@ -22,7 +23,7 @@ SIDE = 64  # larger images are shrunk to this many pixels per side
 CAPTIONS = {
     "coverage": "Training and test images by the two directions in which all of them vary most. Letters mark regions of test "
     "images of one class, by its number, around which training images are missing; a region need not stand apart in these two "
-    "directions.",
+    f"directions. Of each part at most {POINTS} images are drawn.",
     "map": "A 2D map of the training images, where similar images lie close together: by class, and with the images of findings "
     "over all others in grey. The axes have no meaning of their own.",
     "margins": "Share of training images with an image of another class within a given distance. The dashed line is 2ε, below "
@@ -76,8 +77,10 @@ def looked_at(result: Check) -> str:
     told += f"validates with, and {result.test_size} of {images(theirs, 'test image')}."
     left = {"training image": ours - result.train_size, "test image": theirs - result.test_size}
     if parts := [images(count, what) for what, count in left.items() if count > 0]:
-        told += f" Not examined: {' and '.join(parts)} that these data.* values leave out; data.train_size=null "
-        told += "data.test_size=null examines all."
+        told += f" Not examined: {' and '.join(parts)} that these data.* values leave out"
+        data = result.config.data
+        given = [f"data.{key}=null" for key in ("train_size", "test_size") if getattr(data, key) is not None]
+        told += f"; {' '.join(given)} examines all." if given else "."
     return told
 
 

@@ -192,6 +192,8 @@ def leave_out(data: ImageData, path: Path) -> ImageData:
         raise InputError(f"data.exclude={path} would leave out every training image of class {name}; check its findings")
     if not len(val):
         raise InputError(f"data.exclude={path} would leave out every validation image; raise data.val_size")
+    gone = (len(data.y_train) - len(train), len(data.y_val) - len(val))
+    say_once(f"{what} leaves out {gone[0]} of {len(data.y_train)} training and {gone[1]} of {len(data.y_val)} validation images")
     if data.x_extra is not None and data.rows_extra is not None:
         aside = np.flatnonzero(~np.isin(data.rows_extra, out))
         data = replace(data, x_extra=data.x_extra[aside] if len(aside) else None, rows_extra=data.rows_extra[aside])

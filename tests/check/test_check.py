@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -18,7 +19,8 @@ pytest.importorskip("jinja2")
 
 from ro_fast.check import Finding, check, scores
 from ro_fast.check.balance import balance
-from ro_fast.check.effects import effect
+from ro_fast.check.duplicates import duplicates
+from ro_fast.check.effects import effect, measured
 from ro_fast.check.finding import KINDS, SECTIONS, SEVERITIES
 from ro_fast.check.images import Images
 from ro_fast.check.margins import margins
@@ -120,6 +122,10 @@ def test_effects_on_robust_overfitting_come_from_a_results_file(noisy: tuple[Pat
     told = f"makes robust overfitting worse by {100 * harm['gap']['difference']:.1f} points"
     assert told in (of_kind(result, "label_error").effect or "") and told in (out / "check.html").read_text()
     assert effect("label_error", None) is None and effect("margin", read_results(BIAS)) is None
+    shutil.copytree(BIAS, tmp_path / "ablate" / BIAS.name)
+    for name, there in (("digits_noisy", True), ("digits", False)):
+        config = CheckConfig(data=DataConfig(name=name), out=str(tmp_path / "check" / name))
+        assert (measured(config) is not None) == there
     with pytest.raises(InputError, match=r"holds no results\.json"):
         run(tmp_path, "digits", bias=str(tmp_path))
 
@@ -141,6 +147,18 @@ def test_exact_duplicates_keep_one_unless_their_labels_differ(tmp_path: Path) ->
     agree, conflict = sorted((f for f in result.findings if f.kind == "duplicate"), key=lambda f: -f.count)
     assert agree.severity == "warning" and agree.train_indices == [*range(100, 115)]
     assert conflict.train_indices == [*range(20, 25), *range(200, 205)]
+
+
+@pytest.mark.parametrize(("validated", "severity"), [([], "info"), ([7], "warning"), ([7, 500], "info")])
+def test_a_single_copy_matters_where_it_is_validated_with(tmp_path: Path, validated: list[int], severity: str) -> None:
+    data = digits()
+    data["x_train"][500], data["y_train"][500] = data["x_train"][7], data["y_train"][7]
+    np.savez(tmp_path / "data.npz", **data)
+    view = Images(
+        load_data(DataConfig(name="npz", path=str(tmp_path / "data.npz"))).pooled(), validates=np.isin(np.arange(620), validated)
+    )
+    finding = next(finding for finding in duplicates(view)[0] if finding.kind == "duplicate")
+    assert finding.train_indices == [500] and finding.severity == severity
 
 
 def test_leakage_and_near_duplicates(tmp_path: Path) -> None:
@@ -348,6 +366,7 @@ def test_the_images_named_are_the_users_and_just_these_are_left_out(tmp_path: Pa
     class_of = {str(known_as[i]): str(y[i]) if name == "npz" else f"'{CLASSES[y[i]]}" for i in range(180)}
     listed = {line[column]: line["class"] for line in table if line["split"] == "train" and line["finding"] in EXCLUDED_KINDS}
     assert listed == {str(key): class_of[str(key)] for key in wanted}
+    assert any("which flatters validation" in finding.message for finding in result.findings)
     check_file = tmp_path / "out" / "check.json"
     for options in ({}, {"train_size": 100, "val_size": 40}, {"seed": 3}):
         whole, left = (load_data(DataConfig(**own, **options, exclude=file)) for file in (None, str(check_file)))
@@ -365,6 +384,7 @@ def test_what_was_not_examined_is_told_and_stays(tmp_path: Path, caplog: pytest.
     data = digits()
     data["x_train"][300:] = data["x_train"][:320]
     data["y_train"][300:] = data["y_train"][:320]
+    data |= {name: data[name].reshape(-1, 64) for name in ("x_train", "x_test")}  # vectors, which no page shows
     np.savez(tmp_path / "data.npz", **data)
     own = {"name": "npz", "path": str(tmp_path / "data.npz")}
     result = run(tmp_path / "out", **own, train_size=100, val_size=20, test_size=50)
@@ -372,7 +392,7 @@ def test_what_was_not_examined_is_told_and_stays(tmp_path: Path, caplog: pytest.
     assert "500 training images and 150 test images that these data.* values leave out" in looked_at(result)
     left = load_data(DataConfig(**own, exclude=str(tmp_path / "out" / "check.json")))
     assert len(left.x_train) + len(left.x_val) == 620 - len(excluded(result.findings)) < 620
-    assert "was made without 500 of the 620" in caplog.text
+    assert "was made without 500 of the 620" in caplog.text and "leaves out" in caplog.text
     with pytest.raises(InputError, match=r"lacks .* of the training images"):
         scores(tmp_path / "out" / "check.json", left)
 
