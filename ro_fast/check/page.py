@@ -104,7 +104,7 @@ class _Entry:
     severity: str
     message: str
     advice: str
-    cost: str  # "" if it costs no label
+    cost: str  # in labels
     effect: str | None  # measured, on robust overfitting
     measure: str  # the command that measures it; "" if it was measured or nothing does
     examples: list[_Shown]
@@ -131,7 +131,7 @@ def _entry(finding: Finding, result: Check, data: ImageData) -> _Entry:
 
 def _cost(finding: Finding) -> str:
     if not finding.labels:
-        return ""
+        return "no label to look at"
     what = "to give to new images" if finding.kind in NEW_LABELS else "to look at"
     return f"{images(finding.labels, 'label')} {what}"
 
