@@ -57,7 +57,7 @@ class DataConfig:
     seed: int = option(0, "seed of subsets, validation split and redrawn labels; not the run's seed", least=0, most=LARGEST_SEED)
     download: bool = option(False, "let torchvision fetch what is missing")
     skip_bad: bool = option(False, "folder, csv: skip unreadable image files instead of raising an error")
-    exclude: str | None = option(None, "check.json of ro-fast check on the same data: leaves out faulty training images")
+    exclude: str | None = option(None, "check.json of ro-fast check: leaves faulty training and validation images out")
 
 
 @dataclass
@@ -302,7 +302,10 @@ class CheckConfig:
     )
     seed: int = option(0, "seed of folds and subsets", least=0, most=LARGEST_SEED)
     threads: int | None = option(None, "CPU threads; null: torch's own choice", least=1, most=1024)
-    out: str = option("outputs/check/run", "folder of check.json and check.html")
+    bias: str | None = option(
+        None, "results of ro-fast ablate suite=bias, whose effects the page quotes; null: those of the same data, if beside out"
+    )
+    out: str = option("outputs/check/run", "folder of check.json, check.csv and check.html")
 
 
 @dataclass

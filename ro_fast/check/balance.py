@@ -9,7 +9,9 @@ from ro_fast.check.images import Images
 
 WARNING, SERIOUS = 3.0, 10.0  # size of the largest class over that of the smallest
 FEW = 10  # training images per class, below which nothing can be learnt or said about it
+RARE = 50  # training images, below which a class is rare even where all others are too
 FEW_TEST = 100  # test images, below which accuracy is known to ten points at best
+LISTED = 20  # rare classes named with what the split gives them
 SHARE_P, SHARE_POINTS = 1e-3, 0.05  # classes have different shares in test: p of the chi-squared test, and least difference
 
 
@@ -17,11 +19,16 @@ def balance(view: Images) -> list[Finding]:
     """Findings on class counts; if nothing is wrong, one of them reports the counts."""
     train = np.bincount(view.y_train, minlength=view.classes)
     test = np.bincount(view.y_test, minlength=view.classes)
-    found = [_ratio(train), *_missing(view, train, test), *_few(view, train, test), *_other_shares(train, test)]
-    return [finding for finding in found if finding is not None]
+    return [
+        _ratio(view, train),
+        *_split(view, train, test),
+        *_missing(view, train, test),
+        *_few(view, train, test),
+        *_other_shares(view, train, test),
+    ]
 
 
-def _ratio(train: np.ndarray) -> Finding:
+def _ratio(view: Images, train: np.ndarray) -> Finding:
     present = train[train > 0]
     ratio = present.max() / present.min()
     severity = "serious" if ratio >= SERIOUS else "warning" if ratio >= WARNING else "info"
@@ -30,12 +37,37 @@ def _ratio(train: np.ndarray) -> Finding:
     if severity == "info":
         advice = "Nothing to do."
     else:
-        spread += f", {ratio:.1f} times as many in the largest as in the smallest; small classes: {some(small)}"
+        spread += f", {ratio:.1f} times as many in the largest as in the smallest; small classes: {some(view.names(small))}"
         advice = (
             "Collect more images of the small classes, or give them more weight in the loss. Check robust accuracy per class: "
             "the mean hides that small classes suffer first."
         )
-    return Finding("imbalance", severity, len(small), len(small) / len(present), spread.capitalize() + ".", advice)
+    lacking = int((np.ceil(train.max() / WARNING) - train[small]).sum()) if severity != "info" else 0
+    share, spread = len(small) / len(present), spread[0].upper() + spread[1:] + "."
+    return Finding("imbalance", severity, len(small), share, spread, advice, labels=max(lacking, 0))
+
+
+def _split(view: Images, train: np.ndarray, test: np.ndarray) -> list[Finding]:
+    """What the split into training and validation leaves the rare classes."""
+    rare = np.flatnonzero((train > 0) & ((train <= train.max() / WARNING) | (train < RARE)))
+    if not len(rare):
+        return []
+    validation = np.bincount(view.y_train[view.validates], minlength=view.classes)
+    rest = train - validation
+    told = [f"{view.data.class_name(int(c))} {rest[c]} / {validation[c]} / {test[c]}" for c in rare[np.argsort(train[rare])]]
+    message = f"The split gives the rare classes these images to train on / validate with / test with: {some(told, LISTED)}."
+    short = rare[(rest[rare] < FEW) | (validation[rare] < 2) | (test[rare] < FEW)]
+    if not len(short):
+        return [Finding("imbalance", "info", 0, 0.0, message, "Nothing to do.")]
+    worst = short[test[short].argmin()]
+    name, count = view.data.class_name(int(worst)), int(test[worst])
+    if count:
+        half = min(98 / np.sqrt(count), 100)  # 1.96 standard errors of a share of one half, in points
+        message += f" With the {images(count, 'test image')} of {name}, its accuracy is uncertain by up to {half:.0f} points."
+    advice = "Collect more images of these classes, or leave them out of comparisons by class; validation can't choose an epoch "
+    advice += "for a class that it hardly has."
+    labels = int(sum(max(0, FEW - n) for counts in (rest, test) for n in counts[short]))
+    return [Finding("imbalance", "warning", len(short), len(short) / np.count_nonzero(train), message, advice, labels=labels)]
 
 
 def _missing(view: Images, train: np.ndarray, test: np.ndarray) -> list[Finding]:
@@ -75,7 +107,7 @@ def _few(view: Images, train: np.ndarray, test: np.ndarray) -> list[Finding]:
     return found
 
 
-def _other_shares(train: np.ndarray, test: np.ndarray) -> list[Finding]:
+def _other_shares(view: Images, train: np.ndarray, test: np.ndarray) -> list[Finding]:
     from scipy.stats import chi2_contingency
 
     both = (train > 0) & (test > 0)
@@ -86,10 +118,11 @@ def _other_shares(train: np.ndarray, test: np.ndarray) -> list[Finding]:
     p = chi2_contingency(np.stack([train[both], test[both]])).pvalue
     if p >= SHARE_P or difference.max() < SHARE_POINTS:
         return []
-    worst = difference.argmax()
+    worst = int(difference.argmax())
+    name = view.data.class_name(int(np.flatnonzero(both)[worst]))
     common = "" if both.all() else " of the classes present in both"
     message = (
-        f"Class {np.flatnonzero(both)[worst]} is {100 * ours[worst]:.1f} % of training but {100 * theirs[worst]:.1f} % of test "
+        f"Class {name} is {100 * ours[worst]:.1f} % of training but {100 * theirs[worst]:.1f} % of test "
         f"images{common}; no other share differs by more."
     )
     advice = "Decide which class shares the deployed model will face and draw the test images accordingly; report accuracy by "

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ro_fast.check.finding import Example, Finding, by_share, images, percent
+from ro_fast.check.finding import Example, Finding, Image, Reason, by_share, images, percent
 from ro_fast.check.images import Floats, Images, Ints, components, nearest_others
 
 NEAR = 1 / 6  # of the median distance to the REFERENCE-th nearest other image
@@ -39,9 +38,9 @@ def duplicates(view: Images) -> tuple[list[Finding], str]:
     groups = find_groups(view)
     labels = np.array(view.names(np.concatenate([view.y_train, view.y_test])))
     found = [
-        *_same(groups.exact, labels, len(view.y_train)),
-        *_near(groups, labels, len(view.y_train)),
-        *_leakage(groups, labels, len(view.y_train)),
+        *_same(groups, view, labels),
+        *_near(groups, view, labels),
+        *_leakage(groups, view, labels),
     ]
     if not found:
         message = "No image occurs twice, either within training or across training and test."
@@ -104,78 +103,109 @@ def _members(group: Ints) -> list[Ints]:
     return sorted((part for part in parts if len(part) > 1), key=lambda part: part[0])
 
 
-def _same(exact: Ints, labels: Names, train: int) -> list[Finding]:
-    agree: list[int] = []
-    conflict: list[int] = []
-    pairs: dict[str, list[Any]] = {"agree": [], "conflict": []}
-    for group in _members(exact[:train]):
-        same = len(np.unique(labels[group])) == 1
-        # Of equal images with one label the first stays; if their labels differ, none can be trusted.
-        (agree if same else conflict).extend(group[1:].tolist() if same else group.tolist())
-        pairs["agree" if same else "conflict"].append(_pair(group, labels, train))
+def _same(groups: Groups, view: Images, labels: Names) -> list[Finding]:
+    train = len(view.y_train)
+    agree: list[Ints] = []
+    conflict: list[Ints] = []
+    for group in _members(groups.exact[:train]):
+        (agree if len(np.unique(labels[group])) == 1 else conflict).append(group)
     found = []
     if conflict:
-        message = f"{images(len(conflict), 'training image')} ({percent(len(conflict) / train)}) occur more than once with "
-        message += "different labels."
+        # If the labels of equal images differ, none can be trusted.
+        rows = sorted(int(i) for group in conflict for i in group)
+        share = len(rows) / train
+        message = f"{images(len(rows), 'training image')} ({percent(share)}) occur more than once with different labels"
+        message += f"{_across(conflict, view)}."
         advice = "Find the correct label of each and keep one copy; no model can learn both labels."
-        severity = by_share(len(conflict) / train, warning=0.0, serious=0.01)
-        found.append(
-            Finding(
-                "duplicate",
-                severity,
-                len(conflict),
-                len(conflict) / train,
-                message,
-                advice,
-                sorted(conflict),
-                [],
-                pairs["conflict"],
+        severity = by_share(share, warning=0.0, serious=0.01)
+        reasons = {
+            ("train", int(i)): Reason(
+                "find the right label and keep one copy", partner=("train", int(group[labels[group] != labels[i]][0]))
             )
+            for group in conflict
+            for i in group
+        }
+        shown = [_pair(group, labels, train) for group in conflict]
+        found.append(
+            Finding("duplicate", severity, len(rows), share, message, advice, rows, [], shown, reasons, labels=len(rows))
         )
     if agree:
-        copies = "is a copy" if len(agree) == 1 else "are copies"
-        message = f"{images(len(agree), 'training image')} ({percent(len(agree) / train)}) {copies} of another with "
-        message += "the same label."
+        rows = sorted(int(i) for group in agree for i in group[1:])  # the first stays
+        share, copies = len(rows) / train, "is a copy" if len(rows) == 1 else "are copies"
+        message = f"{images(len(rows), 'training image')} ({percent(share)}) {copies} of another with the same label"
+        message += f"{_across(agree, view)}."
         advice = "Remove the copies: they count double in training, and they bias validation if one ends up there."
-        severity = by_share(len(agree) / train, warning=0.01, serious=0.1)
-        found.append(
-            Finding("duplicate", severity, len(agree), len(agree) / train, message, advice, sorted(agree), [], pairs["agree"])
-        )
+        severity = _at_least_warning(by_share(share, warning=0.01, serious=0.1), agree, view)
+        reasons = _copies(agree, "remove this copy, keep the first")
+        shown = [_pair(group, labels, train) for group in agree]
+        found.append(Finding("duplicate", severity, len(rows), share, message, advice, rows, [], shown, reasons))
     return found
 
 
-def _near(groups: Groups, labels: Names, train: int) -> list[Finding]:
-    extra, pairs, conflicts = [], [], 0
-    for group in _members(groups.near[:train]):
+def _near(groups: Groups, view: Images, labels: Names) -> list[Finding]:
+    alike = []
+    for group in _members(groups.near[: len(view.y_train)]):
         _, first = np.unique(groups.exact[group], return_index=True)
-        different = group[np.sort(first)]  # copies are reported as exact duplicates
-        if len(different) > 1:
-            extra.extend(different[1:].tolist())
-            conflicts += len(np.unique(labels[different])) > 1
-            pairs.append(_pair(different, labels, train))
-    if not extra:
+        if len(first) > 1:
+            alike.append(group[np.sort(first)])  # copies are reported as exact duplicates
+    if not alike:
         return []
-    share = len(extra) / train
-    message = f"{images(len(extra), 'training image')} ({percent(share)}) {'is' if len(extra) == 1 else 'are'} nearly identical "
+    rows = sorted(int(i) for group in alike for i in group[1:])
+    share = len(rows) / len(view.y_train)
+    conflicts = sum(len(np.unique(labels[group])) > 1 for group in alike)
+    message = f"{images(len(rows), 'training image')} ({percent(share)}) {'is' if len(rows) == 1 else 'are'} nearly identical "
     message += "to another"
-    message += f"; labels differ in {conflicts} of {images(len(pairs), 'group')}." if conflicts else "."
+    message += f"; labels differ in {conflicts} of {images(len(alike), 'group')}" if conflicts else ""
+    message += f"{_across(alike, view)}."
     advice = "Keep one of each group (frames of one video, photographs of one object), and never split a group across train and "
     advice += "test."
-    severity = by_share(share, warning=0.005, serious=0.1)
-    return [Finding("near_duplicate", severity, len(extra), share, message, advice, sorted(extra), [], pairs)]
+    severity = _at_least_warning(by_share(share, warning=0.005, serious=0.1), alike, view)
+    reasons = _copies(alike, "look at both; keep one, or keep both in one part")
+    shown = [_pair(group, labels, len(view.y_train)) for group in alike]
+    return [Finding("near_duplicate", severity, len(rows), share, message, advice, rows, [], shown, reasons, labels=len(rows))]
 
 
-def _leakage(groups: Groups, labels: Names, train: int) -> list[Finding]:
-    found = []
+def _copies(groups: list[Ints], action: str) -> dict[Image, Reason]:
+    """Of all but the first of each group."""
+    return {
+        ("train", int(i)): Reason(action, partner=("train", int(group[0]))) for group in groups for i in group[1:]
+    }
+
+
+def _across(groups: list[Ints], view: Images) -> str:
+    """How many groups lie on both sides of the split into training and validation, in words."""
+    count = _split_groups(groups, view)
+    if not count:
+        return ""
+    return f"; this split trains on some and validates with others of {images(count, 'group')}, which flatters validation"
+
+
+def _split_groups(groups: list[Ints], view: Images) -> int:
+    return sum(len(np.unique(view.validates[group])) > 1 for group in groups)
+
+
+def _at_least_warning(severity: str, groups: list[Ints], view: Images) -> str:
+    """A single copy that is validated with leaks, however few there are."""
+    return "warning" if severity == "info" and _split_groups(groups, view) else severity
+
+
+def _leakage(groups: Groups, view: Images, labels: Names) -> list[Finding]:
+    train, found = len(view.y_train), []
     leaked: set[int] = set()
     for kind, group in (("identical", groups.exact), ("nearly identical", groups.near)):
         inside, outside, pairs = [], [], []
+        reasons: dict[Image, Reason] = {}
         for members in _members(group):
             ours, theirs = members[members < train], [int(i) for i in members[members >= train] if int(i) not in leaked]
             if len(ours) and theirs:
                 inside += ours.tolist()
                 outside += theirs
                 pairs.append(_pair(np.array([ours[0], theirs[0]]), labels, train))
+                first: Image = ("test", theirs[0] - train)
+                reasons |= {("train", int(i)): Reason("remove it from training", partner=first) for i in ours}
+                other: Image = ("train", int(ours[0]))
+                kept = Reason("keep it, once its copies have left training", partner=other)
+                reasons |= {("test", i - train): kept for i in theirs}
         leaked.update(outside)
         if not outside:
             continue
@@ -185,7 +215,7 @@ def _leakage(groups: Groups, labels: Names, train: int) -> list[Finding]:
         advice = "Remove these images from training: test accuracy on them measures memorisation."
         severity = by_share(share, warning=0.0, serious=0.01)
         test = sorted(i - train for i in outside)
-        found.append(Finding("leakage", severity, len(outside), share, message, advice, sorted(inside), test, pairs))
+        found.append(Finding("leakage", severity, len(outside), share, message, advice, sorted(inside), test, pairs, reasons))
     return found
 
 

@@ -1,4 +1,4 @@
-"""The pictures of a check: a map of the data by class and by finding, and the margins against 2ε."""
+"""The pictures of a check: maps of the data by class, by finding and by part, and the margins against 2ε."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import numpy as np
 from ro_fast.check.finding import TITLES, Finding
 from ro_fast.check.images import Floats, Images
 from ro_fast.check.margins import Margins
-from ro_fast.pages.figure_style import NARROW, PALETTE, WIDE, new_figure, save, style
+from ro_fast.check.uncovered import Region
+from ro_fast.pages.figure_style import GREY, NARROW, PALETTE, WIDE, new_figure, save, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,13 +32,14 @@ class Pictures:
     view: Images
     findings: Sequence[Finding]
     margins: Margins
+    regions: Sequence[Region]
 
 
 def save_figures(pictures: Pictures, folder: Path) -> dict[str, Path]:
     """Draws all figures, each for a wide and for a narrow page, into a folder.
 
     Returns:
-        ``{"map": path, "map_narrow": path, "margins": ...}``; without margins if there are none.
+        ``{"coverage": path, "coverage_narrow": path, "map": ..., "margins": ...}``; without margins if there are none.
     """
     view, findings, wide = pictures.view, pictures.findings, pictures.margins
     rows = _drawn(view, findings)
@@ -45,7 +47,8 @@ def save_figures(pictures: Pictures, folder: Path) -> dict[str, Path]:
     paths: dict[str, Path] = {}
     with style():
         for suffix, width in {"": WIDE, "_narrow": NARROW}.items():
-            figures = {"map": draw_map(view, findings, rows, place, method, width)}
+            figures = {"coverage": draw_coverage(view, pictures.regions, width)}
+            figures["map"] = draw_map(view, findings, rows, place, method, width)
             if len(wide.rows):
                 figures["margins"] = draw_margins(wide, width)
             for name, figure in figures.items():
@@ -59,9 +62,11 @@ def plane(features: Floats, seed: int) -> tuple[Floats, str]:
         from umap import UMAP
 
         return np.asarray(UMAP(random_state=seed, n_jobs=1).fit_transform(features)), "UMAP"
-    if features.shape[1] < 2:
-        features = np.pad(features, ((0, 0), (0, 2 - features.shape[1])))
-    return features[:, :2], "principal component"
+    return _first_two(features), "principal component"
+
+
+def _first_two(features: Floats) -> Floats:
+    return np.pad(features, ((0, 0), (0, max(0, 2 - features.shape[1]))))[:, :2]
 
 
 def _drawn(view: Images, findings: Sequence[Finding]) -> np.ndarray:
@@ -70,6 +75,36 @@ def _drawn(view: Images, findings: Sequence[Finding]) -> np.ndarray:
     for finding in findings:
         chosen += finding.train_indices[:POINTS]
     return np.unique(chosen)
+
+
+def draw_coverage(view: Images, regions: Sequence[Region], width: float) -> Figure:
+    """Training and test images by their first two principal components, and the regions that training misses."""
+    train, test = (_first_two(features) for features in view.features)
+    figure = new_figure(width, 4.8)
+    ax = figure.subplots()
+    rng = np.random.default_rng([view.seed, 5])
+    for part, colour, name in ((train, "#b5b5b5", "training"), (test, PALETTE[0], "test")):
+        drawn = part[rng.permutation(len(part))[:POINTS]]
+        ax.scatter(drawn[:, 0], drawn[:, 1], s=8, color=colour, alpha=0.55, linewidths=0, label=f"{name} images ({len(part)})")
+    for number, region in enumerate(region for region in regions if region.letter):
+        place = test[region.rows]
+        colour, marker = PALETTE[1:][number % len(PALETTE[1:])], MARKERS[number % len(MARKERS)]
+        label = f"{region.letter}: class {region.label} ({len(region.rows)})"
+        ax.scatter(place[:, 0], place[:, 1], s=34, color=colour, marker=marker, edgecolors="#222222", linewidths=0.6, label=label)
+        ax.annotate(
+            region.letter,
+            (float(np.median(place[:, 0])), float(np.median(place[:, 1]))),
+            (9, 9),
+            textcoords="offset points",
+            fontweight="bold",
+            bbox={"boxstyle": "circle,pad=0.25", "facecolor": "white", "edgecolor": colour},
+        )
+    ax.set_xlabel("first principal component")
+    ax.set_ylabel("second principal component")
+    ax.tick_params(labelbottom=False, labelleft=False, length=0)
+    columns = 5 if width >= WIDE else 2
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=columns, handletextpad=0.2, markerscale=1.5, labelcolor=GREY)
+    return figure
 
 
 def draw_map(view: Images, findings: Sequence[Finding], rows: np.ndarray, place: Floats, method: str, width: float) -> Figure:

@@ -9,23 +9,23 @@ from ro_fast.data.check_file import Observation
 from ro_fast.data.image_data import ImageData
 
 SEVERITIES = ("serious", "warning", "info")
-# Among findings of one severity, what invalidates every number comes before what costs some accuracy.
-KINDS = (
-    "range",
-    "leakage",
-    "label_error",
-    "shift",
-    "duplicate",
-    "near_duplicate",
-    "imbalance",
-    "margin",
-    "unrepresentative",
-)
+# In the order in which to read them: what is wrong with the images themselves distorts all that follows.
+SECTIONS = {
+    "Quality": ("range",),
+    "Distribution": ("shift", "uncovered", "unrepresentative"),
+    "Class balance": ("imbalance",),
+    "Label noise": ("label_error",),
+    "Leakage and duplicates": ("leakage", "duplicate", "near_duplicate"),
+    "Margins against 2ε": ("margin",),
+}
+KINDS = tuple(kind for kinds in SECTIONS.values() for kind in kinds)
+NEW_LABELS = ("uncovered", "imbalance")  # kinds whose cost is images to collect and label, not labels to look at
 TITLES = {
     "range": "Values",
     "leakage": "Test images in training",
     "label_error": "Suspect labels",
     "shift": "Training versus test images",
+    "uncovered": "Test images that training misses",
     "duplicate": "Duplicates",
     "near_duplicate": "Near duplicates",
     "imbalance": "Class balance",
@@ -34,31 +34,67 @@ TITLES = {
 }
 
 
+Image = tuple[str, int]  # ("train" or "test", row)
+
+
 @dataclass(frozen=True)
 class Example:
     """Images to look at together, with a description of what they show."""
 
-    images: tuple[tuple[str, int], ...]  # ("train" or "test", row)
+    images: tuple[Image, ...]
     caption: str
 
 
 @dataclass(frozen=True)
+class Reason:
+    """Why an image is part of a finding, and what to do about it."""
+
+    action: str
+    score: float | None = None
+    partner: Image | None = None
+
+
+@dataclass(frozen=True)
 class Finding(Observation):
-    """The result of the check on one point, with images to show on its page."""
+    """The result of the check on one point, with images to show on its page.
+
+    Its images are rows of the data examined here; :meth:`stored` names them as the user does.
+    """
 
     examples: list[Example] = field(default_factory=list)
+    reasons: dict[Image, Reason] = field(default_factory=dict)  # of each image listed
 
     @property
-    def rank(self) -> tuple[int, int, int]:
+    def section(self) -> str:
+        """The section of the page that it belongs to."""
+        return next(name for name, kinds in SECTIONS.items() if self.kind in kinds)
+
+    @property
+    def place(self) -> tuple[int, int, int, int]:
+        """Sort key of the page: by section, within it by severity."""
+        severity, kind = SEVERITIES.index(self.severity), KINDS.index(self.kind)
+        return list(SECTIONS).index(self.section), severity, kind, -self.count
+
+    @property
+    def urgency(self) -> tuple[int, int, int]:
         """Sort key: what to do first comes first."""
         return SEVERITIES.index(self.severity), KINDS.index(self.kind), -self.count
 
-    def without_examples(self, data: ImageData) -> Observation:
-        """The finding as stored in check.json; for images in files, also their names."""
-        values = {name: value for name, value in vars(self).items() if name != "examples"}
-        if data.files_train is not None and data.files_test is not None:
-            values["train_files"] = [data.files_train[i] for i in self.train_indices]
-            values["test_files"] = [data.files_test[i] for i in self.test_indices]
+    def images(self) -> list[Image]:
+        """The images listed, training images first."""
+        return [("train", i) for i in self.train_indices] + [("test", i) for i in self.test_indices]
+
+    def stored(self, data: ImageData) -> Observation:
+        """The finding as stored in check.json: with the user's numbers and files, and the names of the classes."""
+        values = {name: value for name, value in vars(self).items() if name not in ("examples", "reasons")}
+        parts = (
+            ("train", self.train_indices, data.rows_train, data.y_train, data.files_train),
+            ("test", self.test_indices, data.rows_test, data.y_test, data.files_test),
+        )
+        for part, indices, rows, y, files in parts:
+            values[f"{part}_indices"] = rows[indices].tolist()
+            values[f"{part}_files"] = [files[i] for i in indices] if files is not None else None
+            values[f"{part}_classes"] = [data.class_name(int(y[i])) for i in indices] or None
         return Observation(**values)
 
 

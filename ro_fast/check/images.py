@@ -26,8 +26,10 @@ Ints = NDArray[np.int64]
 class Images:
     """One data set as vectors [N, D] in [0, 1] and principal components [N, F], with nearest neighbours."""
 
-    def __init__(self, data: ImageData, seed: int = 0) -> None:
+    def __init__(self, data: ImageData, seed: int = 0, validates: NDArray[np.bool_] | None = None) -> None:
         self.data, self.seed = data, seed
+        # [N] training images that a run would validate with instead.
+        self.validates = np.zeros(len(data.y_train), dtype=bool) if validates is None else validates
         self.y_train: Ints = data.y_train.numpy()
         self.y_test: Ints = data.y_test.numpy()
         self.classes = data.num_classes

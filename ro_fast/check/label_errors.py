@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ro_fast.check import classifier
-from ro_fast.check.finding import Example, Finding, by_share, images, percent
+from ro_fast.check.finding import Example, Finding, Reason, by_share, images, percent
 from ro_fast.check.images import Images
 from ro_fast.check.progress import Ticker
 
@@ -97,9 +97,19 @@ def _finding(view: Images, p: NDArray[np.float64], suspect: NDArray[np.int64], a
     if len(suspect):
         advice = (
             "Inspect the suspects in this order, and correct or remove wrong labels; some will be correct labels of hard "
-            "images. data.exclude=check.json leaves the suspects out of training."
+            "images. data.exclude=check.json leaves the suspects out of training and validation."
             if severity != "info"
             else "Few enough to inspect one by one; data.exclude leaves none of them out."
         )
     examples = [Example((("train", int(i)),), f"label {name(y[i])}, looks like {name(p[i].argmax())}") for i in suspect]
-    return Finding("label_error", severity, len(suspect), share, message, advice, suspect.tolist(), [], examples)
+    reasons = {
+        ("train", int(i)): Reason(
+            f"look at the label: {name(p[i].argmax())} is more probable; relabel the image or leave it out",
+            score=float(1 - p[i, y[i]]),
+        )
+        for i in suspect
+    }
+    count = len(suspect)
+    return Finding(
+        "label_error", severity, count, share, message, advice, suspect.tolist(), [], examples, reasons, labels=count
+    )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ro_fast.check.finding import Example, Finding, by_share, images, percent
+from ro_fast.check.finding import Example, Finding, Reason, by_share, images, percent
 from ro_fast.check.images import Floats, Images, Ints
 from ro_fast.check.progress import Ticker
 
@@ -112,4 +112,24 @@ def _finding(view: Images, rows: Ints, distance: Floats, other: Ints, norm: str,
         )
         for i in near
     ]
-    return Finding("margin", severity, len(near), share, message, advice, sorted(rows[near].tolist()), [], examples)
+    reasons = {
+        ("train", int(rows[i])): Reason(
+            f"look at both labels; if they are right, eps is too large for this pair in {norm}",
+            score=float(distance[i]),
+            partner=("train", int(other[i])),
+        )
+        for i in near
+    }
+    return Finding(
+        "margin",
+        severity,
+        len(near),
+        share,
+        message,
+        advice,
+        sorted(rows[near].tolist()),
+        [],
+        examples,
+        reasons,
+        labels=len({*rows[near].tolist(), *other[near].tolist()}),
+    )

@@ -1,4 +1,4 @@
-"""check.html: one self-contained page that opens offline: the findings, what to do first, and images to look at."""
+"""check.html: one self-contained page that opens offline: the findings, what to do first, their cost, and images to look at."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ro_fast.check.finding import SEVERITIES, TITLES, Finding, images
+from ro_fast.check.effects import ARMS, command
+from ro_fast.check.figures import POINTS
+from ro_fast.check.finding import NEW_LABELS, SECTIONS, SEVERITIES, TITLES, Finding, images
 from ro_fast.data import ImageData
 from ro_fast.data.check_file import Check
 from ro_fast.pages import embedded, render
@@ -19,6 +21,9 @@ SHOWN = 12  # examples per finding
 SIDE = 64  # larger images are shrunk to this many pixels per side
 
 CAPTIONS = {
+    "coverage": "Training and test images by the two directions in which all of them vary most. Letters mark regions of test "
+    "images of one class, by its number, around which training images are missing; a region need not stand apart in these two "
+    f"directions. Of each part at most {POINTS} images are drawn.",
     "map": "A 2D map of the training images, where similar images lie close together: by class, and with the images of findings "
     "over all others in grey. The axes have no meaning of their own.",
     "margins": "Share of training images with an image of another class within a given distance. The dashed line is 2ε, below "
@@ -28,15 +33,14 @@ CAPTIONS = {
 
 def render_page(result: Check, findings: Sequence[Finding], data: ImageData, figures: Mapping[str, Path]) -> str:
     """The page as HTML. The same result gives the same bytes."""
-    faults = [finding for finding in findings if finding.severity != "info"]
     return render(
         "check.html.j2",
         Path(__file__).parent,
         result=result,
         found=result.summary,
         first=first(findings),
-        faults=[_entry(finding, data) for finding in faults],
-        sound=[_entry(finding, data) for finding in findings if finding.severity == "info"],
+        looked_at=looked_at(result),
+        sections={name: [_entry(f, result, data) for f in findings if f.section == name] for name in SECTIONS},
         captions={name: caption for name, caption in CAPTIONS.items() if name in figures},
         classes=[f"{number} {name}" for number, name in enumerate(data.class_names)],
         images=embedded(figures),
@@ -59,17 +63,30 @@ def summary(train: int, test: int, classes: int, findings: Sequence[Finding]) ->
 
 def first(findings: Sequence[Finding]) -> str:
     """What to do first, in one or two sentences."""
-    worst = findings[0]
+    worst = min(findings, key=lambda finding: finding.urgency)
     if worst.severity == "info":
         go_on = "Next: ro-fast train or ro-fast ablate."
         return f"{go_on} This check sees only pixels and labels, not whether they suit the task."
     return f"First: {worst.message} {worst.advice}"
 
 
+def looked_at(result: Check) -> str:
+    """Which images were examined, and which were not."""
+    ours, theirs = result.train.available, result.test.available
+    told = f"Examined: {result.train_size} of {images(ours, 'training image')}, {len(result.validation)} of which this split "
+    told += f"validates with, and {result.test_size} of {images(theirs, 'test image')}."
+    left = {"training image": ours - result.train_size, "test image": theirs - result.test_size}
+    if parts := [images(count, what) for what, count in left.items() if count > 0]:
+        told += f" Not examined: {' and '.join(parts)} that these data.* values leave out"
+        data = result.config.data
+        given = [f"data.{key}=null" for key in ("train_size", "test_size") if getattr(data, key) is not None]
+        told += f"; {' '.join(given)} examines all." if given else "."
+    return told
+
+
 @dataclass(frozen=True)
 class _Image:
     name: str
-    file: str
     png: str  # base64
 
 
@@ -87,12 +104,15 @@ class _Entry:
     severity: str
     message: str
     advice: str
+    cost: str  # in labels
+    effect: str | None  # measured, on robust overfitting
+    measure: str  # the command that measures it; "" if it was measured or nothing does
     examples: list[_Shown]
     more: int  # examples not shown
     vectors: bool  # nothing to look at, since the data are not images
 
 
-def _entry(finding: Finding, data: ImageData) -> _Entry:
+def _entry(finding: Finding, result: Check, data: ImageData) -> _Entry:
     examples = finding.examples[:SHOWN] if len(data.image_shape) == 3 else []
     shown = [_Shown(example.caption, [_image(data, part, row) for part, row in example.images]) for example in examples]
     return _Entry(
@@ -100,15 +120,24 @@ def _entry(finding: Finding, data: ImageData) -> _Entry:
         finding.severity,
         finding.message,
         finding.advice,
+        _cost(finding),
+        finding.effect,
+        command(result.config.data) if finding.severity != "info" and finding.effect is None and finding.kind in ARMS else "",
         shown,
         more=len(finding.examples) - len(shown),
         vectors=bool(finding.examples) and not shown,
     )
 
 
+def _cost(finding: Finding) -> str:
+    if not finding.labels:
+        return "no label to look at"
+    what = "to give to new images" if finding.kind in NEW_LABELS else "to look at"
+    return f"{images(finding.labels, 'label')} {what}"
+
+
 def _image(data: ImageData, part: str, row: int) -> _Image:
-    files = data.files_train if part == "train" else data.files_test
-    return _Image(f"{part} {row}", files[row] if files else "", _png(data, part, row))
+    return _Image(data.name_of(part, row), _png(data, part, row))
 
 
 def _png(data: ImageData, part: str, row: int) -> str:

@@ -1,4 +1,4 @@
-"""The whole check: one step after the other, then check.json and check.html."""
+"""The whole check: one step after the other, then check.json, check.csv and check.html."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from ro_fast.check.balance import balance
 from ro_fast.check.duplicates import duplicates
+from ro_fast.check.effects import effect, measured
 from ro_fast.check.figures import Pictures, save_figures
 from ro_fast.check.finding import Finding
 from ro_fast.check.images import COMPONENTS, SIDE, Images
@@ -23,17 +25,21 @@ from ro_fast.check.margins import customary_l2, margins
 from ro_fast.check.page import render_page, summary
 from ro_fast.check.progress import log
 from ro_fast.check.shift import shift
+from ro_fast.check.table import table
+from ro_fast.check.uncovered import uncovered
 from ro_fast.check.unrepresentative import unrepresentative
 from ro_fast.check.values import check_eps, values
 from ro_fast.config import CheckConfig
 from ro_fast.config_values import check_values
 from ro_fast.data import ImageData, load_data
-from ro_fast.data.check_file import Check, CheckStep, read_check
+from ro_fast.data.check_file import VERSION, Check, CheckStep, examined, read_check
 from ro_fast.environment import environment, use_threads
 from ro_fast.errors import InputError
 from ro_fast.storage.checkpoint import write_text
 from ro_fast.storage.paths import own_folder
 from ro_fast.storage.records import write
+from ro_fast.storage.run_folder import alone_in
+from ro_fast.storage.saving import writing
 
 
 class _Steps:
@@ -56,10 +62,13 @@ class _Steps:
 
 
 def check(config: CheckConfig) -> Check:
-    """Examines a data set before any training, and writes ``check.json``, ``check.html`` and ``figures/*.png`` into config.out.
+    """Examines a data set before any training, and writes ``check.json``, ``check.csv``, ``check.html`` and
+    ``figures/*.png`` into config.out.
 
-    Indices of training images are rows of ``load_data(config.data).x_train``, so ``data.exclude`` on the same data refers to
-    the same images. Everything is determined by the data and config.seed.
+    Examined are all images that config.data gives: those to train on, those that would be validated with, and the test images;
+    without data.train_size and data.test_size these are all images of the source. Images are named by the numbers, files and
+    classes that the user knows them by (``Check.numbering``), so ``data.exclude`` refers to the same images whatever the
+    split and the sizes. Everything is determined by the data and config.seed.
 
     Returns:
         The contents of check.json.
@@ -75,25 +84,21 @@ def check(config: CheckConfig) -> Check:
         raise InputError("check examines all the data: leave data.exclude out here and use it in training")
     eps = config.data.eps if config.eps is None else config.eps
     check_eps(eps)
-    out = own_folder(config.out, "check.json", ["check.html", "figures"])
+    out = own_folder(config.out, "check.json", ["check.html", "check.csv", "figures"])
     if (out / "check.json").exists():
         _same_data(config, out / "check.json")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"out={out} can't be written ({error.strerror}); choose a writable folder") from error
     start = time.monotonic()
     use_threads(config.threads)
-    with _limit(config.threads):
+    with alone_in(out), _limit(config.threads):
         seen = _look(config, eps)
         result = dataclasses.replace(seen.result, wall_seconds=round(time.monotonic() - start, 1))
-        try:
+        with writing(out):
             # First what tells that the folder is ours: see own_folder.
             write(out / "check.json", result, indent=None)  # it holds a number for every image
+            # With a byte order mark, by which Excel knows UTF-8.
+            write_text(out / "check.csv", "\ufeff" + table(seen.findings, seen.data, seen.validates))
             figures = save_figures(seen.pictures, out / "figures")
             write_text(out / "check.html", render_page(result, seen.findings, seen.data, figures))
-        except OSError as error:
-            raise InputError(f"out={out} can't be written ({error.strerror}); choose a writable folder") from error
     return result
 
 
@@ -115,15 +120,19 @@ class _Seen:
     result: Check
     findings: list[Finding]
     pictures: Pictures
-    data: ImageData
+    data: ImageData  # with the validation images among those to train on
+    validates: np.ndarray  # bool [N] which of them these are
 
 
 def _look(config: CheckConfig, eps: float) -> _Seen:
-    step = _Steps(8)
-    data = step("reading", "files and arrays, their shape, dtype and range", lambda: load_data(config.data))
-    view = Images(data, config.seed)
+    effects = measured(config)
+    step = _Steps(9)
+    split = step("reading", "files and arrays, their shape, dtype and range", lambda: load_data(config.data))
+    data = split.pooled()
+    validates = np.isin(data.rows_train, split.rows_val)
+    view = Images(data, config.seed, validates)
     found = step("values", "range, dtype, blank and grey images, the unit of eps", lambda: values(data, eps))
-    found += step("class balance", "counts of each class in training and test", lambda: balance(view))
+    found += step("class balance", "counts of each class in training, validation and test", lambda: balance(view))
     repeated, criterion = step("duplicates and leakage", "", lambda: duplicates(view))
     step.add(criterion)
     how = "nearest images and a kernel classifier, neither of which saw the image"
@@ -134,19 +143,31 @@ def _look(config: CheckConfig, eps: float) -> _Seen:
     wide = step("margins", "nearest training image of another class, in L∞ and L2", lambda: margins(view, eps, eps_l2))
     step.add(f", of {len(wide.rows)} training images")
     far = step("unlike the test images", "distance to the five nearest test images", lambda: unrepresentative(view))
-    findings = sorted([*found, *repeated, *labels.findings, *moved, *wide.findings, *far], key=lambda finding: finding.rank)
+    how = "the share of training images among the nearest images of its class, for each test image"
+    missed, regions = step("test images that training misses", how, lambda: uncovered(view))
+    found += [*repeated, *labels.findings, *moved, *wide.findings, *far, missed]
+    findings = [
+        finding if finding.severity == "info" else dataclasses.replace(finding, effect=effect(finding.kind, effects))
+        for finding in sorted(found, key=lambda finding: finding.place)
+    ]
     shrunk = f" (averaged down to sides of at most {SIDE})" if view.train.shape[1] < data.x_train[0].numel() else ""
+    train, test = examined(data)
     result = Check(
+        version=VERSION,
         data=data.name,
         train_size=len(data.x_train),
         test_size=len(data.x_test),
+        validation=split.rows_val.tolist(),
         classes=data.num_classes,
         image_shape=list(data.image_shape),
         compared_as=f"{view.train.shape[1]} values per image{shrunk}, "
         f"{min(COMPONENTS, view.features[0].shape[1])} principal components",
-        fingerprint=data.fingerprint(),
+        fingerprint=split.fingerprint(),
+        numbering=data.numbering,
+        train=train,
+        test=test,
         summary=summary(len(data.x_train), len(data.x_test), data.num_classes, findings),
-        findings=[finding.without_examples(data) for finding in findings],
+        findings=[finding.stored(data) for finding in findings],
         label_error_score=[round(float(score), 6) for score in labels.score],
         label_accuracy=labels.accuracy,
         two_sample_test=two_sample,
@@ -155,7 +176,7 @@ def _look(config: CheckConfig, eps: float) -> _Seen:
         environment=environment(torch.device("cpu")),
         wall_seconds=0.0,
     )
-    return _Seen(result, findings, Pictures(view, findings, wide), data)
+    return _Seen(result, findings, Pictures(view, findings, wide, regions), data, validates)
 
 
 def _limit(threads: int | None) -> AbstractContextManager[Any]:

@@ -21,7 +21,7 @@ def weights_of(path: str, data: ImageData) -> Tensor:
     Li et al. 2020, arXiv 2002.07394, do with losses), made decreasing in the score: the wider of two normals wins on both sides.
 
     Args:
-        path: the check.json of the same data; "auto" computes the scores here, as ro-fast check with its default seed does.
+        path: the check.json of the same data; "auto" computes the scores here, from the training images alone.
         data: the images and labels to be trained on.
 
     Raises:

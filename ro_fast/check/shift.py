@@ -48,7 +48,9 @@ def _two_sample(view: Images) -> tuple[Finding, dict[str, float]]:
     accuracy = right / len(judge)
     severity = "serious" if low >= SERIOUS else "warning" if low >= WARNING else "info"
     told = f"a classifier tells training from test images with {100 * accuracy:.1f} % accuracy "
-    told += f"(95 % interval {100 * low:.1f} to {100 * high:.1f}; 50 is chance)"
+    told += f"(95 % interval {100 * low:.1f} to {100 * high:.1f}; 50 is chance"
+    drawn = len(train) < min(len(view.y_train), len(view.y_test))
+    told += f"; {len(train)} images of each part, as many of every class, were drawn at random)" if drawn else ")"
     if low > 0.5:
         message, advice = (
             f"Test images differ from training images: {told}.",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ro_fast.check.finding import Example, Finding, images, percent
+from ro_fast.check.finding import Example, Finding, Reason, images, percent
 from ro_fast.check.images import Images, nearest, nearest_others
 
 K = 5  # nearest test images whose distances are averaged
@@ -50,4 +50,8 @@ def unrepresentative(view: Images) -> list[Finding]:
         Example((("train", int(i)),), f"label {name(view.y_train[i])}, {far[i] / np.median(own):.1f} times the usual distance")
         for i in flagged
     ]
-    return [Finding("unrepresentative", severity, count, share, message, advice, indices, [], examples)]
+    reasons = {
+        ("train", int(i)): Reason("look whether it belongs to the task", score=float(far[i] / np.median(own))) for i in flagged
+    }
+    labels = 0 if severity == "info" else count
+    return [Finding("unrepresentative", severity, count, share, message, advice, indices, [], examples, reasons, labels=labels)]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
-from ro_fast.check.finding import Example, Finding, images, percent, some
+from ro_fast.check.finding import Example, Finding, Reason, images, percent, some
 from ro_fast.data import ImageData
 from ro_fast.errors import InputError
 
@@ -89,7 +91,9 @@ def _blank(data: ImageData) -> list[Finding]:
     examples += [Example((("test", i),), f"label {data.class_name(int(data.y_test[i]))}") for i in test]
     message = f"{images(count)} {'is' if count == 1 else 'are'} blank: all pixels have the same value."
     advice = "Remove them, or find out why the camera or the conversion produced no image."
-    return [Finding("range", "serious" if share >= 0.05 else "warning", count, share, message, advice, train, test, examples)]
+    severity = "serious" if share >= 0.05 else "warning"
+    action = "remove it or replace it by the real image"
+    return [_of_images(severity, count, share, message, advice, train, test, examples, action)]
 
 
 def _grey(data: ImageData) -> list[Finding]:
@@ -115,7 +119,24 @@ def _grey(data: ImageData) -> list[Finding]:
     share = count / total
     severity = "warning" if share >= 0.01 else "info"
     examples = [Example((("train", i),), f"label {data.class_name(int(data.y_train[i]))}") for i in train]
-    return [Finding("range", severity, count, share, message, advice, train, test, examples)]
+    action = "look whether its class or split has more grey images than others"
+    return [_of_images(severity, count, share, message, advice, train, test, examples, action)]
+
+
+def _of_images(
+    severity: str,
+    count: int,
+    share: float,
+    message: str,
+    advice: str,
+    train: list[int],
+    test: list[int],
+    examples: list[Example],
+    action: str,
+) -> Finding:
+    """A finding on images that all ask for the same."""
+    found = Finding("range", severity, count, share, message, advice, train, test, examples)
+    return replace(found, reasons=dict.fromkeys(found.images(), Reason(action)))
 
 
 def _grey_step(data: ImageData) -> float | None:

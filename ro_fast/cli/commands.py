@@ -82,14 +82,17 @@ def _watch(config: Any) -> None:
 
 def _check(config: Any) -> None:
     from ro_fast.check import check
+    from ro_fast.check.finding import SEVERITIES
+    from ro_fast.check.page import looked_at
     from ro_fast.progress import show_notices
 
     show_notices()
     result = check(config)
-    for finding in result.findings:
+    for finding in sorted(result.findings, key=lambda finding: SEVERITIES.index(finding.severity)):
         if finding.severity != "info":
             print(f"{finding.severity}: {finding.message}")
     print(f"{result.summary} {result.wall_seconds:.0f} s; page: {Path(config.out) / 'check.html'}")
+    print(looked_at(result))
 
 
 def _prototype(config: Any) -> None:

@@ -19,6 +19,8 @@ class Arrays:
     scale: float = 255.0  # the stored value that corresponds to 1.0
     num_classes: int | None = None  # None: as many as there are distinct labels
     files: tuple[tuple[str, ...], tuple[str, ...]] | None = None  # of x_train and x_test, if each image has its own
+    rows: tuple[np.ndarray, np.ndarray] | None = None  # int64 numbers that the user knows them by; None: 0, 1, ... in each part
+    numbering: str = "place in the data set as published, counted from 0"  # what such a number is
     skipped: tuple[str, ...] = ()  # unreadable files that were left out
     class_names: tuple[str, ...] = ()  # by label, if known
 

@@ -54,11 +54,19 @@ def _without(data: ImageData, out: np.ndarray) -> ImageData:
 
 def _rows(data: ImageData, rows: Tensor) -> ImageData:
     return replace(
+        _copied(data, rows),
+        rows_train=data.rows_train[rows],
+        files_train=None if data.files_train is None else tuple(data.files_train[i] for i in rows.tolist()),
+    )
+
+
+def _copied(data: ImageData, rows: Tensor) -> ImageData:
+    """The images and labels of other rows, in place of those that keep their numbers and files."""
+    return replace(
         data,
         x_train=data.x_train[rows],
         y_train=data.y_train[rows],
         redrawn=None if data.redrawn is None else data.redrawn[rows],
-        files_train=None if data.files_train is None else tuple(data.files_train[i] for i in rows.tolist()),
     )
 
 
@@ -109,7 +117,7 @@ def _duplicates(data: ImageData, touched: int, rng: np.random.Generator) -> Imag
         order = rng.permutation(own)
         if count < len(own):
             rows[order[:count]] = rng.choice(order[count:], count)
-    return _rows(data, torch.from_numpy(rows))
+    return _copied(data, torch.from_numpy(rows))
 
 
 def _shift(data: ImageData, touched: int, rng: np.random.Generator) -> ImageData:

@@ -14,6 +14,7 @@ from ro_fast.errors import InputError
 
 PATHS = ("path", "file", "filename", "filepath", "image", "imagepath", "imagefile", "img", "imgpath")
 LABELS = ("label", "class", "target", "category", "classname", "labelname")
+NUMBERING = "line of the CSV file, of which the header is line 1"
 SPLITS = ("split", "subset", "partition", "set")
 
 
@@ -51,14 +52,14 @@ def list_csv(file: Path) -> Listing:
         path = _located(file.parent, row[path_column])
         if not path.is_file():
             missing.append((line, row[path_column]))
-        items[part].append(Item(path, row[path_column], labels[value]))
+        items[part].append(Item(path, row[path_column], labels[value], line))
     if missing:
         raise InputError(_missing(file, missing))
     if tested == "validation":
         say_once(f"{file} has no test images: those of validation are tested with")
     elif ignored := parts.count("validation"):
         say_once(f"{file}: {ignored} validation images are not read; validation images are taken from train")
-    return Listing(str(file), items["train"], items[tested] if tested else None, names)
+    return Listing(str(file), items["train"], items[tested] if tested else None, names, NUMBERING)
 
 
 def _rows(file: Path) -> tuple[list[tuple[int, dict[str, str]]], str, str, str | None]:

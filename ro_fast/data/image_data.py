@@ -6,8 +6,12 @@ import hashlib
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -22,15 +26,21 @@ class ImageData:
     x_test: Tensor
     y_test: Tensor
     num_classes: int
+    rows_train: Rows  # [N] the number that the user knows each image by
+    rows_val: Rows
+    rows_test: Rows
+    numbering: str = ""  # what such a number is
+    available: tuple[int, int] = (0, 0)  # images of the source for training and validation, and for testing
     scale: float = 1.0  # the stored value that corresponds to 1.0
     redrawn: Tensor | None = None  # bool [N_train]: redrawn labels, a few of them onto the class they had
-    kept: Tensor | None = None  # int64 [N_train]: rows before data.exclude removed some
     files_train: tuple[str, ...] | None = None  # if each image has its own file
+    files_val: tuple[str, ...] | None = None
     files_test: tuple[str, ...] | None = None
     skipped: tuple[str, ...] = ()  # unreadable files that were left out
     class_names: tuple[str, ...] = ()  # by label, if known
     x_extra: Tensor | None = None  # additional training images, which have their own labels or get pseudo-labels
     y_extra: Tensor | None = None
+    rows_extra: Rows | None = None  # of x_extra, if they were set aside from the training images
 
     @property
     def image_shape(self) -> tuple[int, ...]:
@@ -40,6 +50,28 @@ class ImageData:
     def class_name(self, label: int) -> str:
         """The meaning of a label, in words if known."""
         return self.class_names[label] if self.class_names else str(int(label))
+
+    def name_of(self, part: str, i: int) -> str:
+        """What the user knows an image of "train" or "test" by: its file, if it has one, else its number."""
+        files, rows = (self.files_train, self.rows_train) if part == "train" else (self.files_test, self.rows_test)
+        return files[i] if files else f"{part} {rows[i]}"
+
+    def pooled(self) -> ImageData:
+        """Returns the data with the validation images among the training images, in the order of their numbers."""
+        order = np.argsort(np.concatenate([self.rows_train, self.rows_val]), kind="stable")
+        files = None if self.files_train is None else (*self.files_train, *(self.files_val or ()))
+        return replace(
+            self,
+            x_train=torch.cat([self.x_train, self.x_val])[order],
+            y_train=torch.cat([self.y_train, self.y_val])[order],
+            x_val=self.x_val[:0],
+            y_val=self.y_val[:0],
+            rows_train=np.concatenate([self.rows_train, self.rows_val])[order],
+            rows_val=self.rows_val[:0],
+            files_train=None if files is None else tuple(files[i] for i in order),
+            files_val=None if files is None else (),
+            redrawn=None,
+        )
 
     def to(self, device: torch.device | str) -> ImageData:
         """Returns the same data on another device."""

@@ -14,6 +14,7 @@ from ro_fast.errors import InputError
 TRAIN = ("train", "training")
 TEST = ("test", "testing")
 VALIDATION = ("val", "valid", "validation")
+NUMBERING = "place among the image files sorted by class and path, counted from 0 in each part; the file's name tells more"
 _HIDDEN = {"thumbs.db", "desktop.ini", "__macosx", "@eadir"}  # and whatever begins with a dot
 _LAYOUT = "it must have train/ and test/, each with one folder per class"
 
@@ -46,10 +47,10 @@ def list_folder(root: Path) -> Listing:
     if nested := sum(item.path.parent.parent not in (train, test) for item in every):
         say_once(f"{root}: images in sub-folders of a class's folder count for that class: {nested} of {len(every)}")
     if test is None:
-        return Listing(str(root), items, None, tuple(classes))
+        return Listing(str(root), items, None, tuple(classes), NUMBERING)
     if lacking := sorted(set(range(len(classes))) - {item.label for item in tested}):
         say_once(f"{test} has no image of {named([classes[label] for label in lacking])}, which is not tested")
-    return Listing(str(root), items, tested, tuple(classes))
+    return Listing(str(root), items, tested, tuple(classes), NUMBERING)
 
 
 def train_and_test(root: Path) -> tuple[Path, Path | None]:
@@ -94,14 +95,14 @@ def _items(root: Path, part: Path | None, classes: list[str], left_out: Counter[
     """The images below a part's class folders; counts what is left out."""
     if part is None:
         return []
-    items = []
+    items: list[Item] = []
     for label, name in enumerate(classes):
         folder = part / name
         for path in sorted(_files(folder)) if folder.is_dir() else ():
             if not path.is_file():
                 left_out["that are no regular file or a link to nothing"] += 1
             elif path.suffix.lower() in suffixes():
-                items.append(Item(path, path.relative_to(root).as_posix(), label))
+                items.append(Item(path, path.relative_to(root).as_posix(), label, len(items)))
             else:
                 left_out[f"{path.suffix.lower() or 'without an ending'} (not an image that Pillow reads)"] += 1
     loose = [path for path in part.iterdir() if not _hidden(path) and not path.is_dir()]

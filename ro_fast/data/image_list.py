@@ -26,6 +26,7 @@ class Item:
     path: Path
     name: str  # relative to the data's folder, if it lies there
     label: int
+    row: int  # the number that the user knows it by
     content: bytes | None = None  # of the file, if it lies within another one
 
 
@@ -37,6 +38,7 @@ class Listing:
     train: Sequence[Item]
     test: Sequence[Item] | None  # None: to be split from train
     class_names: tuple[str, ...]  # by label
+    numbering: str  # what the row of an item is
 
 
 def read_listing(listing: Listing, skip_bad: bool, seed: int) -> Arrays:
@@ -72,6 +74,8 @@ def read_listing(listing: Listing, skip_bad: bool, seed: int) -> Arrays:
         *_stacked(train),
         *_stacked(test),
         files=(tuple(item.name for item, _ in train), tuple(item.name for item, _ in test)),
+        rows=(np.array([item.row for item, _ in train]), np.array([item.row for item, _ in test])),
+        numbering=listing.numbering,
         skipped=tuple(item.name for part in (listing.train, listing.test or ()) for item in part if item.path in skipped),
         class_names=listing.class_names,
     )

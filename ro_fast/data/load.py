@@ -31,7 +31,8 @@ def load_data(config: DataConfig) -> ImageData:
     All draws (subsets, split, redrawn labels) are determined by config.seed. Labels are redrawn in the whole training pool,
     validation included, after the split: the same images are redrawn at every noise level, and a label's redraw does
     not depend on the sizes. Test labels stay as they are. data.bias touches training images only. data.exclude removes
-    training images last, so that everything else is the same as without it.
+    images last, those that were drawn for validation or set aside without labels too: all others are in the part and order
+    that they have without it, and no other image takes the place of one that is left out.
 
     Args:
         config: name, path, sizes, label noise and seed, see :class:`ro_fast.config.DataConfig`.
@@ -50,6 +51,7 @@ def load_data(config: DataConfig) -> ImageData:
     train, val = _split(config, source)
     test = _take_test(config, source.y_test)
     labels, redrawn = redraw_labels(source.y_train, config.label_noise, num_classes, stream(config.seed, "noise"))
+    rows, rows_test = source.rows or (np.arange(len(source.y_train)), np.arange(len(source.y_test)))
     aside = train[:0]
     if config.unlabelled > 0:
         # The labelled ones are those that a training set of that size has, to show how much the others add.
@@ -63,13 +65,20 @@ def load_data(config: DataConfig) -> ImageData:
         x_test=from_numpy(source.x_test[test]),
         y_test=from_numpy(source.y_test[test]),
         num_classes=num_classes,
+        rows_train=rows[train],
+        rows_val=rows[val],
+        rows_test=rows_test[test],
+        numbering=source.numbering,
+        available=(len(source.y_train), len(source.y_test)),
         scale=source.scale,
         redrawn=from_numpy(redrawn[train]) if config.label_noise > 0 else None,
         files_train=tuple(source.files[0][i] for i in train) if source.files else None,
+        files_val=tuple(source.files[0][i] for i in val) if source.files else None,
         files_test=tuple(source.files[1][i] for i in test) if source.files else None,
         skipped=source.skipped,
         class_names=source.class_names,
         x_extra=from_numpy(source.x_train[aside]) if len(aside) else None,
+        rows_extra=rows[aside] if len(aside) else None,
     )
     data = biased(data, config.bias, config.bias_share, config.seed)
     if config.exclude:

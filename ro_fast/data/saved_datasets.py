@@ -14,6 +14,7 @@ from ro_fast.data.image_list import Item, Listing
 from ro_fast.errors import InputError
 
 INFO, STATE = "dataset_info.json", "state.json"
+NUMBERING = "row of its split, counted from 0"
 
 
 def is_saved(folder: Path) -> bool:
@@ -40,7 +41,7 @@ def list_saved(folder: Path) -> Listing:
     known = {value: label for label, value in enumerate(values)}
     class_names = tuple(names or map(str, values))
     items = {part: [_item(part, i, row, known, class_names) for i, row in enumerate(found)] for part, found in rows.items()}
-    return Listing(str(folder), items[train], items[test] if test is not None else None, class_names)
+    return Listing(str(folder), items[train], items[test] if test is not None else None, class_names, NUMBERING)
 
 
 def _columns(part: Path) -> tuple[str, str, list[str]]:
@@ -91,4 +92,4 @@ def _item(part: Path, i: int, row: tuple[Any, Any], known: dict[Any, int], names
     content, path = (image.get("bytes"), image.get("path") or "") if isinstance(image, dict) else (None, "")
     if content is None and not Path(path).is_file():
         raise InputError(f"{where} has no image, nor the path of a file that is here")
-    return Item(Path(path if content is None else where), f"{part.name}/{i}", known[value], content)
+    return Item(Path(path if content is None else where), f"{part.name}/{i}", known[value], i, content)

@@ -36,7 +36,17 @@ def digits(config: DataConfig) -> Arrays:
     x, y = bunch.images.astype(np.uint8)[:, None], bunch.target.astype(np.int64)
     test = balanced_subset(y, DIGITS_TEST_SIZE, stream(config.seed, "held_out"))
     pool = np.setdiff1d(np.arange(len(y)), test)
-    return Arrays("digits", x[pool], y[pool], x[test], y[test], scale=16.0, num_classes=10)
+    return Arrays(
+        "digits",
+        x[pool],
+        y[pool],
+        x[test],
+        y[test],
+        scale=16.0,
+        num_classes=10,
+        rows=(pool, test),
+        numbering="row of scikit-learn's load_digits, counted from 0",
+    )
 
 
 def embedded_tops(config: DataConfig) -> Arrays:
@@ -125,7 +135,10 @@ def npz(config: DataConfig) -> Arrays:
     path = _own_path(config, "an .npz file with x_train, y_train, x_test and y_test")
     x_train, y_train, x_test, y_test = read_npz(path, ("x_train", "y_train", "x_test", "y_test"))
     scale = 255.0 if x_train.dtype == np.uint8 else 1.0
-    return Arrays(str(path), _as_float32(x_train), whole(y_train), _as_float32(x_test), whole(y_test), scale)
+    numbering = "row of x_train or x_test, counted from 0"
+    return Arrays(
+        str(path), _as_float32(x_train), whole(y_train), _as_float32(x_test), whole(y_test), scale, numbering=numbering
+    )
 
 
 def folder(config: DataConfig) -> Arrays:

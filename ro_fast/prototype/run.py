@@ -82,11 +82,11 @@ def prototype(config: PrototypeConfig, progress: Progress | None = None) -> Prot
 def _decided(config: PrototypeConfig, progress: Progress | None) -> Prototype:
     clock = Clock(config)
     data = load_data(config.data)
-    checked = _checked(config, config.data, data, "check")
+    checked = _checked(config, data)
     plan = clock.plan or _plan(config, data, checked, clock)
     clock.keep(plan)
     small = config.data if plan.is_whole else _subset(config.data, plan.sizes)
-    arms = [*config.suite.arms, *_parts(plan), *_without_suspects(config, small, plan, checked)]
+    arms = [*config.suite.arms, *_parts(plan), *_without_suspects(config, small, checked)]
     results = _train(config, small, plan, arms, clock, progress)
     result = _decide(config, data, checked, plan, results)
     clock.keep(plan)
@@ -124,10 +124,10 @@ def _planned(config: PrototypeConfig, size: int, available: Sizes, extra: list[A
     return dataclasses.replace(plan, seed_seconds=seed_seconds(sizes, epochs, arms, fork, config.attack.steps, speed))
 
 
-def _checked(config: PrototypeConfig, data_config: DataConfig, data: ImageData, folder: str) -> Check:
-    """The check of some data, run now or found done."""
-    out = Path(config.out) / folder
-    wanted = CheckConfig(data=data_config, seed=config.seed, threads=config.threads, out=str(out))
+def _checked(config: PrototypeConfig, data: ImageData) -> Check:
+    """The check of the data, run now or found done."""
+    out = Path(config.out) / "check"
+    wanted = CheckConfig(data=config.data, seed=config.seed, threads=config.threads, out=str(out))
     with contextlib.suppress(InputError):  # there is none, or it is incomplete
         done = read_check(out / "check.json")
         if (done.fingerprint, done.config) == (data.fingerprint(), wanted):
@@ -149,14 +149,13 @@ def _parts(plan: Plan) -> list[ArmConfig]:
     ]
 
 
-def _without_suspects(config: PrototypeConfig, small: DataConfig, plan: Plan, checked: Check) -> list[ArmConfig]:
-    """An arm that leaves out what the check of these images finds, if the check of all images finds something."""
+def _without_suspects(config: PrototypeConfig, small: DataConfig, checked: Check) -> list[ArmConfig]:
+    """An arm that leaves out those of its images that the check of all images suspects, if there are any."""
     if not excluded(checked.findings):
         return []
-    folder = "check" if plan.is_whole else "check_subset"
-    of_small = checked if plan.is_whole else _checked(config, small, load_data(small), folder)
-    path = Path(config.out) / folder / "check.json"
-    suspects = len(excluded(of_small.findings))
+    path = Path(config.out) / "check" / "check.json"
+    here = load_data(small)
+    suspects = len(excluded(checked.findings) & {*here.rows_train.tolist(), *here.rows_val.tolist()})
     if not suspects:
         return []
     try:

@@ -32,7 +32,12 @@ def measure_speed(config: TrainConfig, data: ImageData, device: torch.device, jo
     count = min(IMAGES, len(data.x_train))
     chosen = torch.randperm(len(data.x_train), generator=torch.Generator().manual_seed(config.seed))[:count]
     few = dataclasses.replace(
-        data, x_train=data.x_train[chosen], y_train=data.y_train[chosen], redrawn=None, kept=None, files_train=None
+        data,
+        x_train=data.x_train[chosen],
+        y_train=data.y_train[chosen],
+        rows_train=data.rows_train[chosen.numpy()],
+        redrawn=None,
+        files_train=None,
     ).to(device)
     with tempfile.TemporaryDirectory() as folder:
         run = Run(dataclasses.replace(config, out=folder), few, device)

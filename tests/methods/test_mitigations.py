@@ -16,10 +16,12 @@ from torch import Tensor, nn
 from ro_fast.check.sample_weights import weights_of
 from ro_fast.config import changed
 from ro_fast.data import load_data
+from ro_fast.data.check_file import examined
 from ro_fast.errors import InputError
 from ro_fast.methods import METHODS, Kept, Step, WeightPerturbation, build_method, build_objective
 from ro_fast.methods.feature_centres import centre_loss
 from ro_fast.storage import checkpoint
+from ro_fast.storage.records import as_json
 from ro_fast.training.trainer import Run, prepared, train
 
 CE = nn.CrossEntropyLoss(reduction="none")
@@ -125,8 +127,10 @@ def test_reweighting_by_a_check(tmp_path: Path) -> None:
     wrong = data.redrawn.numpy()
     scores = np.where(wrong, rng.normal(3.0, 0.6, 200), rng.normal(-1.0, 0.5, 200))
     path = tmp_path / "check.json"
-    made_of = {"fingerprint": data.fingerprint(), "train_size": 200, "label_error_score": scores.tolist()}
-    content = {"data": "digits", "test_size": 100, "classes": 10, "image_shape": [1, 8, 8], "compared_as": "", "summary": ""}
+    ours, theirs = map(as_json, examined(data))
+    made_of = {"train": ours, "test": theirs, "train_size": 200, "label_error_score": scores.tolist()}
+    content = {"version": 2, "data": "digits", "test_size": 100, "validation": [], "numbering": "", "fingerprint": ""}
+    content |= {"classes": 10, "image_shape": [1, 8, 8], "compared_as": "", "summary": ""}
     content |= {"findings": [], "label_accuracy": 0.9, "two_sample_test": {}, "checks": [], "config": {}, "environment": {}}
     content |= {"wall_seconds": 1.0, **made_of}
     path.write_text(json.dumps(content))
@@ -143,7 +147,7 @@ def test_reweighting_by_a_check(tmp_path: Path) -> None:
         ({"label_error_score": [0.0] * 3}, "should be 200 finite numbers"),
         ({"label_error_score": [None] * 200}, "label_error_score.*expected `float`, got `null`"),
         ({"label_error_score": [float("nan")] * 200}, "should be 200 finite numbers"),
-        ({"fingerprint": "x"}, "was made for other images or labels"),
+        ({"train": {**ours, "digests": ["x"] * 200}}, "was made for other images or labels"),
     ):
         path.write_text(json.dumps(content | changes))
         with pytest.raises(InputError, match=words):
