@@ -26,7 +26,7 @@ _LAZY = {
 __all__ = ["__version__", "backends", *_LAZY]
 
 
-_CLONE = Path(__file__).resolve().parents[1]
+_CLONE = Path(__file__).parent.resolve().parent
 
 
 def _run_whole() -> None:

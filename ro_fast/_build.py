@@ -98,7 +98,7 @@ def build_in_place() -> str:
     from ro_fast.errors import InputError
     from ro_fast.progress import Progress
 
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).parent.resolve()
     csrc = next((folder for folder in (package / "csrc", package.parent / "csrc") if folder.is_dir()), None)
     if csrc is None:
         raise InputError(f"there are no C++ sources next to {package}; install ro_fast from its wheel, sdist or repository")

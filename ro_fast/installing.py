@@ -10,7 +10,7 @@ import shlex
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
-PACKAGE = Path(__file__).resolve().parent
+PACKAGE = Path(__file__).parent.resolve()
 
 
 def pip_install(extra: str) -> str:
