@@ -36,9 +36,9 @@ RUN = ["data.train_size=60", "data.test_size=20", "attack.steps=1", "trainer.epo
 SMALL = {
     "train": RUN,
     "ablate": [*RUN, "seeds=1", "jobs=2"],
-    "prototype": ["budget=30", "threads=1", "model.width=4"],
-    "evaluate": ["level=quick", "attack.steps=1"],
-    "bench": ["fail_under=null"],
+    "prototype": ["budget=90s", "threads=1", "model.width=4"],
+    "evaluate": ["level=quick"],
+    "bench": ["groups=[operators]", "fail_under=null"],
 }
 
 
