@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import shlex
 import shutil
 import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 try:
@@ -34,10 +35,15 @@ _FLAGS = ["-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-fopenmp-simd"]
 # What the optimiser may ignore: errno and floating-point traps, which nothing here reads.
 _FLAGS += ["-fno-math-errno", "-fno-trapping-math", "-Wall", "-Wno-psabi"]
 
+# Of compilers ("error:", nvcc's "error #20:") and linkers.
+_ERROR = re.compile(r"\berror( #?\w+)?:|[Uu]ndefined (reference|symbol)")
 
 # Machine code for the A100 and the H100, and PTX for later GPUs.
 _NVCC = ["-std=c++17", "-O3", "-Xcompiler=-fPIC,-fvisibility=hidden", "-DUSE_CUDA"]
 _NVCC += ["-gencode=arch=compute_80,code=sm_80", "-gencode=arch=compute_90,code=[sm_90,compute_90]"]
+
+
+Listener = Callable[[str], None]  # receives the name of each file when it is compiled
 
 
 class BuildError(Exception):
@@ -82,25 +88,33 @@ class bdist_wheel(_bdist_wheel):
 def build_in_place() -> str:
     """Compiles the C++ operators, and CUDA's if possible, into this package; reports in one line each what was built.
 
+    Shows file by file how far it is. What was built belongs to the installed package: uninstalling it removes that too.
     A process that has loaded the old module keeps it: the new one replaces the name, not the file.
 
     Raises:
         InputError: if the folder cannot be written, or torch, a compiler or the Python headers are missing.
     """
+    from ro_fast import installing
     from ro_fast.errors import InputError
+    from ro_fast.progress import Progress
 
-    package = Path(__file__).parent
+    package = Path(__file__).parent.resolve()
     csrc = next((folder for folder in (package / "csrc", package.parent / "csrc") if folder.is_dir()), None)
     if csrc is None:
         raise InputError(f"there are no C++ sources next to {package}; install ro_fast from its wheel, sdist or repository")
     if not os.access(package, os.W_OK):
         raise InputError(f"{package} cannot be written; install ro_fast into your own environment")
     target, cuda_target = package / "_C.abi3.so", package / "_C_cuda.abi3.so"
+    reason = why_no_cuda()
+    sources, cuda = [csrc / "ops.cpp", *sorted((csrc / "cpu").glob("*.cpp"))], cuda_sources(csrc) if reason is None else []
     try:
-        compile_module([csrc / "ops.cpp", *sorted((csrc / "cpu").glob("*.cpp"))], target)
-        reason = why_no_cuda()
-        if reason is None:
-            compile_cuda_module(cuda_sources(csrc), cuda_target)
+        with Progress(len(sources) + len(cuda), "build") as progress:
+            progress.reach(0, f"{progress.total} files with {_compiler()[0]}{' and nvcc' if cuda else ''}, {_cores()} at a time")
+            compile_module(sources, target, progress.advance)
+            installing.add_file(target)
+            if cuda:
+                compile_cuda_module(cuda, cuda_target, progress.advance)
+                installing.add_file(cuda_target)
     except BuildError as error:
         raise InputError(str(error)) from None
     return f"built {target}\n" + (f"built {cuda_target}" if reason is None else f"not built: _C_cuda, because {reason}")
@@ -122,35 +136,50 @@ def why_no_cuda() -> str | None:
     return None if _nvcc() else "no nvcc was found (set CUDA_HOME to a CUDA toolkit)"
 
 
-def compile_cuda_module(sources: Sequence[Path], target: Path) -> None:
+def compile_cuda_module(sources: Sequence[Path], target: Path, listener: Listener | None = None) -> None:
     """Compiles and links C++ and CUDA sources to a Python module, which appears under its name only when it is complete."""
     torch_root = _torch_root()
     link = ["-shared", f"-L{torch_root / 'lib'}", "-ltorch_cpu", "-ltorch_cuda"]
-    _compile([str(_nvcc()), *_NVCC], "-I", sources, target, link)
+    _compile([str(_nvcc()), *_NVCC], "-I", sources, target, link, listener)
 
 
-def compile_module(sources: Sequence[Path], target: Path) -> None:
+def compile_module(sources: Sequence[Path], target: Path, listener: Listener | None = None) -> None:
     """Compiles and links C++ sources to a Python module, which appears under its name only when it is complete."""
     # No rpath: torch is imported before the module, so its libraries are already in the process.
     link = ["-shared", f"-L{_torch_root() / 'lib'}", "-ltorch_cpu"]
     if sys.platform == "darwin":
         link += ["-undefined", "dynamic_lookup"]
     # Third-party headers are system headers: their warnings are not ours.
-    _compile([*_compiler(), *_FLAGS, *shlex.split(os.environ.get("CXXFLAGS", ""))], "-isystem", sources, target, link)
+    compiler = [*_compiler(), *_FLAGS, *shlex.split(os.environ.get("CXXFLAGS", ""))]
+    _compile(compiler, "-isystem", sources, target, link, listener)
 
 
-def _compile(compiler: list[str], include: str, sources: Sequence[Path], target: Path, link: list[str]) -> None:
+def _compile(
+    compiler: list[str], include: str, sources: Sequence[Path], target: Path, link: list[str], listener: Listener | None
+) -> None:
     defines = [f"-DTORCH_TARGET_VERSION={TORCH_TARGET}", f"-DPy_LIMITED_API={PYTHON_TARGET}"]
     flags = [*defines, f"{include}{_torch_root() / 'include'}", f"{include}{sysconfig.get_path('include')}"]
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".build-") as folder:
-        objects = [str(Path(folder, f"{source.stem}.o")) for source in sources]
-        calls = [[*compiler, *flags, "-c", str(source), "-o", out] for source, out in zip(sources, objects, strict=True)]
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            list(pool.map(_call, calls))
+        objects = {source: str(Path(folder, f"{source.stem}.o")) for source in sources}
+        pool = ThreadPoolExecutor(_cores())
+        try:
+            # The largest first, so that none is left to be compiled alone at the end.
+            order = sorted(sources, key=lambda source: -source.stat().st_size)
+            calls = {pool.submit(_call, [*compiler, *flags, "-c", str(s), "-o", objects[s]]): s for s in order}
+            for call in as_completed(calls):
+                call.result()
+                if listener is not None:
+                    listener(calls[call].name)
+        finally:
+            pool.shutdown(cancel_futures=True)  # after an error, what hasn't begun isn't compiled in vain
         module = Path(folder, target.name)
-        _call([*compiler, *objects, *link, "-o", str(module)])
+        _call([*compiler, *objects.values(), *link, "-o", str(module)])
         module.replace(target)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _compiler() -> list[str]:
@@ -182,7 +211,8 @@ def _call(command: list[str]) -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode == 0:
         return
-    if "Python.h" in done.stderr:
+    said = [line for line in done.stderr.splitlines() if line.strip()]
+    first = next(filter(_ERROR.search, said), said[-1] if said else "no message")
+    if re.search("error: .*Python.h", first):
         raise BuildError("the Python headers are missing; install them (Debian, Ubuntu: apt install python3-dev)")
-    errors = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines()[-1:] or ["no message"]
-    raise BuildError(f"{shlex.join(command[:1])} failed with exit code {done.returncode}: {errors[0]}")
+    raise BuildError(f"{shlex.join(command[:1])} failed with exit code {done.returncode}: {first}")

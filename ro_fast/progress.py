@@ -110,14 +110,18 @@ class Progress:
         else:
             self._bars.update(self._all, completed=self.done, note=note)
 
+    def advance(self, note: str) -> None:
+        """Receives the report that one more of the total is done."""
+        self.reach(self.done + 1, note)
+
     def _line(self, text: str) -> None:
         now = time.monotonic()
         if now - self._said < self._EVERY and self.done < self.total:
             return
         self._said = now
         worked = self.done - self._found
-        left = (now - self._start) / worked * (self.total - self.done) if worked else 0.0
-        print(f"[{self.done}/{self.total}] {text}, {clock(left)} left", file=sys.stderr, flush=True)
+        left = f", {clock((now - self._start) / worked * (self.total - self.done))} left" if worked else ""
+        print(f"[{self.done}/{self.total}] {text}{left}", file=sys.stderr, flush=True)
 
 
 def clock(seconds: float) -> str:

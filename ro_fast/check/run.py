@@ -35,6 +35,7 @@ from ro_fast.data import ImageData, load_data
 from ro_fast.data.check_file import VERSION, Check, CheckStep, examined, read_check
 from ro_fast.environment import environment, use_threads
 from ro_fast.errors import InputError
+from ro_fast.installing import pip_install
 from ro_fast.storage.checkpoint import write_text
 from ro_fast.storage.paths import own_folder
 from ro_fast.storage.records import write
@@ -78,7 +79,7 @@ def check(config: CheckConfig) -> Check:
     """
     for module in ("sklearn", "scipy", "matplotlib", "jinja2"):
         if importlib.util.find_spec(module) is None:
-            raise InputError(f"the check needs {module}: pip install 'ro_fast[train]'")
+            raise InputError(f"the check needs {module}: {pip_install('train')}")
     check_values(config)
     if config.data.exclude is not None:
         raise InputError("check examines all the data: leave data.exclude out here and use it in training")

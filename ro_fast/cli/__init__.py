@@ -44,7 +44,8 @@ def run(argv: list[str]) -> int:
                 COMMANDS[command].run(config)
         return 0
     except KeyboardInterrupt:
-        state = "nothing was written, start again with" if command == "check" else "the state is saved, continue with"
+        resumed = command in ("train", "ablate", "prototype", "evaluate")
+        state = "the state is saved, continue with" if resumed else "start again with"
         print(f"interrupted; {state}: ro-fast {' '.join(argv)}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader, such as head or less, has closed the pipe

@@ -15,6 +15,7 @@ from ro_fast.cli.commands import COMMANDS
 from ro_fast.cli.keys import choices, groups_of
 from ro_fast.config_values import check_values
 from ro_fast.errors import InputError
+from ro_fast.installing import pip_install
 from ro_fast.methods.options import common_defaults
 
 # Groups of configs/ whose files are checked against a dataclass.
@@ -50,7 +51,7 @@ def composed(command: str, arguments: list[str]) -> list[Any]:
     try:
         import hydra
     except ImportError as error:
-        raise InputError(f"{command} needs hydra-core: pip install 'ro_fast[train]'") from error
+        raise InputError(f"{command} needs hydra-core: {pip_install('train')}") from error
     _register_schemas()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach the caller as exceptions
     given, sys.argv = sys.argv, [f"ro-fast {command}", *_overrides(command, arguments)]

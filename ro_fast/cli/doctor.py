@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
 import platform
-import re
 from pathlib import Path
 
 import torch
 
 import ro_fast
 import ro_fast.ops  # fills the table of operators
+from ro_fast import installing
 from ro_fast.ops import backends
 
 
 def report() -> str:
     """Versions, devices, the backends of every operator on every device, and incomplete extras."""
     lines = [
-        f"ro_fast {ro_fast.__version__} in {Path(ro_fast.__file__).parent}",
-        f"python {platform.python_version()}, torch {torch.__version__}, numpy {_version('numpy')}, "
-        f"triton {_version('triton') or 'not installed'}",
+        f"ro_fast {ro_fast.__version__} in {Path(ro_fast.__file__).parent}{_passed_over()}",
+        f"python {platform.python_version()}, torch {torch.__version__}, numpy {installing.version('numpy')}, "
+        f"triton {installing.version('triton') or 'not installed'}",
         f"cpu: {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}",
         f"cuda: {_cuda()}",
         "",
@@ -33,37 +31,30 @@ def report() -> str:
             reasons = {backends.why_not(name, op, device) for op in backends.REFERENCE} - {None}
             lines += [f"  {name} is missing: {reason}" for reason in sorted(map(str, reasons))]
     lines.append("")
-    for extra, packages in extras(importlib.metadata.requires("ro_fast") or []).items():
-        missing = [package for package in packages if _version(package) is None]
-        state = f"missing {', '.join(missing)}: pip install 'ro_fast[{extra}]'" if missing else "complete"
-        lines.append(f"extra [{extra}]: {state}")
+    lines += _extras()
     return "\n".join(lines)
 
 
-def extras(requirements: list[str]) -> dict[str, list[str]]:
-    """The packages of each extra, from what an installed package says that it requires.
+def _passed_over() -> str:
+    installed = installing.installed_in()
+    if installed in (None, installing.PACKAGE):
+        return ""
+    return f", which hides the installed {installed}; Python in another folder runs that one, as does python -P from 3.11 on"
 
-    >>> extras(["torch>=2.10", "rich; extra == 'train'", 'hydra-core>=1.3; extra == "train"', "ro_fast[train]; extra == 'all'"])
-    {'train': ['rich', 'hydra-core']}
-    """
-    found: dict[str, list[str]] = {}
-    for requirement in requirements:
-        package, extra = re.match(r"[\w.-]+", requirement), re.search(r"extra == ['\"]([\w-]+)['\"]", requirement)
-        if package and extra and package[0] != "ro_fast":
-            found.setdefault(extra[1], []).append(package[0])
-    return found
+
+def _extras() -> list[str]:
+    if installing.installed_in() is None:
+        return [f"ro_fast is not installed, so that its extras are unknown: {installing.pip_install('train')}"]
+    lines = []
+    for extra in installing.extras():
+        missing = ", ".join(installing.missing(extra))
+        lines.append(f"extra [{extra}]: {f'missing {missing}: {installing.pip_install(extra)}' if missing else 'complete'}")
+    return lines
 
 
 def _backends(op: str, device: str) -> str:
     running = backends.running(op, device)
     return ", ".join([running, *(name for name in backends.available(op, device) if name != running)])
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _cuda() -> str:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ro_fast.errors import InputError
+from ro_fast.installing import pip_install
 
 _ROTATION, _SHEAR, _SHIFT = 30.0, 0.3, 1 / 3  # degrees, slope and fraction of the side at severity 10, as published
 
@@ -68,7 +69,7 @@ def _operations() -> list[Callable[[Tensor, Tensor], Tensor]]:
         from kornia.enhance import equalize, posterize, solarize
         from kornia.geometry.transform import rotate, shear, translate
     except ImportError as error:
-        raise InputError("method augmentation needs kornia: pip install 'ro_fast[train]'") from error
+        raise InputError(f"method augmentation needs kornia: {pip_install('train')}") from error
 
     def along(axis: int, amount: Tensor) -> Tensor:
         both = torch.zeros(len(amount), 2, device=amount.device)

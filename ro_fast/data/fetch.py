@@ -9,6 +9,7 @@ from typing import Any
 
 from ro_fast.config import DataConfig
 from ro_fast.errors import InputError, WorkError
+from ro_fast.installing import pip_install
 
 
 def find_or_download(
@@ -47,7 +48,7 @@ def find_or_download(
     if files is None:
         ways = [advice] if advice else []
         ways += [
-            "set data.download=true (needs torchvision: pip install 'ro_fast[vision]')",
+            f"set data.download=true (needs torchvision: {pip_install('vision')})",
             "set data.path to the location of its files",
         ]
         places = " or ".join(map(str, roots))
@@ -79,7 +80,7 @@ def _download(name: str, root: Path) -> None:
     try:
         from torchvision import datasets
     except ImportError as error:
-        raise InputError(f"data.download=true needs torchvision: pip install 'ro_fast[vision]' ({error})") from error
+        raise InputError(f"data.download=true needs torchvision ({error}): {pip_install('vision')}") from error
     try:
         for part in (True, False):
             options: dict[str, Any] = {"split": "train" if part else "test"} if name == "SVHN" else {"train": part}

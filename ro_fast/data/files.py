@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ro_fast.errors import InputError
+from ro_fast.installing import pip_install
 
 DAMAGED = (OSError, EOFError, ValueError, zlib.error, zipfile.BadZipFile, tarfile.TarError)
 
@@ -87,7 +88,7 @@ def read_mat(path: Path, names: Sequence[str]) -> list[np.ndarray]:
     try:
         from scipy.io import loadmat
     except ImportError as error:
-        raise InputError(f"{path} needs SciPy: pip install 'ro_fast[train]' ({error})") from error
+        raise InputError(f"{path} needs SciPy ({error}): {pip_install('train')}") from error
     try:
         content = loadmat(path, variable_names=list(names))
     except Exception as error:  # SciPy's readers raise nearly anything on a foreign file

@@ -11,6 +11,7 @@ import numpy as np
 
 from ro_fast.data.files import reason
 from ro_fast.errors import InputError
+from ro_fast.installing import pip_install
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -101,5 +102,5 @@ def _pillow() -> Any:
     try:
         from PIL import Image
     except ImportError as error:
-        raise InputError(f"images in files need Pillow: pip install 'ro_fast[train]' ({error})") from error
+        raise InputError(f"images in files need Pillow: {pip_install('train')} ({error})") from error
     return Image

@@ -66,7 +66,7 @@ def _rows(part: Path, images: str, labels: str) -> list[tuple[Any, Any]]:
     try:
         import pyarrow
     except ImportError as error:
-        raise InputError(f"a folder of Hugging Face's datasets needs pyarrow: pip install pyarrow ({error})") from error
+        raise InputError(f"a folder of Hugging Face's datasets needs pyarrow ({error}): pip install pyarrow") from error
     rows: list[tuple[Any, Any]] = []
     try:
         state = json.loads((part / STATE).read_text(encoding="utf-8"))

@@ -20,6 +20,7 @@ from ro_fast.data.saved_datasets import list_saved
 from ro_fast.data.subsets import balanced_subset, stream
 from ro_fast.data.validate import whole
 from ro_fast.errors import InputError
+from ro_fast.installing import pip_install
 
 DIGITS_TEST_SIZE = 597  # of 1797; leaves 1000 to train on and 200 to validate
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
@@ -30,7 +31,7 @@ def digits(config: DataConfig) -> Arrays:
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
-        raise InputError(f"data={config.name} needs scikit-learn: pip install 'ro_fast[train]' ({error})") from error
+        raise InputError(f"data={config.name} needs scikit-learn ({error}): {pip_install('train')}") from error
     _say_without_path(config)
     bunch = load_digits()
     x, y = bunch.images.astype(np.uint8)[:, None], bunch.target.astype(np.int64)

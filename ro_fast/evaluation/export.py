@@ -14,6 +14,7 @@ from ro_fast.errors import InputError
 from ro_fast.evaluation.checkpoints import RESULT, default_name, read_evaluation
 from ro_fast.evaluation.evaluate import Evaluation
 from ro_fast.evaluation.load import Trained, checkpoints_in, load_trained, read, weights_digest
+from ro_fast.installing import pip_install
 from ro_fast.storage import checkpoint
 from ro_fast.storage.epochs import FILE, Epoch, read_epochs
 from ro_fast.storage.paths import own_folder
@@ -33,7 +34,7 @@ def export(config: ExportConfig) -> Path:
     try:
         from safetensors.torch import save
     except ImportError as error:
-        raise InputError("export needs safetensors: pip install 'ro_fast[export]'") from error
+        raise InputError(f"export needs safetensors: {pip_install('export')}") from error
     if not config.checkpoint:
         raise InputError("checkpoint= is not given; a run's folder, or its best.pt or last.pt, is needed")
     path = next(iter(checkpoints_in(Path(config.checkpoint)).values()))
@@ -94,7 +95,7 @@ def model_card(trained: Trained, metrics: list[Epoch], evaluation: Evaluation | 
         "```python",
         "from ro_fast import load_model",
         "",
-        'model = load_model("model.safetensors")  # pip install "ro_fast[export]"; inputs in [0, 1], returns logits',
+        'model = load_model("model.safetensors")  # needs safetensors too; inputs in [0, 1], returns logits',
         "```",
         "",
     ]

@@ -22,6 +22,7 @@ from ro_fast.data import ImageData, load_data
 from ro_fast.errors import InputError
 from ro_fast.evaluation import foreign
 from ro_fast.evaluation.foreign import Weights
+from ro_fast.installing import pip_install
 from ro_fast.models import MODELS, build_model
 from ro_fast.storage import checkpoint
 from ro_fast.storage.paths import given_file
@@ -261,7 +262,7 @@ def _safetensors(path: Path) -> _Read:
     try:
         from safetensors import SafetensorError, safe_open
     except ImportError as error:
-        raise InputError(f"checkpoint={path} needs safetensors: pip install 'ro_fast[export]'") from error
+        raise InputError(f"checkpoint={path} needs safetensors: {pip_install('export')}") from error
     try:
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}

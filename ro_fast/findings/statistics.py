@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ro_fast.errors import InputError
+from ro_fast.installing import pip_install
 
 Interval = tuple[float, float]
 
@@ -55,7 +56,7 @@ def mean_ci95(values: Sequence[float]) -> Estimate:
     try:
         from scipy.stats import t
     except ImportError as error:
-        raise InputError("95 % intervals need scipy: pip install 'ro_fast[train]'") from error
+        raise InputError(f"95 % intervals need scipy: {pip_install('train')}") from error
     spread = math.sqrt(math.fsum((number - mean) ** 2 for number in numbers) / (n - 1))
     half = float(t.ppf(0.975, n - 1)) * spread / math.sqrt(n)
     return Estimate(mean, (mean - half, mean + half))

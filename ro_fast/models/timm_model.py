@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from ro_fast.errors import InputError
+from ro_fast.installing import pip_install
 from ro_fast.models.normalize import Normalize
 
 
@@ -26,7 +27,7 @@ class TimmModel(nn.Module):
         try:
             import timm
         except ImportError as error:
-            raise InputError(f"model.source=timm needs timm: pip install 'ro_fast[vision]' ({error})") from error
+            raise InputError(f"model.source=timm needs timm ({error}): {pip_install('vision')}") from error
         self.normalize = normalize
         try:
             self.net = timm.create_model(name, pretrained=False, in_chans=channels, num_classes=num_classes)

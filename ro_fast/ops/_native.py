@@ -7,6 +7,8 @@ import importlib
 
 import torch  # noqa: F401  (libc10 must be in the process before an extension that links to it)
 
+from ro_fast.installing import command
+
 _MODULES = {"cpu": "_C", "cuda": "_C_cuda"}
 
 
@@ -19,7 +21,7 @@ def why_missing(device_type: str) -> str | None:
     try:
         importlib.import_module(f"ro_fast.{module}")
     except ModuleNotFoundError:
-        return f"ro_fast.{module} is not built (run: ro-fast build)" if device_type == "cpu" else f"ro_fast.{module} is not built"
+        return f"ro_fast.{module} is not built" + (f" (run: {command()} build)" if device_type == "cpu" else "")
     except (ImportError, OSError) as error:
         return f"ro_fast.{module} does not load: {str(error).splitlines()[0]}"
     return None

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from ro_fast.installing import command, pip_install
 from ro_fast.ops import _native, _torch_private
 
 BACKENDS = ("reference", "triton", "native")
@@ -112,7 +113,7 @@ def _why_no_triton(op: str, device_type: str) -> str | None:
     try:
         kernels = importlib.import_module("ro_fast.kernels")
     except ImportError as error:
-        return f"{str(error).splitlines()[0]} (pip install 'ro_fast[triton]')"
+        return f"{str(error).splitlines()[0]} ({pip_install('triton')})"
     if device_type == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
         return "no GPU and TRITON_INTERPRET is unset"
     if device_type not in ("cpu", "cuda"):
@@ -126,7 +127,7 @@ def _why_no_native(op: str, device_type: str) -> str | None:
         return reason
     if _torch_private.has_kernel(f"ro_fast_native::{op}", device_type.upper()):
         return None
-    return f"the compiled extension has no {op} (run: ro-fast build)"
+    return f"the compiled extension has no {op} (run: {command()} build)"
 
 
 def _check_name(name: str) -> None:

@@ -21,6 +21,7 @@ from ro_fast.findings.decision import EXCLUDE, Concern, alarms, assess_risk, ord
 from ro_fast.findings.overfitting import BASELINE, overfitting
 from ro_fast.findings.ranking import FIRST, HELPS
 from ro_fast.findings.study import Results
+from ro_fast.installing import pip_install
 from ro_fast.pages.words import LANGUAGES
 from ro_fast.progress import Listener
 from ro_fast.prototype.clock import Clock
@@ -71,7 +72,7 @@ def prototype(config: PrototypeConfig, progress: Progress | None = None) -> Prot
         raise InputError(f"report.language={config.report.language} is unknown; available: {', '.join(LANGUAGES)}")
     for module in ("matplotlib", "jinja2", "yaml", "sklearn"):
         if importlib.util.find_spec(module) is None:
-            raise InputError(f"the prototype needs {module}: pip install 'ro_fast[train]'")
+            raise InputError(f"the prototype needs {module}: {pip_install('train')}")
     if config.data.exclude is not None:
         raise InputError("the prototype itself tests the effect of leaving suspects out: leave data.exclude out")
     check_run(config)

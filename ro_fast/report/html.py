@@ -11,6 +11,7 @@ from ro_fast.findings.images import ClassMeans, class_means
 from ro_fast.findings.overfitting import BASELINE
 from ro_fast.findings.study import Curves, Question, Results, questions, read_curves, read_results
 from ro_fast.findings.verdict import Difference, Finding, compare_arms, interval, number, points, write_finding
+from ro_fast.installing import pip_install
 from ro_fast.pages import embedded, render
 from ro_fast.report.gallery import FIGURES, save_figures
 from ro_fast.storage.checkpoint import write_text
@@ -33,7 +34,7 @@ def build_report(run_dir: Path) -> Path:
     """
     for module in ("matplotlib", "jinja2"):
         if importlib.util.find_spec(module) is None:
-            raise InputError(f"the report needs {module}: pip install 'ro_fast[train]'")
+            raise InputError(f"the report needs {module}: {pip_install('train')}")
     run_dir = Path(run_dir)
     results = read_results(run_dir)
     curves = read_curves(run_dir, results)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ro_fast.errors import InputError
+from ro_fast.installing import pip_install
 from ro_fast.storage.checkpoint import digest, write_text
 from ro_fast.storage.paths import given_file
 
@@ -71,7 +72,7 @@ def parse(kind: type[Record], value: object) -> Record:
     try:
         from msgspec import ValidationError, convert
     except ImportError as error:
-        raise InputError("reading results needs msgspec: pip install 'ro_fast[train]'") from error
+        raise InputError(f"reading results needs msgspec: {pip_install('train')}") from error
     try:
         return convert(value, kind)
     except ValidationError as error:

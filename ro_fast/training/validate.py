@@ -11,6 +11,7 @@ from ro_fast.attacks import PGD
 from ro_fast.config import AttackConfig, TrainConfig
 from ro_fast.config_values import check_values
 from ro_fast.errors import InputError
+from ro_fast.installing import pip_install
 from ro_fast.methods import build_method
 from ro_fast.overfitting.early_stop import KINDS
 from ro_fast.training.loggers import check_logs
@@ -40,7 +41,7 @@ def check(config: TrainConfig) -> None:
     if t.early_stop not in KINDS:
         raise InputError(f"trainer.early_stop '{t.early_stop}' is unknown; available: {', '.join(KINDS)}")
     if config.method.get("name") == "augmentation" and importlib.util.find_spec("kornia") is None:
-        raise InputError("method augmentation needs kornia: pip install 'ro_fast[train]'")
+        raise InputError(f"method augmentation needs kornia: {pip_install('train')}")
     check_logs(t.log)
     build_method(config.method)
     build_attack(config.attack, config.data.eps)

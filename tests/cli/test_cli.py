@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ro_fast.cli import run
 from ro_fast.cli.compose import composed
 from ro_fast.errors import InputError
 
@@ -37,11 +38,14 @@ def test_commands_are_listed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_is_a_hydra_app(command: str, tmp_path: Path) -> None:
+def test_every_command_is_a_hydra_app(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
     for flags in (["--help"], ["--cfg", "job"]):
-        result = ro_fast(command, *flags, cwd=tmp_path)
-        assert (result.returncode, result.stderr) == (0, ""), result.stderr
-        assert flags != ["--help"] or result.stdout.startswith(f"ro-fast {command}")
+        code, said = run([command, *flags]), capsys.readouterr()
+        assert (code, said.err) == (0, ""), said.err
+        assert flags != ["--help"] or said.out.startswith(f"ro-fast {command}")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -83,5 +83,5 @@ def test_missing_pyarrow_is_told(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     for name, content in (("state.json", {}), ("dataset_info.json", {"features": FEATURES})):
         (tmp_path / name).write_text(json.dumps(content))
-    with pytest.raises(InputError, match="needs pyarrow: pip install pyarrow"):
+    with pytest.raises(InputError, match=r"needs pyarrow .*: pip install pyarrow"):
         load(tmp_path)

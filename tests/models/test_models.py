@@ -182,7 +182,7 @@ def test_timm_model_is_normalised_and_has_features(monkeypatch):
         build("nonesuch", (2, 8, 8), source="timm")
 
 
-def test_missing_timm_names_the_extra(monkeypatch):
+def test_missing_timm_is_told_with_what_brings_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(InputError, match=r"ro_fast\[vision\]"):
+    with pytest.raises(InputError, match=r"needs timm .*: pip install \w"):
         build("resnet18", source="timm")

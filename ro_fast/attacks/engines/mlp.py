@@ -12,6 +12,7 @@ from torch import Tensor, fx, nn
 from ro_fast.attacks.engines.engine import Climb, Model, Plan, Start
 from ro_fast.attacks.engines.run import graph_function
 from ro_fast.attacks.engines.trace import NotTraced, Traced, tensors_of, trace
+from ro_fast.installing import command
 from ro_fast.ops import backends, pgd_mlp
 
 aten = torch.ops.aten
@@ -185,5 +186,5 @@ def why_not_mlp_attack(model: Model, x: Tensor, plan: Plan) -> str | None:
     if torch.is_autocast_enabled(x.device.type):
         return "it computes in the dtype of the weights, but autocast requests another"
     if backends.running("pgd_mlp", x.device.type) == "reference":
-        return "pgd_mlp is not compiled (run: ro-fast build)"
+        return f"pgd_mlp is not compiled (run: {command()} build)"
     return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ro_fast.errors import InputError
+from ro_fast.installing import pip_install
 from ro_fast.overfitting.curve_files.table import Row, Table
 
 
@@ -25,7 +26,7 @@ def read_events(root: Path, files: list[Path]) -> Table:
         from tensorboard.backend.event_processing.event_accumulator import SCALARS, TENSORS, EventAccumulator
         from tensorboard.util.tensor_util import make_ndarray
     except ImportError as error:
-        raise InputError(f"curve={root} holds TensorBoard event files; reading them needs: pip install tensorboard") from error
+        raise InputError(f"curve={root} holds TensorBoard event files, which need: {pip_install('tensorboard')}") from error
     table = []
     for file in files:
         folder = "" if root == file else file.parent.relative_to(root).as_posix().removeprefix(".")
