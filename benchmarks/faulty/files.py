@@ -74,10 +74,13 @@ GIVEN: tuple[tuple[Line, str], ...] = (
 )
 
 
-def make_files(folder: Path) -> None:
-    """Everything that :data:`WRITTEN` and :data:`GIVEN` name, made by the commands that make it."""
+MAKERS: tuple[Line, ...] = (TRAIN, EVALUATE, EXPORT, CHECK, PROTOCOL, SUITE, PROTOTYPE)
+
+
+def make_files(folder: Path, makers: tuple[Line, ...] = MAKERS) -> None:
+    """What :data:`WRITTEN` and :data:`GIVEN` name, made by the commands that make it."""
     _give(folder / "given")
-    for line in (TRAIN, EVALUATE, EXPORT, CHECK, PROTOCOL, SUITE, PROTOTYPE):
+    for line in makers:
         made = ended(line, folder)
         assert made.code == 0, made.stderr
     shutil.copytree(folder / "suite", folder / "half")
@@ -111,7 +114,7 @@ def _give(folder: Path) -> None:
 
 def break_one(folder: Path, draw: random.Random) -> tuple[Line, str]:
     """Breaks a file in a copy of what :func:`make_files` made; returns the command that reads it, and what was done."""
-    line, name = draw.choice((*WRITTEN, *GIVEN))
+    line, name = draw.choice([(line, name) for line, name in (*WRITTEN, *GIVEN) if any(folder.glob(name))])
     return line, f"{name}: {break_file(found(folder, name), draw)}"
 
 

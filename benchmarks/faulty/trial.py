@@ -96,6 +96,7 @@ class Running:
                 os.setsid()
                 os.dup2(self._printed.fileno(), 1)
                 os.dup2(self._said.fileno(), 2)
+                sys.stdout, sys.stderr = open(1, "w", buffering=1), open(2, "w", buffering=1)  # noqa: SIM115
                 os.chdir(folder)
                 if prepare is not None:
                     prepare()

@@ -11,6 +11,7 @@ from ro_fast.cli.compose import compose, composed, one_line
 from ro_fast.cli.help import help_text, wanted_help
 from ro_fast.config_values import told
 from ro_fast.errors import InputError, WorkError
+from ro_fast.progress import show_notices
 
 __all__ = ["COMMANDS", "compose", "main", "run"]
 
@@ -32,6 +33,7 @@ def run(argv: list[str]) -> int:
         print(__version__)
         return 0
     try:
+        show_notices()
         if command not in COMMANDS:
             raise InputError(f"there is no command '{command}'; available: {', '.join(COMMANDS)}")
         about, overrides = wanted_help(arguments)

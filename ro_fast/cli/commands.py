@@ -84,9 +84,6 @@ def _check(config: Any) -> None:
     from ro_fast.check import check
     from ro_fast.check.finding import SEVERITIES
     from ro_fast.check.page import looked_at
-    from ro_fast.progress import show_notices
-
-    show_notices()
     result = check(config)
     for finding in sorted(result.findings, key=lambda finding: SEVERITIES.index(finding.severity)):
         if finding.severity != "info":
@@ -97,11 +94,10 @@ def _check(config: Any) -> None:
 
 def _prototype(config: Any) -> None:
     from ro_fast.environment import keep_freed_memory
-    from ro_fast.progress import Progress, show_notices
+    from ro_fast.progress import Progress
     from ro_fast.prototype import prototype
 
     keep_freed_memory()
-    show_notices()
 
     def progress(total: int, done: int, title: str) -> Progress:
         shown = Progress(total, title)

@@ -60,6 +60,8 @@ def evaluate_checkpoint(config: EvaluateConfig, tell: Tell | None = None) -> Eva
             "evaluate: checkpoint= is not given; a run's folder, its best.pt or last.pt, or a .safetensors is needed"
         )
     check_values(config)
+    if config.norm not in (None, "linf", "l2"):
+        raise InputError(f"norm '{config.norm}' is unknown; available: linf, l2")
     use_threads(config.threads)
     device = choose_device(config.device)
     settings = settings_of(config)

@@ -52,8 +52,10 @@ class ForkMemory:
         checkpoint.save(path, state)
 
     @classmethod
-    def load(cls, path: Path, device: torch.device) -> ForkMemory:
-        """Reads what :meth:`save` wrote."""
+    def load(cls, path: Path, device: torch.device, images: torch.Size) -> ForkMemory:
+        """Reads what :meth:`save` wrote for training images of that shape, [N, ...]."""
         state = checkpoint.load(path)
         with checkpoint.taking_apart(path):
+            if state["loss"].shape != images[:1] or state["perturbation"].shape != images:
+                raise ValueError("of other images")
             return cls(state["loss"].to(device), state["perturbation"].to(device), int(state["num_classes"]))

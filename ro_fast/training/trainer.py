@@ -325,7 +325,7 @@ class Run:
             inputs, size = (lambda index: self.inputs(self.data.x_train[index])), self.config.trainer.eval_batch_size
             memory = ForkMemory.of(self.model, inputs, self.data.y_train, attack, self.objective, size)
             memory.save(path)
-        self.memory = ForkMemory.load(path, self.device)
+        self.memory = ForkMemory.load(path, self.device, self.data.x_train.shape)
 
     def train_step(self, step: Step, lr: float) -> Tensor:
         """Changes the batch, attacks it, computes the loss and descends; returns the loss, detached."""

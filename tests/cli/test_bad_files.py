@@ -1,18 +1,35 @@
-"""Whatever stands in a file: read, or refused in one sentence that is not Python's."""
+"""Whatever stands in a file: read, or refused in one sentence that is not Python's; a changed one never passes for sound."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-from helpers.bad_files import broken_files, make_files
-from helpers.bad_inputs import ended
+
+from ro_fast.benchmarks.faulty.damage import bad_file, flip
+from ro_fast.benchmarks.faulty.files import MAKERS, WRITTEN, make_files
+from ro_fast.benchmarks.faulty.trial import Count
 
 
-@pytest.mark.parametrize(("count", "seed"), [(40, 0), pytest.param(300, 1, marks=pytest.mark.faults)])
-def test_bad_files_end_in_a_sentence(count: int, seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    make_files()
-    ends = [(done, ended(line)) for line, done in broken_files(count, seed)]
-    assert not [(done, end.line[0], end.fault, end.stderr) for done, end in ends if end.fault]
-    assert sum(end.code == 2 for _, end in ends) > count / 2
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("files")
+    make_files(folder, MAKERS[:-1])  # without a prototype, which takes longest
+    return folder
+
+
+def test_bad_files_end_in_a_sentence(files: Path, tmp_path: Path) -> None:
+    total = Count("bad files")
+    for seed in range(12):
+        total.add(bad_file(files, tmp_path / "p", seed))
+    assert not total.examples
+    assert total.refused > total.tried / 2
+
+
+@pytest.mark.parametrize("name", ["run/metrics.jsonl", "run/config.yaml", "exported/model.safetensors"])
+def test_a_flipped_bit_is_refused_or_changes_nothing(name: str, files: Path, tmp_path: Path) -> None:
+    which = next(number for number, (_, file) in enumerate(WRITTEN) if file == name)
+    total = Count(name)
+    for seed in range(3):
+        total.add(flip(files, tmp_path / "p", which, seed))
+    assert not total.examples
