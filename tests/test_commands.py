@@ -1,6 +1,6 @@
 """Every command and Python block that the documents print works as printed.
 
-Here each is composed and checked, which takes no time; ``pytest -m documents`` runs them for real on small settings (minutes).
+Here each is composed and its keys, files and flags are checked; ``pytest -m documents`` runs them on small settings (minutes).
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ TEXTS = {name: (ROOT / name).read_text(encoding="utf-8") for name in DOCUMENTS}
 PROGRAMS = ("ro-fast", "python", "pytest", "pip", "benchmarks/on_gpu.sh")
 CONTRIBUTORS = "method=f"  # the placeholder of a method to be written
 
-# Later settings win. What takes hours or rewrites the stored results is not run: benchmarks.run, levers, detector, architectures.
+# Later settings win. Not run even then: what installs or builds (.ci/run does), whole test runs, measurements that take an hour
+# or rewrite the stored results (benchmarks.run, levers, detector, architectures, documents), and what needs a GPU.
 RUN = ["data.train_size=60", "data.test_size=20", "attack.steps=1", "trainer.epochs=4", "threads=1", "model.width=4"]
 SMALL = {
     "train": RUN,
