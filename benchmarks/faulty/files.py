@@ -14,7 +14,7 @@ import torch
 import yaml
 
 from .lines import DATA, RUN
-from .trial import Line, altered, ended
+from .trial import Line, altered, ended, import_all
 
 HOSTILE: tuple[Any, ...] = (
     *(None, True, -1, 0, 10**30, 2.5, float("nan"), float("inf"), "", "x", "nan", "画像", "x" * 300),
@@ -83,6 +83,7 @@ def make_files(folder: Path, makers: tuple[Line, ...] = MAKERS) -> None:
     for line in makers:
         made = ended(line, folder)
         assert made.code == 0, made.stderr
+        import_all(made.imported)
     shutil.copytree(folder / "suite", folder / "half")
     for name in ("last.pt", "best.pt", "metrics.jsonl"):
         (folder / "half/runs/perturbation/seed0" / name).unlink()

@@ -64,7 +64,7 @@ class Undisturbed:
             self.seconds = time.monotonic() - start
             assert end.code == 0, end.stderr
             results.append(left(place / OUT))
-            self.bytes = sum(path.stat().st_size for path in (place / OUT).rglob("*") if path.is_file())
+            self.bytes = _bytes(place / OUT)
         assert not differing(*results), f"{writer.name} is not repeatable: {differing(*results)}"
         self.result = results[0]
 
@@ -117,8 +117,10 @@ def kill(of: Undisturbed, place: Path, seed: int, most: int = MOST) -> Count:
 def fill_disk(of: Undisturbed, place: Path, seed: int) -> Count:
     """Runs a command in a file system too small for it, then makes that larger."""
     draw, count = random.Random(seed), Count("disk full")
-    small = int(of.bytes * draw.uniform(0.05, 0.95)) // 4096 * 4096 + 4096
-    with _mounted(of, place, f"size={small}"):
+    with _mounted(of, place):
+        given = _bytes(place / OUT)
+        small = given + 8192 + int(max(0, of.bytes - given) * draw.random())
+        _remount(place, f"size={small // 4096 * 4096}")
         end = ended(of.writer.line, place)
         _remount(place, "size=1g")
         return _refused(of, count, place, end, f"{small} of {of.bytes} bytes")
@@ -127,7 +129,7 @@ def fill_disk(of: Undisturbed, place: Path, seed: int) -> Count:
 def read_only(of: Undisturbed, place: Path, seed: int) -> Count:
     """Runs a command in a folder that becomes read-only at a random moment."""
     draw, count = random.Random(seed), Count("read-only")
-    with _mounted(of, place, "size=1g"):
+    with _mounted(of, place):
         running = Running(of.writer.line, place)
         time.sleep(draw.random() * of.seconds)
         # A file system whose files are open for writing stays writable: try until it does.
@@ -197,17 +199,21 @@ def _refused(of: Undisturbed, count: Count, place: Path, end: Ended, about: str)
 
 
 @contextlib.contextmanager
-def _mounted(of: Undisturbed, place: Path, options: str) -> Iterator[None]:
+def _mounted(of: Undisturbed, place: Path) -> Iterator[None]:
     """A file system in memory at the output folder, with what the command is given."""
     shutil.rmtree(place, ignore_errors=True)
     (place / OUT).mkdir(parents=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1g", "tmpfs", place / OUT], check=True)
     try:
         of.prepare(place)
-        _remount(place, options)
         yield
     finally:
         subprocess.run(["umount", "-l", place / OUT], check=True)
+
+
+def _bytes(folder: Path) -> int:
+    """What the files of a folder take on a disk of pages of 4 kB."""
+    return sum(-(-path.stat().st_size // 4096) * 4096 for path in folder.rglob("*") if path.is_file())
 
 
 def can_mount(folder: Path) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import importlib
 import io
 import json
 import logging
@@ -58,6 +59,7 @@ class Ended:
     code: int | None  # None: it hung; negative: ended by that signal
     stderr: str
     stdout: str = ""
+    imported: tuple[str, ...] = ()  # modules, if it was not killed
 
     @property
     def refusal(self) -> list[str]:
@@ -88,7 +90,8 @@ class Running:
 
     def __init__(self, line: Line, folder: Path, prepare: Callable[[], None] | None = None) -> None:
         self.line = line
-        self._said, self._printed = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115
+        self._said, self._printed, self._imported = (tempfile.TemporaryFile() for _ in range(3))  # noqa: SIM115
+        before = set(sys.modules)
         self.pid = os.fork()
         if self.pid == 0:
             code = 1
@@ -101,6 +104,7 @@ class Running:
                 if prepare is not None:
                     prepare()
                 code = run(list(line))
+                os.write(self._imported.fileno(), " ".join(set(sys.modules) - before).encode())
             except BaseException:  # run() turns errors into exit codes: what passes it, Python prints
                 traceback.print_exc()
             finally:
@@ -133,11 +137,11 @@ class Running:
         code = None if status is None else os.waitstatus_to_exitcode(status)
         self._wait_for_group()
         texts = []
-        for file in (self._said, self._printed):
+        for file in (self._said, self._printed, self._imported):
             file.seek(0)
             texts.append(file.read().decode("utf-8", "replace"))
             file.close()
-        return Ended(self.line, code, *texts)
+        return Ended(self.line, code, texts[0], texts[1], tuple(texts[2].split()))
 
     def _wait_for_group(self) -> None:
         deadline = time.monotonic() + 20  # workers end by themselves when the process that started them is gone
@@ -170,6 +174,13 @@ def ended_here(line: Line) -> Ended:
 def ended(line: Line, folder: Path, prepare: Callable[[], None] | None = None) -> Ended:
     """Runs a command line in a folder to its end."""
     return Running(line, folder, prepare).ended()
+
+
+def import_all(modules: tuple[str, ...]) -> None:
+    """Imports what a forked process has imported, so that those forked later need not."""
+    for name in modules:
+        with contextlib.suppress(Exception):  # parts of a package that only it can import
+            importlib.import_module(name)
 
 
 def left(folder: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from ro_fast.config import ExportConfig
 from ro_fast.errors import InputError
 from ro_fast.evaluation.checkpoints import RESULT, default_name, read_evaluation
 from ro_fast.evaluation.evaluate import Evaluation
-from ro_fast.evaluation.load import Trained, checkpoints_in, load_trained, read, weights_digest
+from ro_fast.evaluation.load import Trained, checkpoints_in, content_digest, load_trained, read
 from ro_fast.installing import pip_install
 from ro_fast.storage import checkpoint
 from ro_fast.storage.epochs import FILE, Epoch, read_epochs
@@ -49,8 +49,8 @@ def export(config: ExportConfig) -> Path:
         "image_shape": list(trained.data.image_shape),
         "num_classes": trained.data.num_classes,
         "identity": trained.stored.identity,
-        "digest": weights_digest(weights),
     }
+    about["digest"] = content_digest(about, weights)
     content = save(weights, {"format": "pt", "ro_fast": json.dumps(about)})
     card = model_card(trained, _metrics(path), _evaluation(config, path))
     with alone_in(out), writing(out):

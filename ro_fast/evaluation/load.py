@@ -270,8 +270,8 @@ def _safetensors(path: Path) -> _Read:
     except (SafetensorError, OSError) as error:
         raise InputError(f"checkpoint={path} is truncated or not a safetensors file ({error})") from error
     about = _about(path, metadata)
-    if about.get("digest") not in (None, weights_digest(weights)):  # files of others and of older versions have none
-        raise InputError(f"checkpoint={path} is damaged: its weights were changed after it was written; take another copy")
+    if about.get("digest") not in (None, content_digest(about, weights)):  # files of others and of older versions have none
+        raise InputError(f"checkpoint={path} is damaged: it was changed after it was written; take another copy")
     return foreign.unwrapped(weights) or weights, None, metadata, about.get("identity", {})
 
 
@@ -283,9 +283,9 @@ def _about(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
         raise InputError(f"{path}: its metadata can't be read ({error}); export it again") from error
 
 
-def weights_digest(weights: Weights) -> str:
-    """A digest of weights: their names, shapes, dtypes and bytes."""
-    parts = []
+def content_digest(about: Mapping[str, Any], weights: Weights) -> str:
+    """A digest of what a file says of itself, but for the digest, and of its weights: names, shapes, dtypes and bytes."""
+    parts: list[Any] = [{key: value for key, value in about.items() if key != "digest"}]
     for name, value in sorted(weights.items()):
         content = value.contiguous().flatten().view(torch.uint8).numpy().tobytes()
         parts.append([name, list(value.shape), str(value.dtype), hashlib.sha256(content).hexdigest()])

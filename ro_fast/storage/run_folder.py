@@ -31,8 +31,9 @@ def alone_in(folder: Path) -> Iterator[None]:
         except Timeout as error:
             raise InputError(f"another process is using out={folder}; wait for it or choose another out=") from error
     try:
-        for unfinished in folder.glob(f".*{UNFINISHED}"):
-            unfinished.unlink(missing_ok=True)
+        for place in (folder, folder / "figures"):
+            for unfinished in place.glob(f".*{UNFINISHED}"):
+                unfinished.unlink(missing_ok=True)
         yield
     finally:
         lock.release()

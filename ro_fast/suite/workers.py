@@ -141,18 +141,21 @@ def _serve(pipe: Connection, threads: int | None, work: Callable[[Any, Callable[
     show_notices()
     use_threads(threads)
     threading.Thread(target=_follow_parent, daemon=True).start()
-    while True:
-        task = pipe.recv()
-        try:
-            work(task, pipe.send)
-            ended = Ended()
-        except (InputError, WorkError) as error:
-            ended = Ended(error)
-        except Exception as error:
-            if os.environ.get("RO_FAST_DEBUG") == "1":
-                traceback.print_exc()
-            ended = Ended(RuntimeError(f"{type(error).__name__}: {error}"))
-        pipe.send(ended)
+    with contextlib.suppress(EOFError, OSError):  # of the pipe: the suite was killed
+        while True:
+            pipe.send(_done(pipe.recv(), pipe.send, work))
+
+
+def _done(task: Any, tell: Callable[[Any], None], work: Callable[[Any, Callable[[Any], None]], None]) -> Ended:
+    try:
+        work(task, tell)
+    except (InputError, WorkError) as error:
+        return Ended(error)
+    except Exception as error:
+        if os.environ.get("RO_FAST_DEBUG") == "1":
+            traceback.print_exc()
+        return Ended(RuntimeError(f"{type(error).__name__}: {error}"))
+    return Ended()
 
 
 def _follow_parent() -> None:
