@@ -161,6 +161,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "five-seeds": lambda: finding(_json(CPU / "factors-digits_noisy-5seeds/results.json")),
     "claims": lambda: claims(_json(CPU / "paper-digits_noisy/results.json")),
     "mitigations": lambda: mitigations(_json(CPU / "mitigations-digits_noisy/results.json")),
+    "mitigations-tops": lambda: mitigations(_json(CPU / "mitigations-tops/results.json")),
     "speed": lambda: speed(_json(CPU / "bench.json")),
     "every-row": lambda: every_row(_json(CPU / "bench.json")),
     "networks": lambda: networks(read_rows(ROOT / CPU / "architectures.jsonl")),

@@ -85,7 +85,7 @@ def check(config: CheckConfig) -> Check:
         raise InputError("check examines all the data: leave data.exclude out here and use it in training")
     eps = config.data.eps if config.eps is None else config.eps
     check_eps(eps)
-    out = own_folder(config.out, "check.json", ["check.html", "check.csv", "figures"])
+    out = own_folder(config.out, ("check.csv", "check.json"), ["check.html", "figures"])
     if (out / "check.json").exists():
         _same_data(config, out / "check.json")
     start = time.monotonic()
@@ -94,12 +94,11 @@ def check(config: CheckConfig) -> Check:
         seen = _look(config, eps)
         result = dataclasses.replace(seen.result, wall_seconds=round(time.monotonic() - start, 1))
         with writing(out):
-            # First what tells that the folder is ours: see own_folder.
-            write(out / "check.json", result, indent=None)  # it holds a number for every image
-            # With a byte order mark, by which Excel knows UTF-8.
+            # First what tells that the folder is ours (see own_folder); with a byte order mark, by which Excel knows UTF-8.
             write_text(out / "check.csv", "\ufeff" + table(seen.findings, seen.data, seen.validates))
             figures = save_figures(seen.pictures, out / "figures")
             write_text(out / "check.html", render_page(result, seen.findings, seen.data, figures))
+            write(out / "check.json", result, indent=None)  # last: it says that the check is complete
     return result
 
 

@@ -118,6 +118,7 @@ def _evaluate(config: Any) -> None:
     from ro_fast.protocol.protocol import obey, read_protocol
     from ro_fast.report.evaluation_figure import save_evaluation_figure
     from ro_fast.storage import records
+    from ro_fast.storage.run_folder import alone_in
 
     keep_freed_memory()
     protocol = None if config.protocol is None else read_protocol(Path(config.protocol))
@@ -126,11 +127,13 @@ def _evaluate(config: Any) -> None:
         found = evaluate_checkpoint(config, lambda share, what: progress.reach(int(100 * share), what))
     out = folder_of(config)
     print(table(found))
-    print(f"figure: {save_evaluation_figure(found, out / 'evaluation.png')}")
+    with alone_in(out):
+        print(f"figure: {save_evaluation_figure(found, out / 'evaluation.png')}")
+        if protocol is not None:
+            decision = decide(protocol, found)
+            records.write(out / "decision.json", decision)
+            write_page(protocol, out / PAGE, config.report.language, decision)
     if protocol is not None:
-        decision = decide(protocol, found)
-        records.write(out / "decision.json", decision)
-        write_page(protocol, out / PAGE, config.report.language, decision)
         print("\n".join(sentences(decision, config.report.language)))
         print(f"page: {out / PAGE}")
 

@@ -15,6 +15,7 @@ from ro_fast.installing import pip_install
 from ro_fast.pages import embedded, render
 from ro_fast.report.gallery import FIGURES, save_figures
 from ro_fast.storage.checkpoint import write_text
+from ro_fast.storage.run_folder import alone_in
 from ro_fast.storage.saving import writing
 
 DEFAULT_FIGURES = ("curves", "gap", "small_loss_share")
@@ -39,7 +40,7 @@ def build_report(run_dir: Path) -> Path:
     results = read_results(run_dir)
     curves = read_curves(run_dir, results)
     report = run_dir / "report.html"
-    with writing(run_dir):
+    with alone_in(run_dir), writing(run_dir):
         parts = [_section(results, question, curves, run_dir / "figures") for question in questions(results)]
         write_text(report, _render(results, parts))
     return report

@@ -56,12 +56,12 @@ def part_of_path(name: str, what: str) -> str:
     return name
 
 
-def own_folder(out: str, sign: str, written: Sequence[str]) -> Path:
+def own_folder(out: str, sign: str | tuple[str, ...], written: Sequence[str]) -> Path:
     """The output folder of a command, if nothing of others would be overwritten in it.
 
     Args:
         out: as configured.
-        sign: what an earlier run of the same command has left there: it writes that before all the others.
+        sign: what an earlier run of the same command has left there: it writes that, or one of them, before all the others.
         written: what the command writes or overwrites.
 
     Raises:
@@ -71,6 +71,7 @@ def own_folder(out: str, sign: str, written: Sequence[str]) -> Path:
         raise InputError("out= is empty; the name of a folder is needed")
     folder = Path(out)
     there = [name for name in written if (folder / name).exists()]
-    if there and not (folder / sign).exists():
+    signs = (sign,) if isinstance(sign, str) else sign
+    if there and not any((folder / name).exists() for name in signs):
         raise InputError(f"out={out} holds {there[0]} that this command has not written; choose another out=")
     return folder
