@@ -74,7 +74,7 @@ def test_pyproject_lists_every_package_and_source() -> None:
     tomllib = pytest.importorskip("tomllib")
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     found = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "ro_fast").rglob("__init__.py")}
-    mapped = {"ro_fast.benchmarks", "ro_fast.benchmarks.gpu", "ro_fast.configs", "ro_fast.csrc", "ro_fast.kernels"}
+    mapped = {f"ro_fast.{name}" for name in ("benchmarks", "benchmarks.faulty", "benchmarks.gpu", "configs", "csrc", "kernels")}
     assert set(settings["packages"]) == found | mapped
     (module,) = settings["ext-modules"]
     kinds = (".cpp", ".h", ".cu", ".cuh")

@@ -72,10 +72,14 @@ def test_every_package_has_its_place_in_the_list() -> None:
 def test_nothing_imports_upwards(name: str) -> None:
     if name == "ro_fast":
         return  # names modules for its users, but imports none
-    place = ORDER.index(name.split(".")[1])
     for other, _ in imports(FILES[name]):
         if other.startswith("ro_fast."):
-            assert ORDER.index(other.split(".")[1]) <= place, f"{name} imports {other}, which stands above it"
+            assert place(other) <= place(name), f"{name} imports {other}, which stands above it"
+
+
+def place(name: str) -> int:
+    """In the list; the campaign of faults, which runs the commands, stands above them."""
+    return len(ORDER) if name.startswith("ro_fast.benchmarks.faul") else ORDER.index(name.split(".")[1])
 
 
 def test_no_circle() -> None:

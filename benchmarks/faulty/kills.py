@@ -141,12 +141,13 @@ def read_only(of: Undisturbed, place: Path, seed: int) -> Count:
 
 
 def vanish(of: Undisturbed, place: Path, seed: int) -> Count:
-    """Removes a command's folder at a random moment."""
+    """Removes a command's folder at a random moment, at once."""
     draw, count = random.Random(seed), Count("folder vanishes")
     of.prepare(place)
     running = Running(of.writer.line, place)
     time.sleep(draw.random() * of.seconds)
-    shutil.rmtree(place / OUT, ignore_errors=True)
+    if (place / OUT).exists():
+        (place / OUT).rename(place / "gone")
     end = running.ended()
     for _, here in of.writer.given:
         if here.startswith(OUT) and not (place / here).exists():

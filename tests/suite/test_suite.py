@@ -28,10 +28,12 @@ from ro_fast.suite.plan import plan
 from ro_fast.suite.run import ablate, epochs_to_train
 from ro_fast.training.trainer import train
 
+TIMES = ("seconds", "train_seconds", "peak_mb", "digest")  # the digest is of the others too
+
 
 def metrics(run: Path) -> list[dict]:
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key not in ("seconds", "train_seconds", "peak_mb")} for line in lines]
+    return [{key: value for key, value in line.items() if key not in TIMES} for line in lines]
 
 
 def runs(folder: Path) -> dict[str, list[dict]]:
