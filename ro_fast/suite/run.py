@@ -132,7 +132,7 @@ def _train(branches: list[Branch], jobs: int, threads: int | None, listener: Lis
             else:  # the next run would end in the same way
                 raise type(error)(f"{task.name}: {error}") from error
     if failed:
-        raise WorkError(f"{'; '.join(failed)}. Everything else is done; the same command tries only this again")
+        raise WorkError(f"{'; '.join(failed)}. All that needs none of these is done; the same command tries the rest")
 
 
 def _one_by_one(todo: collections.deque[_Task], listener: Listener | None) -> _Ends:
