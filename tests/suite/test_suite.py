@@ -231,6 +231,7 @@ def worker_at(folder: Path) -> int:
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="finds the worker by the files it holds, in /proc")
 def test_a_suite_outlives_its_workers_interrupts_and_kills(tmp_path: Path) -> None:
     killed = begun(tmp_path / "killed", "pure")
+    os.kill(worker_at(tmp_path / "killed" / "runs" / "baseline" / "seed0"), signal.SIGINT)  # not the worker's to answer
     os.kill(worker_at(tmp_path / "killed" / "runs" / "pure" / "seed0"), signal.SIGKILL)
     told = killed.communicate(timeout=120)[1]
     assert killed.returncode == 1 and "Traceback" not in told
