@@ -39,6 +39,7 @@ class DataConfig:
     name: str = option("digits", "the data set; data=NAME also sets related keys")
     path: str | None = option(None, "file (npz, csv) or folder with the data; null: the data set's usual place")
     train_size: int | None = option(None, "class-balanced subset of the training images; null: all", least=1)
+    train_share: float = option(1.0, "share of these that is used, class-balanced too", above=0, most=1)
     test_size: int | None = option(
         None, "class-balanced subset of the test images; null: all, or if train_size is set, as many, at least 1000", least=1
     )

@@ -83,6 +83,15 @@ class Undisturbed:
             else:
                 shutil.copyfile(self._files / there, place / here)
 
+    def lacks_what_it_needs(self, place: Path) -> bool:
+        """Whether some of the files that the command was given are gone."""
+        for there, here in self.writer.given:
+            given = self._files / there
+            files = [given, *given.rglob("*")] if given.is_dir() else [given]
+            if not all((place / here / file.relative_to(given)).exists() for file in files):
+                return True
+        return False
+
     def judge(self, count: Count, place: Path, ends: list[Ended], about: str) -> None:
         """Runs the command once more, to the end, and compares what is there with what should be."""
         line = f"{self.writer.name}, {about}"
@@ -149,9 +158,8 @@ def vanish(of: Undisturbed, place: Path, seed: int) -> Count:
     if (place / OUT).exists():
         (place / OUT).rename(place / "gone")
     end = running.ended()
-    for _, here in of.writer.given:
-        if here.startswith(OUT) and not (place / here).exists():
-            return count  # what the command was given is gone as well
+    if of.lacks_what_it_needs(place):
+        return count
     return _refused(of, count, place, end, f"seed {seed}")
 
 

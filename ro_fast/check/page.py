@@ -80,6 +80,7 @@ def looked_at(result: Check) -> str:
         told += f" Not examined: {' and '.join(parts)} that these data.* values leave out"
         data = result.config.data
         given = [f"data.{key}=null" for key in ("train_size", "test_size") if getattr(data, key) is not None]
+        given += ["data.train_share=1"] if data.train_share < 1 else []
         told += f"; {' '.join(given)} examines all." if given else "."
     return told
 

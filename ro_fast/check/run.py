@@ -67,9 +67,9 @@ def check(config: CheckConfig) -> Check:
     ``figures/*.png`` into config.out.
 
     Examined are all images that config.data gives: those to train on, those that would be validated with, and the test images;
-    without data.train_size and data.test_size these are all images of the source. Images are named by the numbers, files and
-    classes that the user knows them by (``Check.numbering``), so ``data.exclude`` refers to the same images whatever the
-    split and the sizes. Everything is determined by the data and config.seed.
+    without data.train_size, data.train_share and data.test_size these are all images of the source. Images are named by the
+    numbers, files and classes that the user knows them by (``Check.numbering``), so ``data.exclude`` refers to the same images
+    whatever the split and the sizes. Everything is determined by the data and config.seed.
 
     Returns:
         The contents of check.json.

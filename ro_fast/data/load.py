@@ -53,9 +53,12 @@ def load_data(config: DataConfig) -> ImageData:
     labels, redrawn = redraw_labels(source.y_train, config.label_noise, num_classes, stream(config.seed, "noise"))
     rows, rows_test = source.rows or (np.arange(len(source.y_train)), np.arange(len(source.y_test)))
     aside = train[:0]
+    if config.train_share < 1:
+        train = _fewer(config, "train_share", config.train_share, source.y_train, train, val)
     if config.unlabelled > 0:
-        # The labelled ones are those that a training set of that size has, to show how much the others add.
-        train, aside = _set_aside(config, source.y_train, train, val)
+        # The labelled ones are those that data.train_share would keep, to show how much the others add.
+        labelled = _fewer(config, "unlabelled", 1 - config.unlabelled, source.y_train, train, val)
+        train, aside = labelled, np.setdiff1d(train, labelled)
     data = ImageData(
         name=config.name,
         x_train=from_numpy(source.x_train[train]),
@@ -93,6 +96,8 @@ def _check_config(config: DataConfig) -> None:
         raise InputError(f"data.label_noise is {config.label_noise}; it must be a share from 0 to 1")
     if config.seed < 0:
         raise InputError(f"data.seed is {config.seed}; it must be at least 0")
+    if not 0 < config.train_share <= 1:
+        raise InputError(f"data.train_share is {config.train_share}; it must be a share above 0, at most 1")
     if not 0 <= config.unlabelled < 1:
         raise InputError(f"data.unlabelled is {config.unlabelled}; it must be a share from 0 to below 1")
     if config.extra is not None and config.unlabelled > 0:
@@ -136,13 +141,18 @@ def _split(config: DataConfig, source: Arrays) -> tuple[np.ndarray, np.ndarray]:
     return rest[balanced_subset(labels[rest], train_size, stream(config.seed, "train"))], val
 
 
-def _set_aside(config: DataConfig, labels: np.ndarray, train: np.ndarray, val: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    labelled = round(len(train) * (1 - config.unlabelled))
-    if labelled < 1:
-        raise InputError(f"data.unlabelled={config.unlabelled} leaves no label for {len(train)} training images; lower it")
+def _fewer(
+    config: DataConfig, key: str, share: float, labels: np.ndarray, train: np.ndarray, val: np.ndarray
+) -> np.ndarray:
+    """The images that data.train_size would draw, were it that share of the given ones: some of them."""
+    kept = round(len(train) * share)
+    if kept < len(np.unique(labels)):
+        raise InputError(
+            f"data.{key}={getattr(config, key)} leaves {kept} of {len(train)} training images for "
+            f"{len(np.unique(labels))} classes; leave at least one of each"
+        )
     rest = np.setdiff1d(np.arange(len(labels)), val)
-    kept = rest[balanced_subset(labels[rest], labelled, stream(config.seed, "train"))]
-    return kept, np.setdiff1d(train, kept)
+    return rest[balanced_subset(labels[rest], kept, stream(config.seed, "train"))]
 
 
 def _with_extra(data: ImageData, path: str) -> ImageData:

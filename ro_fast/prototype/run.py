@@ -137,7 +137,7 @@ def _checked(config: PrototypeConfig, data: ImageData) -> Check:
 
 
 def _subset(data: DataConfig, sizes: Sizes) -> DataConfig:
-    return dataclasses.replace(data, train_size=sizes.train, val_size=sizes.val, test_size=sizes.test)
+    return dataclasses.replace(data, train_size=sizes.train, train_share=1.0, val_size=sizes.val, test_size=sizes.test)
 
 
 def _parts(plan: Plan) -> list[ArmConfig]:

@@ -1,21 +1,23 @@
 """Worker processes, each of which does one task at a time; one that dies takes only its own task with it.
 
-Each has a pipe of its own: a process that is killed while it writes to a shared queue can leave it locked for all others.
+Each has pipes of its own: a process that is killed while it writes to a shared queue can leave it locked for all others. They are
+started without :mod:`multiprocessing`, which runs the user's script in every process anew, and whose processes print a traceback
+if this one is killed while they start.
 """
 
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
-import multiprocessing.resource_tracker
 import os
+import pickle
+import queue
 import signal
+import subprocess
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
 from typing import Any, Generic, TypeVar
 
 from ro_fast.environment import keep_freed_memory, use_threads
@@ -23,6 +25,8 @@ from ro_fast.errors import InputError, WorkError
 from ro_fast.progress import show_notices
 
 Task = TypeVar("Task")
+
+_START = "import sys; sys.path[:] = {path!r}; from ro_fast.suite.workers import serve; serve()"
 
 
 @dataclass(frozen=True)
@@ -32,11 +36,17 @@ class Ended:
     error: Exception | None = None
 
 
-@dataclass
+@dataclass(eq=False)
 class _Worker(Generic[Task]):
-    process: BaseProcess
-    pipe: Connection
+    process: subprocess.Popen[bytes]
     task: Task | None = None
+
+    def send(self, *what: Any) -> None:
+        """Raises OSError if the process has died."""
+        assert self.process.stdin is not None
+        for each in what:
+            pickle.dump(each, self.process.stdin)
+        self.process.stdin.flush()
 
 
 class Workers(Generic[Task]):
@@ -51,6 +61,7 @@ class Workers(Generic[Task]):
     def __init__(self, count: int, threads: int | None, work: Callable[[Task, Callable[[Any], None]], None]) -> None:
         self._count, self._threads, self._work = count, threads, work
         self._workers: list[_Worker[Task]] = []
+        self._told: queue.SimpleQueue[tuple[_Worker[Task], Any]] = queue.SimpleQueue()  # None: its process has ended
 
     def __enter__(self) -> Workers[Task]:
         return self
@@ -60,8 +71,7 @@ class Workers(Generic[Task]):
         for worker in self._workers:
             worker.process.terminate()
         for worker in self._workers:
-            worker.process.join()
-            worker.pipe.close()
+            self._wait(worker)
 
     @property
     def busy(self) -> int:
@@ -75,46 +85,51 @@ class Workers(Generic[Task]):
 
     def give(self, task: Task) -> None:
         """Has a process that is free, or a new one, do a task."""
+        self._workers = [worker for worker in self._workers if worker.task is not None or worker.process.poll() is None]
         worker = next((worker for worker in self._workers if worker.task is None), None) or self._start()
         worker.task = task
-        try:
-            worker.pipe.send(task)
-        except OSError:  # it died while it had nothing to do
-            self._remove(worker)
-            self.give(task)
+        with contextlib.suppress(OSError):  # it has died, which is the next that is heard of it
+            worker.send(task)
 
     def messages(self, timeout: float) -> Iterator[tuple[Task, Any]]:
         """What tasks tell within ``timeout`` seconds; the last of each is :class:`Ended`, also if its process has died."""
-        of = {worker.pipe: worker for worker in self._workers if worker.task is not None}
-        for pipe in wait(list(of), timeout):
-            worker = of[pipe]  # type: ignore[index]
+        with contextlib.suppress(queue.Empty):
+            worker, message = self._told.get(timeout=timeout)
             task = worker.task
-            assert task is not None
-            try:
-                message = worker.pipe.recv()
-            except (EOFError, OSError):
-                message = Ended(WorkError(self._remove(worker)))
+            if message is None:
+                self._workers = [other for other in self._workers if other is not worker]
+                message = Ended(WorkError(self._wait(worker)))
             if isinstance(message, Ended):
                 worker.task = None
-            yield task, message
+            if task is not None:
+                yield task, message
 
     def _start(self) -> _Worker[Task]:
-        context = multiprocessing.get_context("spawn")
-        pipe, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(theirs, self._threads, self._work), daemon=True)
+        pipe = subprocess.PIPE
         with _without_interrupts():
-            process.start()
-        theirs.close()  # now the pipe ends when the process does
-        worker: _Worker[Task] = _Worker(process, pipe)
+            process = subprocess.Popen([sys.executable, "-c", _START.format(path=sys.path)], stdin=pipe, stdout=pipe)
+        worker: _Worker[Task] = _Worker(process)
         self._workers.append(worker)
+        threading.Thread(target=self._listen, args=(worker,), daemon=True).start()
+        with contextlib.suppress(OSError):
+            worker.send(self._threads, self._work)
         return worker
 
-    def _remove(self, worker: _Worker[Task]) -> str:
-        """Forgets a process that has died, and says of what."""
-        self._workers.remove(worker)
-        worker.pipe.close()
-        worker.process.join()
-        code = worker.process.exitcode or 0
+    def _listen(self, worker: _Worker[Task]) -> None:
+        assert worker.process.stdout is not None
+        try:
+            while True:
+                self._told.put((worker, pickle.load(worker.process.stdout)))
+        except (EOFError, pickle.UnpicklingError):  # the process has ended, perhaps within a message
+            self._told.put((worker, None))
+        except Exception as error:
+            self._told.put((worker, Ended(error)))
+
+    def _wait(self, worker: _Worker[Task]) -> str:
+        """Waits for the end of a process, and says what it died of."""
+        code = worker.process.wait()
+        with contextlib.suppress(OSError):  # of what was not sent any more
+            worker.process.__exit__(None, None, None)
         if code >= 0:
             return f"its process ended with exit code {code}"
         lacking = ", as the system does when memory runs out" if -code == signal.SIGKILL else ""
@@ -127,8 +142,6 @@ def _without_interrupts() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    # Otherwise it is started together with the first process, and unblocks Ctrl-C.
-    multiprocessing.resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -139,14 +152,34 @@ def _without_interrupts() -> Iterator[None]:
 # -- in a worker -------------------------------------------------------------------------------------------------------
 
 
-def _serve(pipe: Connection, threads: int | None, work: Callable[[Any, Callable[[Any], None]], None]) -> None:
+def serve() -> None:
+    """What a worker does until the process that started it is gone: tasks come by stdin, messages go to stdout."""
+    tasks: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    told = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a library prints is no message
+    threading.Thread(target=_receive, args=(tasks,), daemon=True).start()
+    threads, work = tasks.get(), tasks.get()
+
+    def tell(message: Any) -> None:
+        pickle.dump(message, told)
+        told.flush()
+
     keep_freed_memory()
     show_notices()
     use_threads(threads)
-    threading.Thread(target=_follow_parent, daemon=True).start()
-    with contextlib.suppress(EOFError, OSError):  # of the pipe: the suite was killed
+    while True:
+        tell(_done(tasks.get(), tell, work))
+
+
+def _receive(tasks: queue.SimpleQueue[Any]) -> None:
+    try:
         while True:
-            pipe.send(_done(pipe.recv(), pipe.send, work))
+            tasks.put(pickle.load(sys.stdin.buffer))
+    except (EOFError, pickle.UnpicklingError):  # the suite was killed and so could not end this process
+        pass
+    except Exception:
+        traceback.print_exc()
+    os._exit(1)
 
 
 def _done(task: Any, tell: Callable[[Any], None], work: Callable[[Any, Callable[[Any], None]], None]) -> Ended:
@@ -159,11 +192,3 @@ def _done(task: Any, tell: Callable[[Any], None], work: Callable[[Any, Callable[
             traceback.print_exc()
         return Ended(RuntimeError(f"{type(error).__name__}: {error}"))
     return Ended()
-
-
-def _follow_parent() -> None:
-    """Ends the worker if the suite was killed and so could not end it."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

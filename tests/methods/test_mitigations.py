@@ -356,7 +356,7 @@ def test_more_data(tmp_path: Path) -> None:
     """Set-aside labels are replaced by a naturally trained network's predictions; a file of extra images does the same."""
     config = small(tmp_path / "run", data__unlabelled=0.5, trainer__epochs=3, teachers=str(tmp_path / "teachers"))
     data, whole = load_data(config.data), load_data(small(tmp_path).data)
-    half = load_data(changed(small(tmp_path), {"data.train_size": 100, "data.val_size": 40}).data)
+    half = load_data(changed(small(tmp_path), {"data.train_share": 0.5}).data)
     assert torch.equal(data.x_train, half.x_train) and torch.equal(data.y_train, half.y_train)
     assert sorted(map(bytes, torch.cat([data.x_train, data.x_extra]).numpy())) == sorted(map(bytes, whole.x_train.numpy()))
     helped_run, _ = prepared(config, data, torch.device("cpu"))

@@ -18,6 +18,7 @@ from helpers.suites import small
 
 from ro_fast.cli import compose
 from ro_fast.config import ArmConfig, ClaimConfig, ConditionConfig, FinalConfig, SuiteConfig, TrainConfig, changed
+from ro_fast.data import load_data
 from ro_fast.errors import InputError, WorkError
 from ro_fast.findings.study import read_results
 from ro_fast.findings.verdict import LOOKS, more_seeds
@@ -168,11 +169,13 @@ def test_a_second_suite_reuses_the_prefix_and_only_then(tmp_path: Path) -> None:
 
 
 def test_side_by_side_gives_the_digits_of_one_by_one(tmp_path: Path) -> None:
-    heard: list = []
+    """From a script as people write them, without ``if __name__ == "__main__"``."""
+    script = tmp_path / "script.py"
+    script.write_text(f"heard = []\n{_COMMAND.replace(')))', ')), heard.append)')}\nassert len(heard) == 16")
     ablate(small(tmp_path / "one"))
-    ablate(small(tmp_path / "two", jobs=2), heard.append)
-    assert len(heard) == 16
-    assert runs(tmp_path / "one" / "suite") == runs(tmp_path / "two" / "suite")
+    command = [sys.executable, str(script), str(tmp_path / "two"), str(Path(__file__).parents[1]), "{'jobs': 2}"]
+    subprocess.run(command, check=True, timeout=120)
+    assert runs(tmp_path / "one" / "suite") == runs(tmp_path / "two" / "suite") != {}
 
 
 _COMMAND = (
@@ -231,7 +234,8 @@ def worker_at(folder: Path) -> int:
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="finds the worker by the files it holds, in /proc")
 def test_a_suite_outlives_its_workers_interrupts_and_kills(tmp_path: Path) -> None:
     killed = begun(tmp_path / "killed", "pure")
-    os.kill(worker_at(tmp_path / "killed" / "runs" / "baseline" / "seed0"), signal.SIGINT)  # not the worker's to answer
+    for worker in Path(f"/proc/{killed.pid}/task/{killed.pid}/children").read_text().split():
+        os.kill(int(worker), signal.SIGINT)  # which is for the suite alone to answer
     os.kill(worker_at(tmp_path / "killed" / "runs" / "pure" / "seed0"), signal.SIGKILL)
     told = killed.communicate(timeout=120)[1]
     assert killed.returncode == 1 and "Traceback" not in told
@@ -288,6 +292,16 @@ def test_bad_suites_are_told_before_anything_is_trained(tmp_path: Path, changes:
     with pytest.raises(InputError, match=words):
         ablate(small(tmp_path, **changes))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("data", "size"), [("digits_noisy", 1000), ("tops", 400)])
+@pytest.mark.parametrize(
+    ("suite", "arm", "share"), [("paper", "share_0.5", 0.5), ("mitigations", "half_the_data", 0.5), ("bias", "fewer", 0.8)]
+)
+def test_sizes_of_arms_are_shares_of_the_data(suite: str, arm: str, share: float, data: str, size: int) -> None:
+    branches = plan(compose("ablate", [f"suite={suite}", f"data={data}", "seeds=1"]))
+    sizes = {branch.arm.name: len(load_data(branch.config.data).x_train) for branch in branches if "data" in str(branch.arm.set)}
+    assert max(sizes.values()) <= size and sizes[arm] == share * size
 
 
 def test_every_suite_of_the_paper_runs(tmp_path: Path) -> None:
