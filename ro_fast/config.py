@@ -201,6 +201,7 @@ class RankingConfig:
     cost: str = needed("'gflop' | 'train_seconds' | 'step_mb'")
     max_natural_loss: float = option(0.0, "largest mean drop of natural accuracy allowed")
     against: dict[str, str] = option({}, "arm -> the arm it is compared with; others: the baseline")
+    combine: int = option(0, "how many of the best are then also tried together, in twos and threes", least=0, most=6)
 
 
 @dataclass

@@ -15,6 +15,7 @@ from ro_fast.findings.verdict import Finding, interval, paired_differences, poin
 
 GAINS = ("last_robust_acc", "ro_gap", "last_natural_acc")
 COSTS = ("gflop", "train_seconds", "step_mb")
+MITIGATION, COMBINED = "mitigation", "combination"  # roles of arms that are ranked
 FIRST, HELPS, OPEN, HARMS = "do first", "helps", "no gain shown", "harms"
 
 
@@ -33,6 +34,7 @@ class Ranked:
     score: float | None  # lower bound of the gain over the cost; None with one seed, which has no interval
     verdict: str
     tied: bool = False  # not significantly different from the first
+    combined: bool = False  # several of the others at once
 
 
 def check_ranking(part: str, rules: RankingConfig | None, arms: Sequence[str]) -> None:
@@ -58,13 +60,13 @@ def rank(arms: Sequence[Arm], rules: RankingConfig) -> list[Ranked]:
     With a single seed, which has no interval, no arm helps.
 
     Args:
-        arms: those of a suite, with ``role`` "mitigation" if they are to be ranked.
+        arms: those of a suite, with ``role`` "mitigation" or "combination" if they are to be ranked.
         rules: define gain and cost.
     """
     by_name = {arm.name: arm for arm in arms}
     pairs: dict[str, tuple[Arm, Arm]] = {}
     for arm in arms:
-        if arm.role == "mitigation":
+        if arm.role in (MITIGATION, COMBINED):
             against = rules.against.get(arm.name, BASELINE)
             if against not in by_name:
                 raise InputError(f"the ranking compares '{arm.name}' with '{against}', which did not run")
@@ -120,6 +122,7 @@ def _ranked(arm: Arm, against: Arm, rules: RankingConfig, compared: Mapping[str,
         cost=cost,
         score=score,
         verdict=verdict,
+        combined=arm.role == COMBINED,
     )
 
 
@@ -141,6 +144,8 @@ def finding_of_ranking(ranking: Sequence[Ranked], data: str, cost: str = "gflop"
         "How sure: paired by training seed on one fixed draw of the data, ordered by a rule fixed in the suite's YAML "
         "before the runs; the 95 % intervals hold for all mitigations at once"
     )
+    if any(entry.combined for entry in ranking):
+        sure += "; which mitigations are combined follows from what each gained alone, with the same seeds"
     return Finding([first, f"{sure}."])
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from ro_fast.config import AblateConfig
+from ro_fast.config import AblateConfig, ArmConfig
 from ro_fast.environment import choose_device, use_threads
 from ro_fast.errors import InputError, StorageError, WorkError
 from ro_fast.findings.study import RESULTS, Results
@@ -28,6 +28,7 @@ from ro_fast.storage import epochs, records
 from ro_fast.storage.paths import own_folder
 from ro_fast.storage.run_folder import alone_in
 from ro_fast.storage.saving import writing
+from ro_fast.suite.combine import combinations
 from ro_fast.suite.final_scores import write_final_scores
 from ro_fast.suite.perturbations import compare_checkpoints
 from ro_fast.suite.plan import AUTO, Branch, data_of, plan
@@ -42,12 +43,13 @@ def ablate(config: AblateConfig, listener: Listener | None = None, on_more: Call
     """Runs a suite into ``config.out`` and returns the contents of ``results.json`` there.
 
     The same config continues an interrupted suite; finished prefixes and runs are not run again. With ``seeds`` "auto" it is
-    judged after 3, 5 and 8 seeds, and ends when its rules settle whether training overfits and each factor's effect.
+    judged after 3, 5 and 8 seeds, and ends when its rules settle whether training overfits and each factor's effect. If the suite
+    ranks mitigations and says so, the best of them are then tried together.
 
     Args:
         config: the suite, its seeds and what its runs share.
         listener: called after each epoch trained.
-        on_more: called when seeds are added, with the epochs that they add and how many of these are on disk.
+        on_more: called when seeds or arms are added, with the epochs that they add and how many of these are on disk.
 
     Raises:
         InputError: if the config, the data or a folder doesn't fit, before anything is trained.
@@ -65,13 +67,24 @@ def ablate(config: AblateConfig, listener: Listener | None = None, on_more: Call
             _train(branches, jobs, threads, listener)
             results = collect(config, branches, time.perf_counter() - start)
             records.write(folder / RESULTS, results)
-            seeds = more_seeds(results.arms, results.finding) if config.seeds == AUTO else None
-            if seeds is None:
+            if (seeds := more_seeds(results.arms, results.finding) if config.seeds == AUTO else None) is not None:
+                _log.info("not settled with %d seeds: going on to %d", len(results.arms[0].seeds), seeds)
+                more = dataclasses.replace(config, seeds=seeds)
+            elif together := _combinations(config, results):
+                _log.info("the best are tried together: %s", ", ".join(arm.name.replace("_", " ") for arm in together))
+                suite = dataclasses.replace(config.suite, arms=[*config.suite.arms, *together])
+                config = dataclasses.replace(config, suite=suite)
+                more = dataclasses.replace(config, seeds=[seed.seed for seed in results.arms[0].seeds])
+            else:
                 return results
-            _log.info("not settled with %d seeds: going on to %d", len(results.arms[0].seeds), seeds)
-            known, branches = _epochs(branches), plan(dataclasses.replace(config, seeds=seeds))
+            known, branches = _epochs(branches), plan(more)
             if on_more is not None:
                 on_more(*(now - before for now, before in zip(_epochs(branches), known, strict=True)))
+
+
+def _combinations(config: AblateConfig, results: Results) -> list[ArmConfig]:
+    suite = config.suite
+    return combinations(suite.arms, results.ranking, suite.ranking) if results.ranking and suite.ranking else []
 
 
 def epochs_to_train(config: AblateConfig) -> tuple[int, int]:
