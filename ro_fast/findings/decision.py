@@ -17,7 +17,7 @@ from ro_fast.data.check_file import Observation
 from ro_fast.findings.outcomes import Arm
 from ro_fast.findings.overfitting import BASELINE, NONE, OVERFITS, Overfitting
 from ro_fast.findings.ranking import FIRST, HARMS, HELPS, OPEN, Ranked
-from ro_fast.findings.simultaneous import Comparison
+from ro_fast.findings.simultaneous import Comparison, simultaneous
 from ro_fast.findings.statistics import Estimate
 from ro_fast.overfitting.detector import MIN_VALUES, watch
 from ro_fast.storage.epochs import Epoch
@@ -131,9 +131,21 @@ def assess_risk(found: Overfitting, rung: Alarms | None, findings: Sequence[Obse
     return Risk(level, found.code, gap, rung, None if labels is None else Concern.of(labels))
 
 
+def early_stopping(baseline: Arm, gap: Comparison, max_natural_loss: float) -> Action:
+    """Keeping the epoch best on validation instead of the last one: its gain is the gap itself, and it costs nothing.
+
+    Like a mitigation, it helps only if mean natural accuracy is lower by at most ``max_natural_loss``.
+    """
+    changes = [s.best_natural_acc - s.last_natural_acc for s in baseline.seeds if s.best_natural_acc is not None]
+    natural = simultaneous({EARLY: changes})[EARLY] if len(changes) == len(baseline.seeds) else None
+    action = replace(_judged(EARLY, gap, work=1.0, least=0.0), natural=natural)
+    loses = natural is not None and natural.difference < -max_natural_loss
+    return replace(action, verdict=OPEN) if loses and action.verdict == HELPS else action
+
+
 def order_actions(
     ranking: Sequence[Ranked],
-    found: Overfitting,
+    early: Action,
     findings: Sequence[Observation],
     curve: LearningCurve | None,
     rules: DecisionConfig,
@@ -142,8 +154,8 @@ def order_actions(
 
     First come problems that invalidate every number: serious findings of the check, except suspect labels, whose removal is tried
     as a mitigation. Then what helps: mitigations as judged and ordered by ``ranking`` and, placed among them by the lower bound
-    of the gain over the work, keeping the epoch best on validation, whose gain is the gap itself, and twice the images, with an
-    extrapolated gain. Then what is undecided, and what harms.
+    of the gain over the work, :func:`early_stopping` and twice the images, with an extrapolated gain. Then what is undecided,
+    and what harms.
     """
     repairs = [
         Action(REPAIR, FIRST, finding=Concern.of(finding))
@@ -151,7 +163,7 @@ def order_actions(
         if finding.severity == "serious" and finding.kind != "label_error"
     ]
     measured = [_mitigation(entry) for entry in ranking]
-    others = [_judged(EARLY, found.gap, work=1.0, least=0.0)]
+    others = [early]
     if curve is not None:
         others.append(_judged(MORE, curve.gain, work=2.0, least=rules.min_gain))
     for other in others:

@@ -28,6 +28,7 @@ class Outcome:
     last_natural_acc: float
     ro_gap: float
     ro_loss_gap: float | None = None  # None if losses are missing
+    best_natural_acc: float | None = None  # at the best epoch, which is chosen by robust accuracy
     still_rising: bool = False  # the best epoch lies in the last tenth
     best_on_test_epoch: int | None = None
     best_on_test_robust_acc: float | None = None
@@ -141,6 +142,7 @@ def summarise_run(epochs: Sequence[Epoch]) -> Outcome:
         last_natural_acc=_mean(natural[last()]),
         ro_gap=best_robust_acc - last_robust_acc,
         ro_loss_gap=_loss_gap(epochs),
+        best_natural_acc=_mean(natural[around(best)]),
         still_rising=len(epochs) >= 10 and best >= math.ceil(0.9 * len(epochs)),
         best_on_test_epoch=epochs[best_on_test].epoch,
         best_on_test_robust_acc=robust[best_on_test],

@@ -17,7 +17,7 @@ from ro_fast.data import ImageData, load_data
 from ro_fast.data.check_file import Check, excluded, read_check
 from ro_fast.environment import choose_device
 from ro_fast.errors import InputError
-from ro_fast.findings.decision import EXCLUDE, Concern, alarms, assess_risk, order_actions, worth
+from ro_fast.findings.decision import EXCLUDE, Concern, alarms, assess_risk, early_stopping, order_actions, worth
 from ro_fast.findings.overfitting import BASELINE, overfitting
 from ro_fast.findings.ranking import FIRST, HELPS
 from ro_fast.findings.study import Results
@@ -198,14 +198,15 @@ def _shown(progress: Progress | None, total: int, done: int, title: str) -> Abst
 
 
 def _decide(config: PrototypeConfig, data: ImageData, checked: Check, plan: Plan, results: Results) -> Prototype:
-    seeds = next(arm for arm in results.arms if arm.name == BASELINE).seeds
+    baseline = next(arm for arm in results.arms if arm.name == BASELINE)
     folder = Path(config.out) / "suite" / "runs" / BASELINE
-    runs = [read_epochs(folder / f"seed{seed.seed}" / FILE) for seed in seeds]
+    runs = [read_epochs(folder / f"seed{seed.seed}" / FILE) for seed in baseline.seeds]
     sizes = {f"size_{size}": size for size in plan.parts} | {BASELINE: plan.sizes.train}
     curve = learning_curve(results.arms, sizes, plan.sizes.test)
     found = overfitting(results.arms, config.rules.min_gap)
-    assert found is not None and results.ranking is not None  # the suite has a baseline and a ranking
-    actions = order_actions(results.ranking, found, checked.findings, curve, config.rules)
+    assert found is not None and results.ranking is not None and results.ranking_rules is not None  # as the suite has them
+    early = early_stopping(baseline, found.gap, results.ranking_rules.max_natural_loss)
+    actions = order_actions(results.ranking, early, checked.findings, curve, config.rules)
     arms = [arm.name for arm in results.arms]
     best = next((action.action for action in actions if action.action in arms and action.verdict in (FIRST, HELPS)), None)
     seconds = sum(epoch.train_seconds for run in runs for epoch in run) / sum(map(len, runs))
@@ -227,7 +228,7 @@ def _decide(config: PrototypeConfig, data: ImageData, checked: Check, plan: Plan
             classes=data.num_classes,
             epochs=plan.epochs,
             fork_epoch=results.fork_epoch,
-            seeds=len(seeds),
+            seeds=len(baseline.seeds),
             arms=len(results.arms),
             model=config.model.name,
             eps=config.attack.eps or config.data.eps,

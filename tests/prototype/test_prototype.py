@@ -19,7 +19,7 @@ from ro_fast.cli import compose
 from ro_fast.config import ArmConfig, DecisionConfig
 from ro_fast.data.check_file import Observation
 from ro_fast.errors import InputError
-from ro_fast.findings.decision import Alarms, LearningCurve, Size, assess_risk, order_actions
+from ro_fast.findings.decision import Alarms, LearningCurve, Size, assess_risk, early_stopping, order_actions
 from ro_fast.findings.overfitting import IN_LOSS, NONE, ONE_SEED, OVERFITS, RISING, UNSETTLED, Overfitting
 from ro_fast.findings.ranking import FIRST, HARMS, HELPS, OPEN, Ranked
 from ro_fast.findings.simultaneous import Comparison
@@ -154,13 +154,23 @@ def test_what_spoils_numbers_comes_first_then_the_surest_gain_for_the_least_work
         entry("c", OPEN, -0.01, 1.0),
         entry("d", HARMS, -0.09, 1.0),
     ]
-    found = judged(OVERFITS)
+    early = early_stopping(arms_of({"baseline": [run(0), run(1)]})[0], judged(OVERFITS).gap, 0.01)
     leak = Observation("leakage", "serious", 3, 0.1, "leaks", "remove")
     curve = LearningCurve([], Size(2, 0.5, None), Comparison(0.005, (0.004, 0.006)))  # certain, and too little to matter
-    actions = order_actions(ranking, found, [LABELS, leak], curve, RULES)
+    actions = order_actions(ranking, early, [LABELS, leak], curve, RULES)
     assert [action.action for action in actions] == ["repair", "a", "early_stopping", "b", "more_data", "c", "d"]
     assert [action.verdict for action in actions] == [FIRST, HELPS, HELPS, HELPS, OPEN, OPEN, HARMS]
-    assert order_actions(ranking, found, [], None, RULES)[0].verdict == FIRST
+    assert order_actions(ranking, early, [], None, RULES)[0].verdict == FIRST
+
+
+def test_an_earlier_epoch_that_costs_natural_accuracy_is_not_shown_to_help() -> None:
+    gap = judged(OVERFITS).gap
+    found = {
+        cost: early_stopping(arms_of({"baseline": [run(s, best_natural_acc=0.9 - cost) for s in (0, 1)]})[0], gap, 0.01)
+        for cost in (0.005, 0.02)
+    }
+    assert [action.verdict for action in found.values()] == [HELPS, OPEN]
+    assert found[0.02].natural is not None and found[0.02].natural.difference == pytest.approx(-0.02)
 
 
 def test_a_power_law_is_extrapolated_exactly() -> None:
