@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from ro_fast.config import DecisionConfig
 from ro_fast.data.check_file import Observation
+from ro_fast.findings.fall import Fall
 from ro_fast.findings.outcomes import Arm
 from ro_fast.findings.overfitting import BASELINE, NONE, OVERFITS, Overfitting
 from ro_fast.findings.ranking import FIRST, HARMS, HELPS, OPEN, Ranked
@@ -58,6 +59,7 @@ class Risk:
     gap: Estimate
     alarms: Alarms | None  # None if the runs are too short
     label_errors: Concern | None  # if they are serious
+    fall: Fall | None = None  # the probability of a fall that matters; None with a single seed
 
 
 @dataclass(frozen=True)
@@ -116,19 +118,20 @@ def alarms(runs: Sequence[Sequence[Epoch]]) -> Alarms | None:
     return Alarms(len(verdicts), [verdict.alarm_epoch for verdict in verdicts])
 
 
-def assess_risk(found: Overfitting, rung: Alarms | None, findings: Sequence[Observation]) -> Risk:
+def assess_risk(found: Overfitting, rung: Alarms | None, findings: Sequence[Observation], fall: Fall | None = None) -> Risk:
     """The risk of robust overfitting and its evidence.
 
     Args:
         found: the finding of the baseline's runs.
         rung: the result of :func:`alarms`.
         findings: those of the check.
+        fall: the result of :func:`ro_fast.findings.fall.probability_of_fall`.
     """
     labels = next((f for f in findings if f.kind == "label_error" and f.severity == "serious"), None)
     rang = rung is not None and any(epoch is not None for epoch in rung.alarm_epochs)
     level = "high" if found.code == OVERFITS else "low" if found.code == NONE and not rang and labels is None else "medium"
     gap = Estimate(found.gap.difference, found.gap.ci95)
-    return Risk(level, found.code, gap, rung, None if labels is None else Concern.of(labels))
+    return Risk(level, found.code, gap, rung, None if labels is None else Concern.of(labels), fall)
 
 
 def early_stopping(baseline: Arm, gap: Comparison, max_natural_loss: float) -> Action:

@@ -47,22 +47,33 @@ def simultaneous(
     for name, values in families.items():
         if not values or not all(map(math.isfinite, values)):
             raise InputError(f"comparison '{name}' needs finite values, got {list(values)}: a seed's run failed or was left out")
-    spread = [(len(v) - 1, max(_variance(v), _LEAST)) for v in (*families.values(), *lending) if len(v) > 1]
-    prior, scale = squeeze(spread)
+    common = _common([*families.values(), *lending])
     found = {}
     for name, values in families.items():
-        n, mean = len(values), math.fsum(values) / len(values)
-        if n == 1:
-            found[name] = Comparison(mean, None, None)
+        if len(values) == 1:
+            found[name] = Comparison(values[0], None, None)
             continue
-        own = max(_variance(values), _LEAST)
-        lent = prior if n > 2 and own <= OUTLIER * scale else 0.0
-        freedom = n - 1 + lent
-        variance = max(own, (lent * scale + (n - 1) * own) / freedom)
-        error = math.sqrt(variance / n)
+        mean, variance, freedom = _moderated(values, *common)
+        error = math.sqrt(variance / len(values))
         half = _quantile(1 - (1 - level) / (2 * len(families)), freedom) * error
         found[name] = Comparison(mean, (mean - half, mean + half), min(1.0, len(families) * _two_sided(mean / error, freedom)))
     return found
+
+
+def moderated(values: Sequence[float], lending: Sequence[Sequence[float]]) -> tuple[float, float, float]:
+    """Mean, variance s̃² as in :func:`simultaneous`, and its degrees of freedom, of two values or more."""
+    return _moderated(values, *_common([values, *lending]))
+
+
+def _moderated(values: Sequence[float], prior: float, scale: float) -> tuple[float, float, float]:
+    n, own = len(values), max(_variance(values), _LEAST)
+    lent = prior if n > 2 and own <= OUTLIER * scale else 0.0
+    freedom = n - 1 + lent
+    return math.fsum(values) / n, max(own, (lent * scale + (n - 1) * own) / freedom), freedom
+
+
+def _common(several: Sequence[Sequence[float]]) -> tuple[float, float]:
+    return squeeze([(len(values) - 1, max(_variance(values), _LEAST)) for values in several if len(values) > 1])
 
 
 def squeeze(spread: Sequence[tuple[int, float]]) -> tuple[float, float]:

@@ -39,6 +39,11 @@ class Words(Texts):
         number = _points(value, "+" if sign else "")
         return number, "" if ci95 is None else self("interval", lo=_points(ci95[0]), hi=_points(ci95[1]))
 
+    def percent(self, share: float) -> str:
+        """A probability, without the certainty that rounding would lend it."""
+        key = "percent_below" if share < 0.01 else "percent_above" if share > 0.99 else "percent"
+        return str(self(key, value=f"{100 * share:.0f}"))
+
     def action(self, action: Action, result: Prototype) -> str:
         """What to do, in words; an arm without a text of its own is described by what it changes."""
         name, plan = action.action, result.plan
@@ -127,6 +132,11 @@ def _evidence(result: Prototype, words: Words) -> list[str]:
     risk = result.risk
     gap = words.estimate(risk.gap.mean, risk.gap.ci95)
     told = [words("evidence_gap", gap=gap, min_gap=f"{100 * result.rules.min_gap:g}")]
+    if (fall := risk.fall) is not None:
+        limit = f"{100 * fall.beyond:g}"
+        told.append(words("evidence_fall", limit=limit, percent=words.percent(fall.here), images=result.plan.train))
+        if fall.there is not None:
+            told.append(words("evidence_fall_all", limit=limit, percent=words.percent(fall.there), images=fall.images))
     if risk.alarms is None:
         told.append(words("evidence_alarms_none"))
     else:

@@ -18,6 +18,7 @@ from ro_fast.data.check_file import Check, excluded, read_check
 from ro_fast.environment import choose_device
 from ro_fast.errors import InputError
 from ro_fast.findings.decision import EXCLUDE, Concern, alarms, assess_risk, early_stopping, order_actions, worth
+from ro_fast.findings.fall import probability_of_fall
 from ro_fast.findings.overfitting import BASELINE, overfitting
 from ro_fast.findings.ranking import FIRST, HELPS
 from ro_fast.findings.study import Results
@@ -205,6 +206,7 @@ def _decide(config: PrototypeConfig, data: ImageData, checked: Check, plan: Plan
     curve = learning_curve(results.arms, sizes, plan.sizes.test)
     found = overfitting(results.arms, config.rules.min_gap)
     assert found is not None and results.ranking is not None and results.ranking_rules is not None  # as the suite has them
+    fall = probability_of_fall(results.arms, config.rules.min_gap, sizes, plan.available.train)
     early = early_stopping(baseline, found.gap, results.ranking_rules.max_natural_loss)
     actions = order_actions(results.ranking, early, checked.findings, curve, config.rules)
     arms = [arm.name for arm in results.arms]
@@ -216,7 +218,7 @@ def _decide(config: PrototypeConfig, data: ImageData, checked: Check, plan: Plan
         path=config.data.path,
         language=config.report.language or LANGUAGES[0],
         sentences=[],
-        risk=assess_risk(found, alarms(runs), checked.findings),
+        risk=assess_risk(found, alarms(runs), checked.findings, fall),
         worth=worth(results.arms, best),
         actions=actions,
         learning_curve=curve,
