@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -59,6 +60,13 @@ class Kept:
     state: dict[str, Tensor] = field(default_factory=dict)  # the method's own, part of the run's checkpoint
     teachers: dict[str, nn.Module] = field(default_factory=dict)  # "natural", "robust": see ro_fast.methods.teachers_of
     weight: Tensor | None = None  # [samples], computed before training
+
+    def restore(self, state: Mapping[str, Tensor], device: torch.device) -> None:
+        """Restores the method's own state; raises TypeError if it isn't one of these samples."""
+        for name, values in state.items():
+            if values.shape not in ((self.samples,), (self.samples, self.classes)):
+                raise TypeError(f"{name} is not that of {self.samples} samples")
+        self.state = {name: values.to(device) for name, values in state.items()}
 
 
 class Step:

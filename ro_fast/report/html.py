@@ -9,7 +9,7 @@ from pathlib import Path
 from ro_fast.errors import InputError
 from ro_fast.findings.images import ClassMeans, class_means
 from ro_fast.findings.overfitting import BASELINE
-from ro_fast.findings.study import Curves, Question, Results, questions, read_curves, read_results
+from ro_fast.findings.study import RESULTS, Curves, Question, Results, questions, read_curves, read_results
 from ro_fast.findings.verdict import Difference, Finding, compare_arms, interval, number, points, write_finding
 from ro_fast.installing import pip_install
 from ro_fast.pages import embedded, render
@@ -41,7 +41,11 @@ def build_report(run_dir: Path) -> Path:
     curves = read_curves(run_dir, results)
     report = run_dir / "report.html"
     with alone_in(run_dir), writing(run_dir):
-        parts = [_section(results, question, curves, run_dir / "figures") for question in questions(results)]
+        try:
+            parts = [_section(results, question, curves, run_dir / "figures") for question in questions(results)]
+        except LookupError as error:
+            there = f"{run_dir / RESULTS} names {error}, which does not exist"
+            raise InputError(f"{there}: it was changed after it was written; run the suite again, it resumes") from error
         write_text(report, _render(results, parts))
     return report
 

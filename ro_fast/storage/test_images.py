@@ -27,6 +27,13 @@ class RobustImages:
         """Before the first epoch."""
         return cls(torch.empty(0, (images + 7) // 8, dtype=torch.uint8))
 
+    @classmethod
+    def of(cls, bits: Tensor, images: int) -> RobustImages:
+        """Raises TypeError if the bits are not those of so many images."""
+        if (bits.dtype, bits.shape[1:]) != (torch.uint8, cls.empty(images).bits.shape[1:]):
+            raise TypeError(f"the test images noted are not {images}")
+        return cls(bits)
+
     def add(self, robust: Tensor) -> None:  # bool [images], on any device
         """Adds an epoch."""
         packed = torch.from_numpy(np.packbits(robust.cpu().numpy()))

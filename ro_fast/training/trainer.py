@@ -471,14 +471,30 @@ class Run:
         self.model.load_state_dict(state["trained" if "trained" in state else "model"])
         if self.averaging is not None and "averaging" in state:  # a prefix has none
             self.averaging.restore(state["averaging"], self.model, state["model"])
-        self.kept.state = {name: t.to(self.device) for name, t in state["kept"].items()}
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.kept.restore(state["kept"], self.device)
+        self._restore_optimizer(state["optimizer"])
         for name, stream in self.streams.items():
             stream.set_state(state["streams"][name])
         torch.set_rng_state(state["torch_rng"][0])
         if self.device.type == "cuda" and len(state["torch_rng"]) > 1:
             torch.cuda.set_rng_state(state["torch_rng"][1], self.device)
         self.samples.restore(state["samples"])
-        self.robust_images = RobustImages(state.get("robust_images", RobustImages.empty(len(self.data.y_test)).bits))
+        if "robust_images" in state:  # of versions that noted them
+            self.robust_images = RobustImages.of(state["robust_images"], len(self.data.y_test))
         told = records.parse(_Progress, {key: state[key] for key in ("epoch", "best", "history")})
+        if [epoch.epoch for epoch in told.history] != list(range(told.epoch)):
+            raise ValueError(f"its history is not that of {told.epoch} epochs")
         self.epoch, self.best, self.history = told.epoch, told.best, told.history
+
+    def _restore_optimizer(self, state: State) -> None:
+        """Raises TypeError if the state has other settings than the run, or buffers of other sizes than the weights."""
+        settings = self._optimizer_settings()
+        self.optimizer.load_state_dict(state)
+        buffers = [(p, buffer) for p, own in self.optimizer.state.items() for buffer in own.values() if buffer is not None]
+        if self._optimizer_settings() != settings or any(buffer.shape != p.shape for p, buffer in buffers):
+            raise TypeError("the optimiser is another one")
+
+    def _optimizer_settings(self) -> list[dict[str, Any]]:
+        """All but the learning rate, which every step sets anew."""
+        groups = self.optimizer.param_groups
+        return [{key: value for key, value in group.items() if key not in ("lr", "params")} for group in groups]

@@ -153,9 +153,18 @@ def drop_gap(run: Path) -> None:
     path.write_text(json.dumps(results))
 
 
+def name_a_figure(run: Path) -> None:
+    path = run / "results.json"
+    results = json.loads(path.read_text())
+    results["figures"] = ["nan"]
+    del results["digest"]
+    path.write_text(json.dumps(results))
+
+
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
+        (name_a_figure, r"results\.json names 'nan', which does not exist"),
         (lambda run: (run / "results.json").unlink(), "holds no results.json"),
         (break_results, "not complete JSON"),
         (lambda run: (run / "results.json").write_text("[]"), "not a suite's results.json"),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import operator
 import random
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,6 +96,38 @@ def test_a_damaged_last_state_names_what_can_be_taken_instead(tmp_path: Path) ->
         load_model(last, "small_cnn")
     last.unlink()
     assert without_seconds(train(small(tmp_path))) == without_seconds(whole)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("trained")
+    train(small(out))
+    return out
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("robust_images", -1),
+        ("robust_images", torch.zeros(3, 1, dtype=torch.uint8)),
+        ("optimizer.param_groups.0.dampening", "much"),
+        ("optimizer.param_groups.0.momentum", 2.0),
+        ("optimizer.state.0.momentum_buffer", torch.zeros(2)),
+        ("optimizer.state.0.momentum_buffer", 1),
+        ("kept.labels", torch.zeros(2, 3)),
+        ("history", []),
+        ("epoch", 1),
+    ],
+    ids=str,
+)
+def test_a_state_of_another_kind_is_refused(path: str, value: object, trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+    state = checkpoint.load(tmp_path / "last.pt")
+    *way, name = [int(part) if part.isdigit() else part for part in path.split(".")]
+    functools.reduce(operator.getitem, way, state)[name] = value
+    checkpoint.save(tmp_path / "last.pt", {key: part for key, part in state.items() if key != "format"})
+    with pytest.raises(InputError, match=r"last\.pt: parts of its state are missing or of another kind"):
+        train(small(tmp_path))
 
 
 def test_files_with_python_objects_are_refused_without_the_advice_to_run_them(tmp_path: Path) -> None:
