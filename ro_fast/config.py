@@ -284,12 +284,24 @@ class DecisionConfig:
 
 
 @dataclass
+class CostConfig:
+    """What training elsewhere, and people's work, costs."""
+
+    gpu: str | None = option(None, "where the full run would be: H100, A100, L4, T4, ...; null: on this computer")
+    hours_per_gflop: float | None = option(None, "of another machine, measured there, instead of gpu", above=0)
+    per_hour: float | None = option(None, "price of an hour of that machine", least=0)
+    per_label: float | None = option(None, "price of a label that someone looks at, or of a new image with its label", least=0)
+    currency: str = option("EUR", "of the prices: EUR, USD, JPY, ...")
+
+
+@dataclass
 class PrototypeConfig(AblateConfig):
     """A check and a small suite within a time budget, and one page to base a decision on."""
 
     budget: str = option("10min", "wall-clock time: 90s, 10min, 1h30min")
     min_steps: int = option(150, "minimum gradient steps of a run; small sets are trained for more epochs", least=0)
     rules: DecisionConfig = field(default_factory=DecisionConfig)
+    cost: CostConfig = field(default_factory=CostConfig)
     report: PageConfig = field(default_factory=PageConfig)
 
 

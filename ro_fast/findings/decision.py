@@ -74,6 +74,8 @@ class Action:
     work: float | None = None  # as a multiple of plain adversarial training
     score: float = 0.0  # lower bound of the gain over the work
     finding: Concern | None = None  # what a repair addresses
+    tied: bool = False  # its gain can't be told apart from that of the first mitigation
+    labels: int = 0  # that people have to look at or to buy
 
 
 @dataclass(frozen=True)
@@ -207,6 +209,7 @@ def _mitigation(entry: Ranked) -> Action:
         natural=entry.natural,
         work=entry.cost["gflop"].mean,
         score=entry.score or 0.0,
+        tied=entry.tied,
     )
 
 

@@ -12,7 +12,7 @@ from ro_fast.prototype.plan import Plan, seconds_of
 from ro_fast.storage import checkpoint, records
 from ro_fast.storage.saving import writing
 
-_ELSEWHERE = ("out", "report", "jobs", "threads", "prefixes", "teachers")  # not part of a prototype's identity
+_ELSEWHERE = ("out", "report", "cost", "jobs", "threads", "prefixes", "teachers")  # not part of a prototype's identity
 
 
 @dataclass(frozen=True)

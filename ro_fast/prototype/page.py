@@ -39,6 +39,11 @@ class Words(Texts):
         number = _points(value, "+" if sign else "")
         return number, "" if ci95 is None else self("interval", lo=_points(ci95[0]), hi=_points(ci95[1]))
 
+    def time(self, hours: float) -> str:
+        """A length of time, in the unit that suits it."""
+        key, value = ("hours", hours) if hours >= 1 else ("minutes", 60 * hours) if hours >= 1 / 60 else ("seconds", 3600 * hours)
+        return str(self(f"time.{key}", value=f"{value:.1f}" if value < 10 else f"{value:.0f}"))
+
     def percent(self, share: float) -> str:
         """A probability, without the certainty that rounding would lend it."""
         key = "percent_below" if share < 0.01 else "percent_above" if share > 0.99 else "percent"
@@ -121,6 +126,10 @@ def _render(result: Prototype, charts: Mapping[str, Path], language: str) -> str
         min_gap=f"{100 * result.rules.min_gap:g}",
         worth=[_worth(name, row, best_words, words) for name, row in result.worth.items()],
         actions=[_row(number, action, result, words) for number, action in enumerate(result.actions, 1)],
+        tied=[words.action(action, result) for action in result.actions if action.tied],
+        costs=_costs(result, words),
+        costs_head=[*words("costs_head"), result.costs.currency, words("costs_per", unit=_unit(result, words))],
+        costs_note=_costs_note(result, words),
         missing=_missing(result, words),
         best=words("curves_best", what=best_words) if best else "",
         images=embedded(charts),
@@ -173,6 +182,52 @@ def _row(number: int, action: Action, result: Prototype, words: Words) -> _Row:
         ("", "") if natural is None else words.parts(natural.difference, natural.ci95, sign=True),
         "" if action.work is None else f"{action.work:.2f}",
     )
+
+
+@dataclass(frozen=True)
+class _CostRow:
+    """What a training run with an action costs, each "" if nothing or unknown."""
+
+    what: str
+    time: str
+    labels: str
+    money: str
+    gain_per_cost: str
+
+
+def _costs(result: Prototype, words: Words) -> list[_CostRow]:
+    """Of plain adversarial training, and of what is to be done first or helps."""
+    plain = Action(BASELINE, OPEN, work=1.0)
+    rows = []
+    for action in (plain, *(action for action in result.actions if action.verdict in (FIRST, HELPS))):
+        work = action.work or 0.0
+        money = result.costs.money(work, action.labels)
+        spent = work * result.costs.hours if _unit(result, words) == words("hour") else money
+        gain = None if action.gain is None or not spent else 100 * action.gain.difference / spent
+        rows.append(
+            _CostRow(
+                words("worth_of.baseline") if action is plain else words.action(action, result),
+                words.time(work * result.costs.hours) if work else "",
+                f"{action.labels}" if action.labels else "",
+                "" if money is None else f"{money:,.2f}",
+                "" if gain is None else f"{gain:.3g}",
+            )
+        )
+    return rows
+
+
+def _unit(result: Prototype, words: Words) -> str:
+    """What gains are divided by: money, or hours where it isn't known what these cost."""
+    return str(words("hour") if result.costs.per_hour is None else result.costs.currency)
+
+
+def _costs_note(result: Prototype, words: Words) -> str:
+    own, plan = result.costs, result.plan
+    where = words({None: "costs_here", "": "costs_own"}.get(own.machine, "costs_gpu"), gpu=own.machine)
+    size = {"available": plan.available, "epochs": plan.epochs, "model": plan.model, "gflop": f"{own.gflop:.3g}"}
+    note = words("costs_note", where=where, **size)
+    missing = [key for key, value in (("cost.per_hour", own.per_hour), ("cost.per_label", own.per_label)) if value is None]
+    return f"{note} {words('costs_missing', keys=words('list').join(missing))}" if missing else str(note)
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,11 @@ from ro_fast.config import DecisionConfig
 from ro_fast.environment import Environment
 from ro_fast.errors import InputError
 from ro_fast.findings.decision import Action, Concern, LearningCurve, Risk, Worth
+from ro_fast.prototype.costs import Costs
 from ro_fast.storage.records import read
 
 RESULT = "prototype.json"
-VERSION = 2  # of prototype.json
+VERSION = 3  # of prototype.json: 3 has costs
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class Prototype:
     plan: Ran
     rules: DecisionConfig
     environment: Environment
+    costs: Costs
 
 
 def read_prototype(out: Path) -> Prototype:

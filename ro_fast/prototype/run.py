@@ -26,6 +26,7 @@ from ro_fast.installing import pip_install
 from ro_fast.pages.words import LANGUAGES
 from ro_fast.progress import Listener
 from ro_fast.prototype.clock import Clock
+from ro_fast.prototype.costs import check_costs, costs, with_labels
 from ro_fast.prototype.learning_curve import learning_curve
 from ro_fast.prototype.page import sentences, write_page
 from ro_fast.prototype.plan import (
@@ -76,6 +77,7 @@ def prototype(config: PrototypeConfig, progress: Progress | None = None) -> Prot
             raise InputError(f"the prototype needs {module}: {pip_install('train')}")
     if config.data.exclude is not None:
         raise InputError("the prototype itself tests the effect of leaving suspects out: leave data.exclude out")
+    check_costs(config.cost)
     check_run(config)
     with alone_in(own_folder(config.out, "suite", [RESULT, "report.html"])):
         return _decided(config, progress)
@@ -209,9 +211,13 @@ def _decide(config: PrototypeConfig, data: ImageData, checked: Check, plan: Plan
     fall = probability_of_fall(results.arms, config.rules.min_gap, sizes, plan.available.train)
     early = early_stopping(baseline, found.gap, results.ranking_rules.max_natural_loss)
     actions = order_actions(results.ranking, early, checked.findings, curve, config.rules)
+    suspects = len(excluded(checked.findings))
+    actions = [with_labels(action, suspects, plan.sizes.train, plan.available.train) for action in actions]
     arms = [arm.name for arm in results.arms]
     best = next((action.action for action in actions if action.action in arms and action.verdict in (FIRST, HELPS)), None)
     seconds = sum(epoch.train_seconds for run in runs for epoch in run) / sum(map(len, runs))
+    seconds_of_all = seconds / plan.sizes.train * plan.available.train
+    gflop = sum(seed.gflop or 0.0 for seed in baseline.seeds) / len(baseline.seeds)
     return Prototype(
         version=VERSION,
         data=config.data.name,
@@ -238,8 +244,9 @@ def _decide(config: PrototypeConfig, data: ImageData, checked: Check, plan: Plan
             attack_steps=config.attack.steps,
             budget=seconds_of(config.budget),
             seconds=0.0,
-            epoch_seconds_of_all=seconds / plan.sizes.train * plan.available.train,
+            epoch_seconds_of_all=seconds_of_all,
         ),
         rules=config.rules,
         environment=results.environment,
+        costs=costs(config.cost, gflop * plan.available.train / plan.sizes.train, seconds_of_all * plan.epochs / 3600),
     )

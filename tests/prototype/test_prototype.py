@@ -25,6 +25,7 @@ from ro_fast.findings.ranking import FIRST, HARMS, HELPS, OPEN, Ranked
 from ro_fast.findings.simultaneous import Comparison
 from ro_fast.findings.statistics import Estimate
 from ro_fast.prototype import prototype
+from ro_fast.prototype.costs import ATTAINED
 from ro_fast.prototype.learning_curve import learning_curve
 from ro_fast.prototype.page import rebuild_page
 from ro_fast.prototype.plan import Plan, Sizes, largest_that_fits, seconds_of, seed_seconds, sizes_for
@@ -171,6 +172,37 @@ def test_an_earlier_epoch_that_costs_natural_accuracy_is_not_shown_to_help() -> 
     }
     assert [action.verdict for action in found.values()] == [HELPS, OPEN]
     assert found[0.02].natural is not None and found[0.02].natural.difference == pytest.approx(-0.02)
+
+
+def test_costs_are_hours_money_and_labels(made: tuple[Path, Prototype]) -> None:
+    out, plain = made
+    states = {path: path.stat().st_mtime_ns for path in out.rglob("last.pt")}
+    assert plain.costs.hours == plain.costs.here_hours > 0 and plain.costs.money(1.0, 0) is None
+    told = prototype(config(out, "cost.gpu=A100", "cost.per_hour=3", "cost.per_label=0.5", "cost.currency=JPY"))
+    assert states == {path: path.stat().st_mtime_ns for path in out.rglob("last.pt")}
+    assert told.costs.hours == pytest.approx(told.costs.gflop / (312e3 * ATTAINED * 3600))
+    assert told.costs.money(2.0, 10) == pytest.approx(6 * told.costs.hours + 5)
+    labels = {action.action: action.labels for action in told.actions}
+    assert labels["more_data"] == 200 and labels["mixup"] == 0 and labels["exclude"] > 10
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "A100" in page and "JPY" in page and "cost.per_hour" not in page
+    fast = prototype(config(out, "cost.hours_per_gflop=2"))
+    assert fast.costs.hours == 2 * fast.costs.gflop and "cost.per_hour" in (out / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (["cost.gpu=H900"], "cost.gpu=H900 is unknown; known: H200, H100"),
+        (["cost.gpu=T4", "cost.hours_per_gflop=1"], "give only one of them"),
+        (["cost.currency=gold"], "cost.currency=gold is unknown; known: EUR"),
+        (["cost.per_hour=-1"], "cost.per_hour"),
+    ],
+)
+def test_unknown_costs_are_told_before_training(changes: list[str], words: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=words):
+        prototype(config(tmp_path, *changes))
+    assert not list(tmp_path.rglob("*.pt"))
 
 
 def test_a_power_law_is_extrapolated_exactly() -> None:
