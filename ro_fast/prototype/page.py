@@ -41,6 +41,8 @@ class Words(Texts):
 
     def time(self, hours: float) -> str:
         """A length of time, in the unit that suits it."""
+        if hours < 1 / 3600:
+            return str(self("time.less"))
         key, value = ("hours", hours) if hours >= 1 else ("minutes", 60 * hours) if hours >= 1 / 60 else ("seconds", 3600 * hours)
         return str(self(f"time.{key}", value=f"{value:.1f}" if value < 10 else f"{value:.0f}"))
 
@@ -184,6 +186,9 @@ def _row(number: int, action: Action, result: Prototype, words: Words) -> _Row:
     )
 
 
+LEAST = 0.01  # cost, in hours or money, below which neither it nor a gain per cost is told
+
+
 @dataclass(frozen=True)
 class _CostRow:
     """What a training run with an action costs, each "" if nothing or unknown."""
@@ -203,14 +208,14 @@ def _costs(result: Prototype, words: Words) -> list[_CostRow]:
         work = action.work or 0.0
         money = result.costs.money(work, action.labels)
         spent = work * result.costs.hours if _unit(result, words) == words("hour") else money
-        gain = None if action.gain is None or not spent else 100 * action.gain.difference / spent
+        gain = None if action.gain is None or not spent or spent < LEAST else 100 * action.gain.difference / spent
         rows.append(
             _CostRow(
                 words("worth_of.baseline") if action is plain else words.action(action, result),
                 words.time(work * result.costs.hours) if work else "",
                 f"{action.labels}" if action.labels else "",
-                "" if money is None else f"{money:,.2f}",
-                "" if gain is None else f"{gain:.3g}",
+                "" if money is None else f"< {LEAST}" if 0 < money < LEAST else f"{money:,.2f}",
+                "" if gain is None else f"{gain:,.0f}" if abs(gain) >= 100 else f"{gain:.3g}",
             )
         )
     return rows
