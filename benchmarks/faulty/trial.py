@@ -33,7 +33,10 @@ from ro_fast.cli import run
 Line = tuple[str, ...]
 TIMEOUT = 300.0  # seconds until a command hangs; the slowest takes 20 on two busy cores
 # What depends on the clock or the machine's speed rather than on the work.
-_TIMES = {"seconds", "train_seconds", "wall_seconds", "epoch_seconds_of_all", "peak_mb", "spent", "digest"}
+_TIMES = {
+    *("seconds", "train_seconds", "wall_seconds", "epoch_seconds_of_all", "here_hours", "minutes", "spent"),
+    *("peak_mb", "digest"),
+}
 # Words of Hydra, OmegaConf and Python that a user should not meet.
 JARGON = re.compile(
     r"Traceback|override|composition|compose|primary config|Lexer|struct\b|[Hh]ydra|OmegaConf|omegaconf|msgspec|full_key|"

@@ -106,6 +106,8 @@ def _prototype(config: Any) -> None:
 
     result = prototype(config, progress)
     print("\n".join(result.sentences))
+    if (more := result.enough) is not None:
+        print(f"open: {', '.join(more.actions)}; the same command with {more.options} would probably decide it")
     print(f"{result.plan.seconds:.0f} s; page: {Path(config.out) / 'report.html'}")
 
 

@@ -12,7 +12,8 @@ from ro_fast.prototype.plan import Plan, seconds_of
 from ro_fast.storage import checkpoint, records
 from ro_fast.storage.saving import writing
 
-_ELSEWHERE = ("out", "report", "cost", "jobs", "threads", "prefixes", "teachers")  # not part of a prototype's identity
+# Not part of a prototype's identity; more time and seeds continue it.
+_ELSEWHERE = ("out", "budget", "seeds", "report", "cost", "jobs", "threads", "prefixes", "teachers")
 
 
 @dataclass(frozen=True)

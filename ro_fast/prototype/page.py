@@ -128,6 +128,7 @@ def _render(result: Prototype, charts: Mapping[str, Path], language: str) -> str
         min_gap=f"{100 * result.rules.min_gap:g}",
         worth=[_worth(name, row, best_words, words) for name, row in result.worth.items()],
         actions=[_row(number, action, result, words) for number, action in enumerate(result.actions, 1)],
+        still_open=_still_open(result, words),
         tied=[words.action(action, result) for action in result.actions if action.tied],
         costs=_costs(result, words),
         costs_head=[*words("costs_head"), result.costs.currency, words("costs_per", unit=_unit(result, words))],
@@ -184,6 +185,14 @@ def _row(number: int, action: Action, result: Prototype, words: Words) -> _Row:
         ("", "") if natural is None else words.parts(natural.difference, natural.ci95, sign=True),
         "" if action.work is None else f"{action.work:.2f}",
     )
+
+
+def _still_open(result: Prototype, words: Words) -> str:
+    """What would decide what is open, "" if nothing would."""
+    if result.enough is None:
+        return ""
+    what = [words.action(action, result) for action in result.actions if action.action in result.enough.actions]
+    return str(words("still_open", what=words("list").join(what), seeds=result.enough.seeds, options=result.enough.options))
 
 
 LEAST = 0.01  # cost, in hours or money, below which neither it nor a gain per cost is told

@@ -10,6 +10,7 @@ from ro_fast.environment import Environment
 from ro_fast.errors import InputError
 from ro_fast.findings.decision import Action, Concern, LearningCurve, Risk, Worth
 from ro_fast.prototype.costs import Costs
+from ro_fast.prototype.enough import Enough
 from ro_fast.storage.records import read
 
 RESULT = "prototype.json"
@@ -55,6 +56,7 @@ class Prototype:
     rules: DecisionConfig
     environment: Environment
     costs: Costs
+    enough: Enough | None = None  # what would decide what is open
 
 
 def read_prototype(out: Path) -> Prototype:

@@ -27,6 +27,7 @@ from ro_fast.pages.words import LANGUAGES
 from ro_fast.progress import Listener
 from ro_fast.prototype.clock import Clock
 from ro_fast.prototype.costs import check_costs, costs, with_labels
+from ro_fast.prototype.enough import enough, least_gain
 from ro_fast.prototype.learning_curve import learning_curve
 from ro_fast.prototype.page import sentences, write_page
 from ro_fast.prototype.plan import (
@@ -94,7 +95,11 @@ def _decided(config: PrototypeConfig, progress: Progress | None) -> Prototype:
     results = _train(config, small, plan, arms, clock, progress)
     result = _decide(config, data, checked, plan, results)
     clock.keep(plan)
-    result = dataclasses.replace(result, plan=dataclasses.replace(result.plan, seconds=clock.spent))
+    result = dataclasses.replace(
+        result,
+        plan=dataclasses.replace(result.plan, seconds=clock.spent),
+        enough=enough(result.actions, result.plan.seeds, plan, clock.spent),
+    )
     result = dataclasses.replace(result, sentences=sentences(result, result.language))
     out = Path(config.out)
     records.write(out / RESULT, result)
@@ -116,7 +121,18 @@ def _plan(config: PrototypeConfig, data: ImageData, checked: Check, clock: Clock
             f"budget={config.budget} is too short: one seed on {least.sizes.train} images takes about {least.seed_seconds:.0f} s "
             f"here but {max(clock.left, 0):.0f} s are left after the check; give more time or a smaller model (model.width=16)"
         )
+    _say_what_it_decides(config, plan, clock.left)
     return plan
+
+
+def _say_what_it_decides(config: PrototypeConfig, plan: Plan, seconds: float) -> None:
+    seeds = min(len(seed_list(config)), max(1, int(seconds / plan.seed_seconds)))
+    least = least_gain(seeds, sum(arm.role == "mitigation" for arm in config.suite.arms))
+    decides = "one seed has no interval, so it decides nothing" if least is None else (
+        f"gains of about {100 * least:.1f} points or more will usually be told apart from none"
+    )
+    trained = f"{plan.sizes.train} of {plan.available.train} training images"
+    log.info("prototype: the budget has room for about %d seed%s on %s: %s", seeds, "s" * (seeds > 1), trained, decides)
 
 
 def _planned(config: PrototypeConfig, size: int, available: Sizes, extra: list[ArmConfig], speed: Speed) -> Plan:

@@ -19,13 +19,14 @@ from ro_fast.cli import compose
 from ro_fast.config import ArmConfig, DecisionConfig
 from ro_fast.data.check_file import Observation
 from ro_fast.errors import InputError
-from ro_fast.findings.decision import Alarms, LearningCurve, Size, assess_risk, early_stopping, order_actions
+from ro_fast.findings.decision import Action, Alarms, LearningCurve, Size, assess_risk, early_stopping, order_actions
 from ro_fast.findings.overfitting import IN_LOSS, NONE, ONE_SEED, OVERFITS, RISING, UNSETTLED, Overfitting
 from ro_fast.findings.ranking import FIRST, HARMS, HELPS, OPEN, Ranked
 from ro_fast.findings.simultaneous import Comparison
 from ro_fast.findings.statistics import Estimate
 from ro_fast.prototype import prototype
 from ro_fast.prototype.costs import ATTAINED
+from ro_fast.prototype.enough import enough, least_gain
 from ro_fast.prototype.learning_curve import learning_curve
 from ro_fast.prototype.page import rebuild_page
 from ro_fast.prototype.plan import Plan, Sizes, largest_that_fits, seconds_of, seed_seconds, sizes_for
@@ -203,6 +204,28 @@ def test_unknown_costs_are_told_before_training(changes: list[str], words: str, 
     with pytest.raises(InputError, match=words):
         prototype(config(tmp_path, *changes))
     assert not list(tmp_path.rglob("*.pt"))
+
+
+def test_what_a_budget_decides() -> None:
+    assert least_gain(1, 5) is None and least_gain(3, 5) > least_gain(5, 5) > least_gain(5, 1)
+
+    def action(name: str, gain: float, half: float, verdict: str = OPEN) -> Action:
+        return Action(name, verdict, name, Comparison(gain, (gain - half, gain + half)))
+
+    plan = Plan(Sizes(100, 20, 50), Sizes(100, 20, 50), 10, 60.0)
+    told = enough([action("clear", 0.05, 0.01, HELPS), action("near", 0.03, 0.04), action("none", 0.0001, 0.04)], 3, plan, 240.0)
+    assert told is not None and told.actions == ["near"]  # "none" is too small for any number of seeds
+    assert told.seeds == 4 and told.options == "budget=6min seeds=4"
+    assert enough([action("clear", 0.05, 0.01, HELPS)], 3, plan, 240.0) is None
+
+
+def test_more_budget_goes_on_from_what_there_is(tmp_path: Path) -> None:
+    first = prototype(config(tmp_path, "seeds=1"))
+    assert first.plan.seeds == 1
+    states = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("last.pt")}
+    more = prototype(config(tmp_path, "seeds=2", "budget=20min"))
+    assert more.plan.seeds == 2 and more.plan.train == first.plan.train
+    assert states.items() <= {path: path.stat().st_mtime_ns for path in tmp_path.rglob("last.pt")}.items()
 
 
 def test_a_power_law_is_extrapolated_exactly() -> None:
