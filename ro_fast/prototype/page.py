@@ -18,9 +18,12 @@ from ro_fast.pages.words import LANGUAGES
 from ro_fast.pages.words import Words as Texts
 from ro_fast.prototype.charts import save_charts
 from ro_fast.prototype.result import RESULT, Prototype, read_prototype
+from ro_fast.prototype.slide import draw_slide
 from ro_fast.report import build_report
 from ro_fast.storage import records
 from ro_fast.storage.checkpoint import write_text
+
+SLIDE = "slide.svg"
 
 
 class Words(Texts):
@@ -91,6 +94,7 @@ def write_page(result: Prototype, out: Path, language: str) -> Path:
     build_report(suite)
     curves = read_curves(suite, read_results(suite))
     charts = save_charts(result, curves, out / "figures")
+    write_text(out / SLIDE, _slide(result, charts, Words(language)))
     page = out / "report.html"
     write_text(page, _render(result, charts, language))
     return page
@@ -114,19 +118,18 @@ def rebuild_page(out: Path, language: str | None = None) -> Path:
 
 def _render(result: Prototype, charts: Mapping[str, Path], language: str) -> str:
     words, plan = Words(language), result.plan
-    best = next((name for name in result.worth if name not in (NATURAL, BASELINE)), None)
-    best_words = words.action(Action(best, OPEN), result) if best else ""
+    best = _best(result, words)
     return render(
         "page.html.j2",
         Path(__file__).parent,
         t=words,
-        name=Path(result.path).name if result.path else result.data,
+        name=_name(result),
         result=result,
         plan=plan,
         sentences=sentences(result, language),
         evidence=_evidence(result, words),
         min_gap=f"{100 * result.rules.min_gap:g}",
-        worth=[_worth(name, row, best_words, words) for name, row in result.worth.items()],
+        worth=[_worth(name, row, best, words) for name, row in result.worth.items()],
         actions=[_row(number, action, result, words) for number, action in enumerate(result.actions, 1)],
         still_open=_still_open(result, words),
         tied=[words.action(action, result) for action in result.actions if action.tied],
@@ -134,10 +137,51 @@ def _render(result: Prototype, charts: Mapping[str, Path], language: str) -> str
         costs_head=[*words("costs_head"), result.costs.currency, words("costs_per", unit=_unit(result, words))],
         costs_note=_costs_note(result, words),
         missing=_missing(result, words),
-        best=words("curves_best", what=best_words) if best else "",
+        best=words("curves_best", what=best) if best else "",
+        say=to_say(result, words),
+        slide=_slide(result, charts, words),
         images=embedded(charts),
         commands=_commands(result),
     )
+
+
+def to_say(result: Prototype, words: Words) -> list[str]:
+    """Three sentences for a meeting: what was found, what to do first, what is not known."""
+    risk, plan, fall = result.risk, result.plan, ""
+    if risk.fall is not None:
+        fall = words("say_fall", limit=f"{100 * risk.fall.beyond:g}", percent=words.percent(risk.fall.here))
+    gap = words.estimate(risk.gap.mean, risk.gap.ci95)
+    found = words("say_found", images=plan.train, found=words(f"say_level.{risk.level}", gap=gap), fall=fall)
+    first = next((action for action in result.actions if action.verdict == FIRST), None)
+    todo = words("first_none")
+    if first is not None:
+        todo = words("say_first", what=words.action(first, result), gain=_brings(first, words))
+    return [found, todo, words("say_unknown", images=plan.train, available=plan.available, seeds=plan.seeds)]
+
+
+def _slide(result: Prototype, charts: Mapping[str, Path], words: Words) -> str:
+    plan, best = result.plan, _best(result, words)
+    ran = {"arms": plan.arms, "seeds": plan.seeds, "train": plan.train, "test": plan.test, "seconds": f"{plan.seconds:.0f}"}
+    return draw_slide(
+        title=words("title", data=_name(result)),
+        risk=words("risk", level=words(f"level.{result.risk.level}")),
+        level=result.risk.level,
+        points=to_say(result, words),
+        chart=embedded({"curves": charts["curves_narrow"]})["curves"],
+        caption=words("slide_caption", best=words("curves_best", what=best) if best else ""),
+        foot=words("slide_foot", **ran),
+        html=words("html"),
+    )
+
+
+def _best(result: Prototype, words: Words) -> str:
+    """The best mitigation in words, "" if none helps."""
+    name = next((name for name in result.worth if name not in (NATURAL, BASELINE)), None)
+    return words.action(Action(name, OPEN), result) if name else ""
+
+
+def _name(result: Prototype) -> str:
+    return Path(result.path).name if result.path else result.data
 
 
 def _evidence(result: Prototype, words: Words) -> list[str]:

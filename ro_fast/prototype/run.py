@@ -29,7 +29,7 @@ from ro_fast.prototype.clock import Clock
 from ro_fast.prototype.costs import check_costs, costs, with_labels
 from ro_fast.prototype.enough import enough, least_gain
 from ro_fast.prototype.learning_curve import learning_curve
-from ro_fast.prototype.page import sentences, write_page
+from ro_fast.prototype.page import SLIDE, sentences, write_page
 from ro_fast.prototype.plan import (
     PER_CLASS,
     Plan,
@@ -80,7 +80,7 @@ def prototype(config: PrototypeConfig, progress: Progress | None = None) -> Prot
         raise InputError("the prototype itself tests the effect of leaving suspects out: leave data.exclude out")
     check_costs(config.cost)
     check_run(config)
-    with alone_in(own_folder(config.out, "suite", [RESULT, "report.html"])):
+    with alone_in(own_folder(config.out, "suite", [RESULT, "report.html", SLIDE])):
         return _decided(config, progress)
 
 

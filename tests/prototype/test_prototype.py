@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -71,7 +72,7 @@ def test_the_page_in_both_languages_has_the_same_numbers_and_trains_nothing_anew
     assert states == {path: path.stat().st_mtime_ns for path in out.rglob("last.pt")}
     # The last section reports the seconds spent, which keep increasing.
     told = {
-        language: re.sub(r'"data:image[^"]*"', "", page).split("<body>")[1].rsplit("<h2>", 1)[0]
+        language: re.sub(r'"data:image[^"]*"|<svg.*?</svg>', "", page, flags=re.DOTALL).split("<body>")[1].rsplit("<h2>", 1)[0]
         for language, page in pages.items()
     }
     # Decimals are measured numbers; whole ones also occur in words.
@@ -204,6 +205,18 @@ def test_unknown_costs_are_told_before_training(changes: list[str], words: str, 
     with pytest.raises(InputError, match=words):
         prototype(config(tmp_path, *changes))
     assert not list(tmp_path.rglob("*.pt"))
+
+
+def test_the_meeting_gets_its_sentences_and_a_slide(made: tuple[Path, Prototype]) -> None:
+    out, _ = made
+    for language, begins in (("ja", "手元の画像 200 枚"), ("en", "In small trial runs on 200 of our images")):
+        page = re.sub(r"<svg.*?</svg>", "", rebuild_page(out, language).read_text(encoding="utf-8"), flags=re.DOTALL)
+        slide = ElementTree.fromstring((out / "slide.svg").read_text(encoding="utf-8"))  # well-formed
+        said = "".join(text.text or "" for text in slide.iter("{http://www.w3.org/2000/svg}text"))
+        assert page.count(begins) == 2  # as a sentence, and in the paragraph
+        assert begins.replace(" ", "") in said.replace(" ", "")
+        lowest = max(float(text.get("y", 0)) for text in slide.iter("{http://www.w3.org/2000/svg}text"))
+        assert lowest < 900
 
 
 def test_what_a_budget_decides() -> None:

@@ -1,0 +1,86 @@
+"""slide.svg: the prototype on one 16:9 slide, in the page's language; a vector picture, which any slide program can show."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+
+from ro_fast.pages import render
+
+WIDTH, HEIGHT = 1600, 900
+_COLUMN, _COLUMNS = 690, 1400  # one of two columns, and both
+_ROOM = 600  # for the paragraphs and the title
+_SIZES = (30, 28, 26, 24, 22, 20)  # of their letters
+_NOT_FIRST = "、。，．）」』：％%"  # never begin a line in Japanese
+
+
+def draw_slide(title: str, risk: str, level: str, points: Sequence[str], chart: str, caption: str, foot: str, html: str) -> str:
+    """The slide as SVG.
+
+    Args:
+        title: the question.
+        risk: the answer, in large letters.
+        level: "high", "medium" or "low", which colours it.
+        points: what to say, one paragraph each.
+        chart: a PNG in base64, on the right, with its ``caption``.
+        foot: how it was found out.
+        html: the language of the texts, as HTML names it.
+    """
+    heading = wrapped(title, _COLUMNS / 44)
+    size = next((size for size in _SIZES if _height(points, size) <= _ROOM - 54 * len(heading)), _SIZES[-1])
+    return render(
+        "slide.svg.j2",
+        Path(__file__).parent,
+        width=WIDTH,
+        height=HEIGHT,
+        title=heading,
+        size=size,
+        risk=risk,
+        colour={"low": "#009e73", "medium": "#e69f00", "high": "#d55e00"}[level],
+        points=[wrapped(point, _COLUMN / size) for point in points],
+        chart=chart,
+        caption=wrapped(caption, _COLUMN / 20),
+        foot=wrapped(foot, _COLUMNS / 20)[0],
+        html=html,
+    )
+
+
+def _height(points: Sequence[str], size: int) -> float:
+    """Of the paragraphs, as the template sets them."""
+    return sum(1.4 * size * len(wrapped(point, _COLUMN / size)) + 0.8 * size for point in points)
+
+
+def wrapped(text: str, width: float) -> list[str]:
+    """A text in lines at most so wide, in units of the letter size; SVG itself breaks no lines.
+
+    >>> wrapped("a few words here", 5), wrapped("日本語の文章。", 3)
+    (['a few', 'words', 'here'], ['日本語', 'の文章。'])
+    """
+    lines, line = [], ""
+    for piece in _pieces(text):
+        if line and _wide(line + piece.rstrip()) > width and piece.strip() not in _NOT_FIRST:
+            lines.append(line.rstrip())
+            line = ""
+        line += piece if line else piece.lstrip()
+    return [*lines, line.rstrip()]
+
+
+def _pieces(text: str) -> list[str]:
+    """Words with the space after them; letters of scripts without spaces one by one."""
+    pieces = [""]
+    for letter in text:
+        if _is_wide(letter) or (pieces[-1] and (pieces[-1][-1] == " " or _is_wide(pieces[-1][-1]))):
+            pieces.append(letter)
+        else:
+            pieces[-1] += letter
+    return [piece for piece in pieces if piece]
+
+
+def _is_wide(letter: str) -> bool:
+    return unicodedata.east_asian_width(letter) in "WF"
+
+
+def _wide(text: str) -> float:
+    """In units of the letter size; Latin letters are a good half as wide as they are high."""
+    return sum(1.0 if _is_wide(letter) else 0.58 for letter in text)
