@@ -39,9 +39,10 @@ from ro_fast.overfitting.curve_files.csv_file import read_csv
 from ro_fast.overfitting.detector import CONSTANTS, MIN_VALUES, Constants, Evidence, Watch, probability
 from ro_fast.storage.records import as_json, parse
 
-from .documents import CPU, ROOT
+from .run import RESULTS
 
-CURVES = ROOT / "tests/overfitting/curves"
+FILE = RESULTS / "cpu" / "detector.json"
+CURVES = Path(__file__).resolve().parent.parent / "tests/overfitting/curves"
 FAMILIES = {
     "CIFAR-10, standard": ("cifar10_standard__preactresnet18",),
     "learning rates": (
@@ -574,9 +575,8 @@ def main() -> None:
         print(fit(prefixes(np.random.default_rng(SEED))))
         return
     report = measure()
-    file = ROOT / CPU / "detector.json"
-    file.write_text(json.dumps(as_json(report), indent=1) + "\n", encoding="utf-8")
-    file.with_suffix(".md").write_text(page(report), encoding="utf-8")
+    FILE.write_text(json.dumps(as_json(report), indent=1) + "\n", encoding="utf-8")
+    FILE.with_suffix(".md").write_text(page(report), encoding="utf-8")
     print(page(report))
 
 

@@ -16,15 +16,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ro_fast.findings import study
 from ro_fast.findings.fall import probability_of_fall
 from ro_fast.findings.outcomes import Arm, Seed, summarise_arms
 from ro_fast.findings.overfitting import BASELINE
-from ro_fast.findings.study import RESULTS, Results, read_results
+from ro_fast.findings.study import read_results
 from ro_fast.pages.figure_style import PALETTE, new_figure, save, style
 from ro_fast.storage.records import write
 
-from .documents import CPU, ROOT
+from .run import RESULTS
 
+FILE = RESULTS / "cpu" / "risk.json"
 LIMITS = (0.0, 0.01, 0.02, 0.03, 0.05, 0.08)
 SIZES = {f"share_{share}": share for share in ("0.125", "0.25", "0.5", "1")}
 HERE, THERE = "another seed", "twice the images"
@@ -64,32 +66,33 @@ class _Forecast:
     kind: str
     suite: str
     run: tuple[str, int]
+    limit: float
     said: float
     came: bool
 
 
-def forecasts(name: str, results: Results) -> Iterator[_Forecast]:
+def forecasts(name: str, arms: Sequence[Arm]) -> Iterator[_Forecast]:
     """What a suite's other runs say of each of its runs, and what came."""
-    for arm in results.arms:
+    for arm in arms:
         for seed in arm.seeds if len(arm.seeds) > 2 else []:
-            others = _without(results.arms, seed)
+            others = _without(arms, seed)
             renamed = [_called(BASELINE, one) if one.name == arm.name else _called(f"arm {one.name}", one) for one in others]
             for limit in LIMITS:
                 if (fall := probability_of_fall(renamed, limit, {BASELINE: 1}, 1)) is not None:
-                    yield _Forecast(HERE, name, (arm.name, seed.seed), fall.here, seed.ro_gap > limit)
-    by_name = {arm.name: arm for arm in results.arms}
+                    yield _Forecast(HERE, name, (arm.name, seed.seed), limit, fall.here, seed.ro_gap > limit)
+    by_name = {arm.name: arm for arm in arms}
     if set(SIZES) <= set(by_name):
         images = {name: round(1000 * float(share)) for name, share in SIZES.items()}
         largest = max(images, key=images.__getitem__)
         half = sorted(images, key=images.__getitem__)[-2]
         for seed in by_name[largest].seeds:
-            smaller = [arm for arm in _without(results.arms, seed) if arm.name in images and arm.name != largest]
+            smaller = [arm for arm in _without(arms, seed) if arm.name in images and arm.name != largest]
             renamed = [_called(BASELINE, arm) if arm.name == half else arm for arm in smaller]
             sizes = {BASELINE if arm.name == half else arm.name: images[arm.name] for arm in smaller}
             for limit in LIMITS:
                 fall = probability_of_fall(renamed, limit, sizes, images[largest])
                 if fall is not None and fall.there is not None:
-                    yield _Forecast(THERE, name, (largest, seed.seed), fall.there, seed.ro_gap > limit)
+                    yield _Forecast(THERE, name, (largest, seed.seed), limit, fall.there, seed.ro_gap > limit)
 
 
 def _without(arms: Sequence[Arm], seed: Seed) -> list[Arm]:
@@ -130,8 +133,8 @@ def measured() -> Measured:
     """Of all stored suites."""
     found = [
         forecast
-        for path in sorted((ROOT / CPU).glob(f"*/{RESULTS}"))
-        for forecast in forecasts(path.parent.name, read_results(path.parent))
+        for path in sorted((RESULTS / "cpu").glob(f"*/{study.RESULTS}"))
+        for forecast in forecasts(path.parent.name, read_results(path.parent).arms)
     ]
     kinds = {kind: [one for one in found if one.kind == kind] for kind in (HERE, THERE)}
     return Measured([calibration(kind, own) for kind, own in kinds.items() if own])
@@ -179,10 +182,9 @@ def draw(found: Measured, path: Path) -> None:
 def main() -> None:
     """Writes risk.json, risk.md and risk.png below benchmarks/results/cpu."""
     found = measured()
-    folder = ROOT / CPU
-    write(folder / "risk.json", found)
-    (folder / "risk.md").write_text(page(found), encoding="utf-8")
-    draw(found, folder / "risk.png")
+    write(FILE, found)
+    FILE.with_suffix(".md").write_text(page(found), encoding="utf-8")
+    draw(found, FILE.with_suffix(".png"))
     print(said(found))
 
 

@@ -13,18 +13,16 @@ from ro_fast.overfitting import detector as detector_module
 from ro_fast.overfitting import early_stop
 from ro_fast.overfitting.detector import CONSTANTS
 
-FILE = detector.ROOT / detector.CPU / "detector.json"
-
 
 def test_the_page_says_what_the_file_holds() -> None:
-    report = detector.read_report(FILE)
-    assert FILE.with_suffix(".md").read_text(encoding="utf-8") == detector.page(report)
+    report = detector.read_report(detector.FILE)
+    assert detector.FILE.with_suffix(".md").read_text(encoding="utf-8") == detector.page(report)
     names = sorted(name for family in report.families for name in family.curves)
     assert names == sorted(path.stem for path in detector.CURVES.glob("*.csv"))
 
 
 def test_the_file_holds_what_the_detector_does_on_real_curves() -> None:
-    report = detector.read_report(FILE)
+    report = detector.read_report(detector.FILE)
     curves = {name: detector.real_curve(name) for family in report.families for name in family.curves}
     for key, there in detector.COLUMNS.items():
         found = detector.figures([detector.seen(curve, *there) for curve in curves.values()], CONSTANTS)
@@ -35,7 +33,7 @@ def test_the_file_holds_what_the_detector_does_on_real_curves() -> None:
 
 
 def test_docstrings_say_what_was_measured() -> None:
-    report = detector.read_report(FILE)
+    report = detector.read_report(detector.FILE)
     columns = list(detector.COLUMNS)
     left_out = {key: detector.added([family.real[key] for family in report.families]) for key in columns}
     varied = detector.added([family.variants[detector.FULL] for family in report.families])
@@ -108,6 +106,6 @@ def test_constants_are_chosen_by_the_stated_criterion(tried: list[tuple[int, int
 
 def test_what_is_said_comes_true() -> None:
     """Where there are enough prefixes, within 15 points; a probability is never far from what it says."""
-    report = detector.read_report(FILE)
+    report = detector.read_report(detector.FILE)
     assert sum(each.prefixes for each in report.calibration if each.standing) > 1000
     assert all(abs(each.said - each.true) < 0.15 for each in report.calibration if each.prefixes >= 30)
