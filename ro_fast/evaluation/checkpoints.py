@@ -17,7 +17,7 @@ from ro_fast.config_values import check_values
 from ro_fast.data.subsets import balanced_subset, stream
 from ro_fast.environment import Environment, choose_device, environment, use_threads
 from ro_fast.errors import InputError
-from ro_fast.evaluation.evaluate import Evaluation, Hooks, evaluate_model
+from ro_fast.evaluation.evaluate import Evaluation, Hooks, attacks_of, evaluate_model
 from ro_fast.evaluation.levels import LEVELS, Settings, measure_pace, work
 from ro_fast.evaluation.load import Trained, checkpoints_in, file_digest, load_trained, read
 from ro_fast.progress import clock
@@ -140,6 +140,7 @@ def _evaluate(config: EvaluateConfig, trained: Trained, settings: Settings, stor
         x, y = x[index], y[index]
     x = data.images(x)
     norm, eps = config.norm or trained.norm, trained.eps if config.eps is None else config.eps
+    attacks_of(eps, norm, settings)  # a budget that doesn't fit is told before anything is measured
     progress = _Progress(settings, len(y), data.num_classes, norm, tell)
 
     def on_stage(stage: Stage) -> None:

@@ -126,7 +126,7 @@ def evaluate_model(
     True
     """
     settings, hooks = settings or Settings(), hooks or Hooks()
-    attacks = _attacks(eps, norm, settings)
+    attacks = attacks_of(eps, norm, settings)
     device = _device(model, x)
     y = y.to(device)
     inputs = _inputs(model, x, device)
@@ -156,7 +156,8 @@ def evaluate_model(
     )
 
 
-def _attacks(eps: float, norm: str, s: Settings) -> dict[str, Attack]:
+def attacks_of(eps: float, norm: str, s: Settings) -> dict[str, Attack]:
+    """PGD, PGD on the CW margin and the cascade, in that order; raises InputError if the budget doesn't fit."""
     try:
         attacks: dict[str, Attack] = {
             "pgd": PGD(eps, eps / 4, s.steps, norm),

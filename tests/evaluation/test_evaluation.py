@@ -195,6 +195,12 @@ def test_levels_try_harder_and_say_beforehand_how_long_they_take(run: Path, tmp_
         assert "at most" not in caplog.text  # nothing is left to do
 
 
+@pytest.mark.parametrize("eps", [8, 1e30])
+def test_a_radius_that_is_none_is_told_before_anything_is_measured(eps: float, run: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is wider than the input range"):
+        evaluated(run / "last.pt", tmp_path, eps=eps)
+
+
 def test_classes_add_up_to_the_whole(run: Path, tmp_path: Path) -> None:
     (found,) = evaluated(run / "last.pt", tmp_path).models.values()
     assert sum(one.samples for one in found.by_class) == found.samples and len(found.by_class) == 10
