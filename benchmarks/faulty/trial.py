@@ -210,7 +210,7 @@ def _content(path: Path) -> Any:
     if path.suffix == ".safetensors":  # its metadata are written in any order
         with safe_open(path, framework="pt") as file:
             return _timeless({"metadata": file.metadata(), **{name: file.get_tensor(name) for name in file.keys()}})  # noqa: SIM118
-    return True if path.suffix == ".html" else _digest(path.read_bytes())
+    return True if path.suffix in (".html", ".svg") else _digest(path.read_bytes())
 
 
 def _documents(path: Path) -> list[str]:

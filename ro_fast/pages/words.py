@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,6 @@ class Words:
 
         if language not in LANGUAGES:
             raise InputError(f"report.language={language} is unknown; available: {', '.join(LANGUAGES)}")
-        self._language = language
         self.texts = yaml.safe_load((folder / f"{language}.yaml").read_text(encoding="utf-8"))
 
     def __call__(self, key: str, **values: Any) -> Any:
@@ -32,9 +30,5 @@ class Words:
         for name in key.split("."):
             text = text[name]
         if isinstance(text, list):
-            return [self._filled(item, values) if isinstance(item, str) else item for item in text]
-        return self._filled(text, values) if isinstance(text, str) else text
-
-    def _filled(self, text: str, values: Mapping[str, Any]) -> str:
-        filled = text.format(**values)
-        return filled.replace("） ", "）") if self._language == "ja" else filled  # a full-width bracket brings its own space
+            return [item.format(**values) if isinstance(item, str) else item for item in text]
+        return text.format(**values) if isinstance(text, str) else text

@@ -134,7 +134,7 @@ def test_from_agreement_to_decision(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert set(json.loads((out / "evaluation.json").read_text())["models"]) == {"seed0/best", "seed1/best"}
     assert "判断保留：ロバスト精度は" in capsys.readouterr().out
     page = (out / "protocol.html").read_text(encoding="utf-8")
-    assert '<p class="decision">判断保留</p>' in page and "信頼区間 0.0〜100.0%" in page
+    assert '<p class="decision">判断保留</p>' in page and "信頼区間0.0〜100.0%" in page
     assert not logging.getLogger("ro_fast").disabled  # what is told beforehand would be lost
 
 
