@@ -14,7 +14,7 @@ from ro_fast.config_values import check_values
 from ro_fast.data import load_data
 from ro_fast.errors import InputError
 from ro_fast.evaluation.checkpoints import settings_of
-from ro_fast.evaluation.levels import Settings
+from ro_fast.evaluation.levels import LEVELS, Settings
 from ro_fast.storage import checkpoint, records
 from ro_fast.storage.paths import given_file
 
@@ -78,12 +78,7 @@ def make_protocol(config: ProtocolConfig) -> Protocol:
         raise InputError("protocol: robust= is not given; the least robust accuracy for a go is needed, such as robust=0.4")
     no_go = config.robust if config.no_go is None else config.no_go
     limits = Limits(config.robust, no_go, config.natural, config.worst_class)
-    if no_go > config.robust:
-        raise InputError(f"no_go = {no_go:g} should be at most robust = {config.robust:g}")
-    if config.checkpoint not in ("best", "last"):
-        raise InputError(f"checkpoint '{config.checkpoint}' is unknown; available: best, last")
-    if config.norm not in ("linf", "l2"):
-        raise InputError(f"norm '{config.norm}' is unknown; available: linf, l2")
+    _check(config, limits)
     eps = config.data.eps if config.eps is None else config.eps
     available = len(load_data(config.data).y_test)
     images = min(available, images_for(config.precision, config.expected))
@@ -106,6 +101,24 @@ def make_protocol(config: ProtocolConfig) -> Protocol:
     )
 
 
+def _check(found: Protocol | ProtocolConfig, limits: Limits) -> None:
+    """Raises InputError if a protocol to be made, or one that was read, asks for what there is not."""
+    for key, value, known in (
+        ("checkpoint", found.checkpoint, ("best", "last")),
+        ("norm", found.norm, ("linf", "l2")),
+        ("level", found.level, tuple(LEVELS)),
+    ):
+        if value not in known:
+            raise InputError(f"{key} '{value}' is unknown; available: {', '.join(known)}")
+    for key, accuracy in dataclasses.asdict(limits).items():
+        if accuracy is not None and not 0 < accuracy < 1:
+            raise InputError(f"{key} = {accuracy:g} should be above 0 and below 1")
+    if limits.no_go > limits.robust:
+        raise InputError(f"no_go = {limits.no_go:g} should be at most robust = {limits.robust:g}")
+    if found.seeds < 1:
+        raise InputError(f"seeds = {found.seeds} should be at least 1")
+
+
 def write_protocol(protocol: Protocol, path: Path) -> None:
     """Writes protocol.yaml, which people can read and sign."""
     import yaml
@@ -118,13 +131,17 @@ def read_protocol(path: Path) -> Protocol:
     """The protocol in a file.
 
     Raises:
-        InputError: if it is missing, not YAML, or a field is missing or of another type.
+        InputError: if it is missing, not YAML, or a field is missing, of another type or not one that a protocol has.
     """
     import yaml
 
     given_file(path, f"protocol={path}")
     try:
-        return records.parse(Protocol, yaml.safe_load(path.read_text(encoding="utf-8")))
+        found = records.parse(Protocol, yaml.safe_load(path.read_text(encoding="utf-8")))
+        _check(found, found.limits)
+        return found
+    except InputError as error:
+        raise InputError(f"protocol={path}: {error}") from error
     except OSError as error:
         raise InputError(f"protocol={path} cannot be read ({error.strerror}); ro-fast protocol writes one") from error
     except (ValueError, yaml.YAMLError) as error:

@@ -97,6 +97,12 @@ def test_a_protocol_is_kept_as_it_is(tmp_path: Path) -> None:
         (tmp_path / "bad.yaml").write_text(text)
         with pytest.raises(InputError, match="is not a protocol"):
             read_protocol(tmp_path / "bad.yaml")
+    for key, value in (("checkpoint", ""), ("norm", "l1"), ("level", None), ("seeds", 0), ("robust", 40.0), ("no_go", 0.9)):
+        given = yaml.safe_load((tmp_path / "p.yaml").read_text(encoding="utf-8"))
+        (given["limits"] if key in given["limits"] else given)[key] = value
+        (tmp_path / "bad.yaml").write_text(yaml.safe_dump(given))
+        with pytest.raises(InputError, match=rf"bad\.yaml.*{key}"):
+            read_protocol(tmp_path / "bad.yaml")
 
 
 @pytest.mark.parametrize(
