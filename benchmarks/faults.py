@@ -139,7 +139,7 @@ def table(found: Campaign) -> str:
     """The counts as a page in Markdown."""
     heads = ["tried", "refused", "continued", "differing", "tracebacks", "hangs", "outside"]
     lines = [
-        *("# Faults", "", "Made by `python -m ro_fast.benchmarks.faults`; every number is in faults.json.", ""),
+        *("# Faults", "", f"Made by `python -m ro_fast.benchmarks.faults --seed {found.seed}`; every number is in faults.json.", ""),
         *(f"{said(found)}", ""),
         *("| fault | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"),
     ]

@@ -110,8 +110,9 @@ def rebuild_page(out: Path, language: str | None = None) -> Path:
         raise InputError(f"report.language={language} is unknown; available: {', '.join(LANGUAGES)}")
     result = read_prototype(out)
     language = language or result.language
-    result = dataclasses.replace(result, language=language, sentences=sentences(result, language))
-    page = write_page(result, out, language)
+    with records.using(out / RESULT, "run the prototype again, it resumes"):
+        result = dataclasses.replace(result, language=language, sentences=sentences(result, language))
+        page = write_page(result, out, language)
     records.write(out / RESULT, result)
     return page
 

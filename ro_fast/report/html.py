@@ -14,6 +14,7 @@ from ro_fast.findings.verdict import Difference, Finding, compare_arms, interval
 from ro_fast.installing import pip_install
 from ro_fast.pages import embedded, render
 from ro_fast.report.gallery import FIGURES, save_figures
+from ro_fast.storage import records
 from ro_fast.storage.checkpoint import write_text
 from ro_fast.storage.run_folder import alone_in
 from ro_fast.storage.saving import writing
@@ -41,12 +42,10 @@ def build_report(run_dir: Path) -> Path:
     curves = read_curves(run_dir, results)
     report = run_dir / "report.html"
     with alone_in(run_dir), writing(run_dir):
-        try:
+        with records.using(run_dir / RESULTS, "run the suite again, it resumes"):
             parts = [_section(results, question, curves, run_dir / "figures") for question in questions(results)]
-        except LookupError as error:
-            there = f"{run_dir / RESULTS} names {error}, which does not exist"
-            raise InputError(f"{there}: it was changed after it was written; run the suite again, it resumes") from error
-        write_text(report, _render(results, parts))
+            page = _render(results, parts)
+        write_text(report, page)
     return report
 
 

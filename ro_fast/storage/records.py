@@ -6,8 +6,10 @@ older file are None.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -79,6 +81,21 @@ def parse(kind: type[Record], value: object) -> Record:
         wrong, _, place = str(error).partition(" - at `$")
         wrong = wrong[:1].lower() + wrong[1:]
         raise ValueError(f"{place.strip('.`')}: {wrong}" if place else wrong) from None
+
+
+@contextlib.contextmanager
+def using(path: Path, remedy: str) -> Iterator[None]:
+    """Turns names in a record that lead nowhere into one sentence, if its file has no digest, so that anyone may have changed it.
+
+    Raises:
+        InputError: in the place of a LookupError.
+    """
+    try:
+        yield
+    except LookupError as error:
+        if DIGEST in json.loads(path.read_text(encoding="utf-8")):
+            raise
+        raise InputError(f"{path} names {error}, which does not exist: {remedy}") from error
 
 
 def read(kind: type[Record], path: Path, remedy: str) -> Record:

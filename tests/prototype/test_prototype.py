@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -217,6 +218,18 @@ def test_the_meeting_gets_its_sentences_and_a_slide(made: tuple[Path, Prototype]
         assert begins.replace(" ", "") in said.replace(" ", "")
         lowest = max(float(text.get("y", 0)) for text in slide.iter("{http://www.w3.org/2000/svg}text"))
         assert lowest < 900
+
+
+def test_a_word_that_does_not_exist_is_told(made: tuple[Path, Prototype]) -> None:
+    path = made[0] / "prototype.json"
+    before = path.read_text(encoding="utf-8")
+    content = json.loads(before)
+    content["actions"][1]["verdict"] = "perhaps"
+    del content["digest"]
+    path.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(InputError, match=r"prototype\.json names 'perhaps', which does not exist: run the prototype again"):
+        rebuild_page(made[0])
+    path.write_text(before, encoding="utf-8")
 
 
 def test_what_a_budget_decides() -> None:
