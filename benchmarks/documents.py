@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from ro_fast.findings.verdict import number
+from ro_fast.storage.records import read
 
-from . import stability
+from . import faults, stability
 from .architectures import Row, read_rows
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -164,6 +165,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "mitigations-tops": lambda: mitigations(_json(CPU / "mitigations-tops/results.json")),
     "speed": lambda: speed(_json(CPU / "bench.json")),
     "every-row": lambda: every_row(_json(CPU / "bench.json")),
+    "faults": lambda: f"{faults.said(read(faults.Campaign, ROOT / CPU / 'faults.json', 'run the campaign again'))}.\n",
     "networks": lambda: networks(read_rows(ROOT / CPU / "architectures.jsonl")),
 }
 

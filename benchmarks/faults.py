@@ -138,8 +138,9 @@ def _lines(place: Path, count: int, seed: int) -> Count:
 def table(found: Campaign) -> str:
     """The counts as a page in Markdown."""
     heads = ["tried", "refused", "continued", "differing", "tracebacks", "hangs", "outside"]
+    command = f"python -m ro_fast.benchmarks.faults --seed {found.seed}"
     lines = [
-        *("# Faults", "", f"Made by `python -m ro_fast.benchmarks.faults --seed {found.seed}`; every number is in faults.json.", ""),
+        *("# Faults", "", f"Made by `{command}`; every number is in faults.json.", ""),
         *(f"{said(found)}", ""),
         *("| fault | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"),
     ]
