@@ -83,11 +83,12 @@ def common_defaults() -> Options:
 
 def check_options(options: Mapping[str, Any]) -> None:
     """Raises InputError, naming the key, if an option's value is not allowed."""
+    off = {key for key, default in common_defaults().items() if default is None}
     for key, value in options.items():
         if isinstance(value, (list, dict)):
             raise InputError(f"method.{key} = {told(value)} should be a single value")
         option = OPTIONS.get(key)
-        if option is None or (value is None and key in COMMON):
+        if option is None or (value is None and key in off):
             continue
         if option.words and value not in option.words:
             raise InputError(f"method.{key} '{value}' is unknown; available: {', '.join(option.words)}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import itertools
 
 import pytest
 import torch
@@ -10,10 +12,12 @@ from helpers.steps import gradients, make_step
 from torch import Tensor, nn
 
 from ro_fast.attacks import engines
-from ro_fast.config import SmallLossConfig
+from ro_fast.benchmarks.faulty.files import HOSTILE
+from ro_fast.config import SmallLossConfig, TrainConfig
 from ro_fast.errors import InputError
 from ro_fast.methods import METHODS, Remembered, Step, build_method, build_objective, small_loss_mask
-from ro_fast.methods.options import OPTIONS
+from ro_fast.methods.options import COMMON, OPTIONS
+from ro_fast.training.validate import check
 
 
 def expected(name: str, step: Step) -> Tensor:
@@ -223,3 +227,11 @@ def test_thresholds() -> None:
 def test_unknown_names_list_the_known(options: dict, words: str) -> None:
     with pytest.raises(InputError, match=words):
         build_method(options)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_any_value_of_an_option_is_taken_or_refused_in_words(name: str) -> None:
+    own = [parameter.rstrip("_") for parameter in list(inspect.signature(METHODS[name].loss).parameters)[1:]]
+    for key, value in itertools.product([*own, *COMMON, "start_epoch"], HOSTILE):
+        with contextlib.suppress(InputError):
+            check(TrainConfig(method={"name": name, key: value}))
