@@ -15,7 +15,7 @@ from ro_fast.environment import Environment
 from ro_fast.errors import InputError
 from ro_fast.findings.claims import Claim
 from ro_fast.findings.harms import Harm
-from ro_fast.findings.outcomes import Arm
+from ro_fast.findings.outcomes import Arm, Outcome, summarise_run
 from ro_fast.findings.ranking import Ranked
 from ro_fast.findings.verdict import Difference, Finding
 from ro_fast.storage.checkpoint import Flat
@@ -152,16 +152,25 @@ def read_results(run_dir: Path) -> Results:
 
 
 def read_curves(run_dir: Path, results: Results) -> Curves:
-    """Every arm's curves, cut to the epochs common to all of its seeds."""
+    """Every arm's curves, cut to the epochs common to all of its seeds.
+
+    Raises:
+        InputError: if a run's metrics are missing, damaged, or not those that the results were made from.
+    """
     curves: Curves = {}
     for arm in results.arms:
-        runs = [_columns(run_dir / "runs" / arm.name / f"seed{seed.seed}") for seed in arm.seeds]
+        runs = [_columns(run_dir / "runs" / arm.name / f"seed{seed.seed}" / FILE, seed) for seed in arm.seeds]
         epochs = min(len(run["epoch"]) for run in runs)
         columns = {name: np.array([run[name][:epochs] for run in runs]) for name in COLUMNS}
         curves[arm.name] = {**columns, "epoch": columns["epoch"][0]}
     return curves
 
 
-def _columns(folder: Path) -> Mapping[str, list[float]]:
-    epochs = read_epochs(folder / FILE)
+def _columns(file: Path, seed: Outcome) -> Mapping[str, list[float]]:
+    epochs = read_epochs(file)
+    found = summarise_run(epochs)
+    # Every line has a digest; only a whole line that is missing, the last one above all, shows nowhere but here.
+    compared = ("best_robust_acc", "last_robust_acc", "last_natural_acc")
+    if any(abs(getattr(found, name) - getattr(seed, name)) > 1e-9 for name in compared):
+        raise InputError(f"{file} holds other epochs than {RESULTS} was made from: run the same command again")
     return {name: [np.nan if (value := getattr(e, name)) is None else float(value) for e in epochs] for name in COLUMNS}

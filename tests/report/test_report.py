@@ -121,6 +121,14 @@ def test_same_folder_gives_the_same_bytes(finished):
     assert build_report(finished).read_bytes() == before
 
 
+def test_a_line_that_is_missing_is_noticed(tmp_path):
+    make_run(tmp_path, arms=SUITE.arms[:1], seeds=1)
+    file = tmp_path / "runs" / "baseline" / "seed0" / "metrics.jsonl"
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[:-1]))
+    with pytest.raises(InputError, match=r"metrics.jsonl holds other epochs than results.json was made from: run the same"):
+        build_report(tmp_path)
+
+
 def test_names_are_escaped_and_one_seed_is_enough(tmp_path):
     arms = [ArmConfig("baseline"), ArmConfig("b<i>$x", factor="<script>alert(1)</script>")]
     page = build_report(make_run(tmp_path, arms=arms, seeds=1)).read_text(encoding="utf-8")
