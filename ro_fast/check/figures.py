@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,11 +15,11 @@ from ro_fast.check.finding import TITLES, Finding
 from ro_fast.check.images import Floats, Images
 from ro_fast.check.margins import Margins
 from ro_fast.check.uncovered import Region
-from ro_fast.pages.figure_style import GREY, NARROW, PALETTE, WIDE, new_figure, save, style
+from ro_fast.pages.chart import Chart, Drawing, draw, new_chart
+from ro_fast.pages.figure_style import GREY, INK, PALETTE, WIDE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 POINTS = 4000  # training images drawn; every image of a finding is among them
 NAMED_CLASSES = 20
@@ -35,25 +36,16 @@ class Pictures:
     regions: Sequence[Region]
 
 
-def save_figures(pictures: Pictures, folder: Path) -> dict[str, Path]:
-    """Draws all figures, each for a wide and for a narrow page, into a folder.
-
-    Returns:
-        ``{"coverage": path, "coverage_narrow": path, "map": ..., "margins": ...}``; without margins if there are none.
-    """
+def draw_figures(pictures: Pictures, folder: Path) -> dict[str, Drawing]:
+    """Draws ``coverage``, ``map`` and, if there are any, ``margins``, and writes their pictures into a folder."""
     view, findings, wide = pictures.view, pictures.findings, pictures.margins
     rows = _drawn(view, findings)
     place, method = plane(view.features[0][rows], view.seed)
-    paths: dict[str, Path] = {}
-    with style():
-        for suffix, width in {"": WIDE, "_narrow": NARROW}.items():
-            figures = {"coverage": draw_coverage(view, pictures.regions, width)}
-            figures["map"] = draw_map(view, findings, rows, place, method, width)
-            if len(wide.rows):
-                figures["margins"] = draw_margins(wide, width)
-            for name, figure in figures.items():
-                paths[name + suffix] = save(figure, folder / f"{name}{suffix}.png")
-    return paths
+    charts = {"coverage": partial(draw_coverage, view, pictures.regions)}
+    charts["map"] = partial(draw_map, view, findings, rows, place, method)
+    if len(wide.rows):
+        charts["margins"] = partial(draw_margins, wide)
+    return {name: draw(name, chart, folder) for name, chart in charts.items()}
 
 
 def plane(features: Floats, seed: int) -> tuple[Floats, str]:
@@ -77,20 +69,23 @@ def _drawn(view: Images, findings: Sequence[Finding]) -> np.ndarray:
     return np.unique(chosen)
 
 
-def draw_coverage(view: Images, regions: Sequence[Region], width: float) -> Figure:
+def draw_coverage(view: Images, regions: Sequence[Region], width: float) -> Chart:
     """Training and test images by their first two principal components, and the regions that training misses."""
     train, test = (_first_two(features) for features in view.features)
-    figure = new_figure(width, 4.8)
-    ax = figure.subplots()
+    chart = new_chart(width, 4.8)
+    ax = chart.figure.subplots()
     rng = np.random.default_rng([view.seed, 5])
     for part, colour, name in ((train, "#b5b5b5", "training"), (test, PALETTE[0], "test")):
         drawn = part[rng.permutation(len(part))[:POINTS]]
-        ax.scatter(drawn[:, 0], drawn[:, 1], s=8, color=colour, alpha=0.55, linewidths=0, label=f"{name} images ({len(part)})")
+        label = f"{name} images ({len(part)})"
+        x, y = drawn[:, 0], drawn[:, 1]
+        ax.scatter(x, y, s=8, color=colour, alpha=0.55, linewidths=0, rasterized=True, label=label)
     for number, region in enumerate(region for region in regions if region.letter):
         place = test[region.rows]
         colour, marker = PALETTE[1:][number % len(PALETTE[1:])], MARKERS[number % len(MARKERS)]
         label = f"{region.letter}: class {region.label} ({len(region.rows)})"
-        ax.scatter(place[:, 0], place[:, 1], s=34, color=colour, marker=marker, edgecolors="#222222", linewidths=0.6, label=label)
+        x, y = place[:, 0], place[:, 1]
+        ax.scatter(x, y, s=34, color=colour, marker=marker, edgecolors=INK, linewidths=0.6, rasterized=True, label=label)
         ax.annotate(
             region.letter,
             (float(np.median(place[:, 0])), float(np.median(place[:, 1]))),
@@ -99,19 +94,21 @@ def draw_coverage(view: Images, regions: Sequence[Region], width: float) -> Figu
             fontweight="bold",
             bbox={"boxstyle": "circle,pad=0.25", "facecolor": "white", "edgecolor": colour},
         )
+        told = f"{len(region.rows)} test images of class {region.label} around which training images are missing"
+        chart.tell(ax, region.letter, np.median(place[:, 0]), np.median(place[:, 1]), told)
     ax.set_xlabel("first principal component")
     ax.set_ylabel("second principal component")
     ax.tick_params(labelbottom=False, labelleft=False, length=0)
     columns = 5 if width >= WIDE else 2
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=columns, handletextpad=0.2, markerscale=1.5, labelcolor=GREY)
-    return figure
+    return chart
 
 
-def draw_map(view: Images, findings: Sequence[Finding], rows: np.ndarray, place: Floats, method: str, width: float) -> Figure:
+def draw_map(view: Images, findings: Sequence[Finding], rows: np.ndarray, place: Floats, method: str, width: float) -> Chart:
     """Training images in the plane, coloured by class, and again by finding."""
     across = width >= WIDE
-    figure = new_figure(width, 4.6 if across else 8.4)
-    by_class, by_finding = figure.subplots(1, 2) if across else figure.subplots(2, 1)
+    chart = new_chart(width, 4.6 if across else 8.4)
+    by_class, by_finding = chart.figure.subplots(1, 2) if across else chart.figure.subplots(2, 1)
     _by_class(by_class, view, view.y_train[rows], place)
     _by_finding(by_finding, findings, rows, place)
     for ax, title in ((by_class, "by class"), (by_finding, "by finding")):
@@ -119,7 +116,7 @@ def draw_map(view: Images, findings: Sequence[Finding], rows: np.ndarray, place:
         ax.set_xlabel("UMAP 1" if method == "UMAP" else "first principal component")
         ax.set_ylabel("UMAP 2" if method == "UMAP" else "second principal component")
         ax.tick_params(labelbottom=False, labelleft=False, length=0)
-    return figure
+    return chart
 
 
 def _by_class(ax: Axes, view: Images, labels: np.ndarray, place: Floats) -> None:
@@ -130,7 +127,7 @@ def _by_class(ax: Axes, view: Images, labels: np.ndarray, place: Floats) -> None
     for number, label in enumerate(present):
         mine = labels == label
         colour = colours(number % colours.N)
-        ax.scatter(place[mine, 0], place[mine, 1], s=7, color=colour, alpha=0.6, linewidths=0, label=str(label))
+        ax.scatter(place[mine, 0], place[mine, 1], s=7, color=colour, alpha=0.6, linewidths=0, rasterized=True, label=str(label))
     if len(present) <= NAMED_CLASSES:
         ax.legend(
             loc="upper center",
@@ -142,7 +139,7 @@ def _by_class(ax: Axes, view: Images, labels: np.ndarray, place: Floats) -> None
 
 
 def _by_finding(ax: Axes, findings: Sequence[Finding], rows: np.ndarray, place: Floats) -> None:
-    ax.scatter(place[:, 0], place[:, 1], s=5, color="#c9c9c9", linewidths=0, label="all")
+    ax.scatter(place[:, 0], place[:, 1], s=5, color="#9a9a9a", alpha=0.6, linewidths=0, rasterized=True, label="all")
     seen: dict[str, set[int]] = {}
     for finding in findings:
         seen.setdefault(finding.kind, set()).update(finding.train_indices)
@@ -158,22 +155,26 @@ def _by_finding(ax: Axes, findings: Sequence[Finding], rows: np.ndarray, place: 
             marker=marker,
             alpha=0.8,
             linewidths=0,
+            rasterized=True,
             label=f"{TITLES[kind].lower()} ({len(seen[kind])})",
         )
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=2, handletextpad=0.2)
 
 
-def draw_margins(wide: Margins, width: float) -> Figure:
+def draw_margins(wide: Margins, width: float) -> Chart:
     """Fraction of images whose nearest image of another class lies within a distance, for both norms, with 2ε marked."""
-    figure = new_figure(width, 3.2 if width >= WIDE else 5.6)
-    axes = figure.subplots(1, 2) if width >= WIDE else figure.subplots(2, 1)
+    chart = new_chart(width, 3.2 if width >= WIDE else 5.6)
+    axes = chart.figure.subplots(1, 2) if width >= WIDE else chart.figure.subplots(2, 1)
     for ax, distance, radius, name in ((axes[0], wide.linf, wide.eps, "L∞"), (axes[1], wide.l2, wide.eps_l2, "L2")):
         ordered = np.sort(distance)
+        shares = np.linspace(0, 1, 51)
+        distances = np.quantile(ordered, shares, method="inverted_cdf")
+        chart.tell(ax, f"{name} distance", distances, 100 * shares, "{y:0} % of the images have another class within {x:3}")
         ax.step(ordered, 100 * np.arange(1, len(ordered) + 1) / len(ordered), where="post", color=PALETTE[0], lw=2)
         ax.axvline(2 * radius, color=PALETTE[1], ls="--", lw=1.5)
-        ax.annotate(f"2ε = {2 * radius:.3g}", (2 * radius, 92), (4, 0), textcoords="offset points", color=PALETTE[1])
+        ax.annotate(f"2ε = {2 * radius:.3g}", (2 * radius, 92), (4, 0), textcoords="offset points")
         ax.set_xlim(0, max(ordered[-1] * 1.02, 2.6 * radius))
         ax.set_ylim(0, 103)
         ax.set_xlabel(f"{name} distance to the nearest image of another class")
         ax.set_ylabel("images within it, %")
-    return figure
+    return chart

@@ -15,7 +15,9 @@ from ro_fast.check.figures import POINTS
 from ro_fast.check.finding import NEW_LABELS, SECTIONS, SEVERITIES, TITLES, Finding, images
 from ro_fast.data import ImageData
 from ro_fast.data.check_file import Check
-from ro_fast.pages import embedded, render
+from ro_fast.pages import render
+from ro_fast.pages.chart import Drawing
+from ro_fast.pages.words import Words
 
 SHOWN = 12  # examples per finding
 SIDE = 64  # larger images are shrunk to this many pixels per side
@@ -31,19 +33,20 @@ CAPTIONS = {
 }
 
 
-def render_page(result: Check, findings: Sequence[Finding], data: ImageData, figures: Mapping[str, Path]) -> str:
+def render_page(result: Check, findings: Sequence[Finding], data: ImageData, charts: Mapping[str, Drawing]) -> str:
     """The page as HTML. The same result gives the same bytes."""
     return render(
         "check.html.j2",
         Path(__file__).parent,
+        t=Words(),
         result=result,
         found=result.summary,
         first=first(findings),
         looked_at=looked_at(result),
         sections={name: [_entry(f, result, data) for f in findings if f.section == name] for name in SECTIONS},
-        captions={name: caption for name, caption in CAPTIONS.items() if name in figures},
+        captions={name: caption for name, caption in CAPTIONS.items() if name in charts},
         classes=[f"{number} {name}" for number, name in enumerate(data.class_names)],
-        images=embedded(figures),
+        charts=charts,
     )
 
 

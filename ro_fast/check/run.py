@@ -17,7 +17,7 @@ import torch
 from ro_fast.check.balance import balance
 from ro_fast.check.duplicates import duplicates
 from ro_fast.check.effects import effect, measured
-from ro_fast.check.figures import Pictures, save_figures
+from ro_fast.check.figures import Pictures, draw_figures
 from ro_fast.check.finding import Finding
 from ro_fast.check.images import COMPONENTS, SIDE, Images
 from ro_fast.check.label_errors import label_errors
@@ -96,7 +96,7 @@ def check(config: CheckConfig) -> Check:
         with writing(out):
             # First what tells that the folder is ours (see own_folder); with a byte order mark, by which Excel knows UTF-8.
             write_text(out / "check.csv", "\ufeff" + table(seen.findings, seen.data, seen.validates))
-            figures = save_figures(seen.pictures, out / "figures")
+            figures = draw_figures(seen.pictures, out / "figures")
             write_text(out / "check.html", render_page(result, seen.findings, seen.data, figures))
             write(out / "check.json", result, indent=None)  # last: it says that the check is complete
     return result

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,22 @@ def render(template: str, folder: Path = _HERE, filters: Mapping[str, Any] | Non
 
     page = Environment(loader=FileSystemLoader([folder, _HERE]), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     page.filters.update(value=_value, fields=as_json, **(filters or {}))
-    return page.get_template(template).render(**values)
+    made = page.get_template(template).render(**values)
+    return made if "t" not in values else _with_contents(made, values["t"]("page.contents"))
 
 
-def embedded(pictures: Mapping[str, Path]) -> dict[str, str]:
-    """PNG files in base64, to be embedded in a page."""
-    return {name: base64.b64encode(path.read_bytes()).decode() for name, path in pictures.items()}
+def _with_contents(page: str, title: str) -> str:
+    """The page with a table of its second headings before the first of them."""
+    heads: list[str] = []
+
+    def named(found: re.Match[str]) -> str:
+        heads.append(found[1])
+        return f'<h2 id="part{len(heads)}">{found[1]}</h2>'
+
+    page = re.sub(r"<h2>(.*?)</h2>", named, page)
+    links = "".join(f'<li><a href="#part{number}">{head}</a></li>\n' for number, head in enumerate(heads, 1))
+    table = f'<nav class="contents" aria-label="{title}"><h2>{title}</h2>\n<ul>\n{links}</ul>\n</nav>\n'
+    return page.replace('<h2 id="part1">', table + '<h2 id="part1">', 1) if heads else page
 
 
 def _value(value: Any) -> str:

@@ -1,4 +1,7 @@
-"""The texts of pages in one language: YAML files of the same keys, whose strings have places for numbers."""
+"""The texts of pages in one language: YAML files of the same keys, whose strings have places for numbers.
+
+``texts`` beside this file holds what all pages share; a page's own come on top.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +20,10 @@ class Words:
         InputError: if there are none in that language.
     """
 
-    def __init__(self, folder: Path, language: str) -> None:
-        import yaml
-
+    def __init__(self, folder: Path | None = None, language: str = "en") -> None:
         if language not in LANGUAGES:
             raise InputError(f"report.language={language} is unknown; available: {', '.join(LANGUAGES)}")
-        self.texts = yaml.safe_load((folder / f"{language}.yaml").read_text(encoding="utf-8"))
+        self.texts = _read(Path(__file__).parent / "texts", language) | (_read(folder, language) if folder else {})
 
     def __call__(self, key: str, **values: Any) -> Any:
         """The text at a dotted key; the {names} in strings are filled in."""
@@ -32,3 +33,10 @@ class Words:
         if isinstance(text, list):
             return [item.format(**values) if isinstance(item, str) else item for item in text]
         return text.format(**values) if isinstance(text, str) else text
+
+
+def _read(folder: Path, language: str) -> dict[str, Any]:
+    import yaml
+
+    texts: dict[str, Any] = yaml.safe_load((folder / f"{language}.yaml").read_text(encoding="utf-8"))
+    return texts

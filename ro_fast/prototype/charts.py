@@ -1,80 +1,110 @@
-"""The charts of a prototype's page. They contain only digits; the text is in the page, in its language."""
+"""The charts of a prototype's page, in its language."""
 
 from __future__ import annotations
 
+import base64
+import io
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ro_fast.findings.decision import NATURAL, LearningCurve
 from ro_fast.findings.overfitting import BASELINE
 from ro_fast.findings.ranking import FIRST, HARMS, HELPS
 from ro_fast.findings.study import Curves
-from ro_fast.pages.figure_style import GREY, NARROW, PALETTE, WIDE, band, mark_fork, new_figure, save, style
+from ro_fast.pages.chart import Chart, Drawing, draw, new_chart
+from ro_fast.pages.figure_style import DPI, GREY, INK, NARROW, PALETTE, mark_fork, style
+from ro_fast.pages.words import Words
 from ro_fast.prototype.result import Prototype
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _COLOURS = {FIRST: PALETTE[2], HELPS: PALETTE[0], HARMS: PALETTE[1]}
 
 
-def save_charts(result: Prototype, curves: Curves, folder: Path) -> dict[str, Path]:
-    """Draws ``gains``, ``learning_curve`` if there is one, and ``curves``, each also as ``…_narrow``."""
-    paths: dict[str, Path] = {}
+def draw_charts(result: Prototype, curves: Curves, words: Words, names: list[str], best: str, folder: Path) -> dict[str, Drawing]:
+    """Draws ``gains``, ``curves`` and, if there is one, ``learning_curve``, and writes their pictures into a folder.
+
+    Args:
+        result: what the page tells.
+        curves: of its runs.
+        words: the page's texts.
+        names: of its actions, in their order.
+        best: the name of the most helpful mitigation.
+        folder: for the pictures.
+    """
+    charts = {"gains": partial(draw_gains, result, words, names), "curves": partial(draw_curves, result, curves, words, best)}
+    if result.learning_curve is not None:
+        charts["learning_curve"] = partial(draw_learning_curve, result.learning_curve, words)
+    return {name: draw(name, chart, folder) for name, chart in charts.items()}
+
+
+def picture_of_curves(result: Prototype, curves: Curves, words: Words) -> str:
+    """The curves as a PNG in base64, without words, since matplotlib's fonts can't write every language."""
     with style():
-        for suffix, width in {"": WIDE, "_narrow": NARROW}.items():
-            figures = {"gains": draw_gains(result, width), "curves": draw_curves(result, curves, width)}
-            if result.learning_curve is not None:
-                figures["learning_curve"] = draw_learning_curve(result.learning_curve, width)
-            for name, figure in figures.items():
-                paths[name + suffix] = save(figure, folder / f"{name}{suffix}.png")
-    return paths
+        chart = draw_curves(result, curves, words, "", NARROW)
+        for axes in chart.figure.axes:
+            axes.set(xlabel=None, ylabel=None)
+        buffer = io.BytesIO()
+        chart.figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    return base64.b64encode(buffer.getvalue()).decode()
 
 
-def draw_gains(result: Prototype, width: float) -> Figure:
+def draw_gains(result: Prototype, words: Words, names: list[str], width: float) -> Chart:
     """One row per action that has a gain: mean and 95 % interval in points, relative to plain adversarial training at 0."""
     rows = [(number, action.gain, action.verdict) for number, action in enumerate(result.actions, 1) if action.gain is not None]
-    figure = new_figure(width, 0.4 * len(rows) + 0.6)
-    ax = figure.subplots()
-    ax.axvline(0, color="#222222", lw=1)
-    for row, (_, gain, verdict) in enumerate(rows):
+    chart = new_chart(width, 0.4 * len(rows) + 0.8)
+    ax = chart.figure.subplots()
+    ax.axvline(0, color=INK, lw=1)
+    for row, (number, gain, verdict) in enumerate(rows):
         colour = _COLOURS.get(verdict, GREY)
-        if gain.ci95 is not None:
-            ax.plot([100 * bound for bound in gain.ci95], [row, row], color=colour, lw=4, alpha=0.5, solid_capstyle="butt")
+        ends = None if gain.ci95 is None else [100 * bound for bound in gain.ci95]
+        if ends is not None:
+            ax.plot(ends, [row, row], color=colour, lw=4, alpha=0.5, solid_capstyle="butt")
         ax.plot(100 * gain.difference, row, "D", color=colour, ms=7)
+        name = f"{number}. {names[number - 1]}"
+        chart.tell(ax, name, 100 * gain.difference, row, words("chart.points"), interval=words("chart.interval"), ends=ends)
     ax.set_yticks(range(len(rows)), [str(number) for number, _, _ in rows])
     ax.set_ylim(len(rows) - 0.5, -0.5)
+    ax.set_xlabel(words("chart.gain"))
     ax.tick_params(axis="y", length=0)
-    return figure
+    return chart
 
 
-def draw_learning_curve(curve: LearningCurve, width: float) -> Figure:
+def draw_learning_curve(curve: LearningCurve, words: Words, width: float) -> Chart:
     """Accuracy in % against training images, with 95 % intervals; extrapolated values are hollow."""
-    figure = new_figure(width, 2.8)
-    ax = figure.subplots()
+    chart = new_chart(width, 3.0)
+    ax = chart.figure.subplots()
     measured, ahead = curve.points, curve.doubled
     ax.plot([p.size for p in measured], [100 * p.mean for p in measured], "-", color=PALETTE[0], lw=2)
     ax.plot([measured[-1].size, ahead.size], [100 * measured[-1].mean, 100 * ahead.mean], "--", color=GREY, lw=1.5)
     for point, face in [*((point, PALETTE[0]) for point in measured), (ahead, "white")]:
-        if point.ci95 is not None:
-            ax.plot([point.size] * 2, [100 * bound for bound in point.ci95], color=PALETTE[0], lw=4, alpha=0.3)
+        ends = None if point.ci95 is None else [100 * bound for bound in point.ci95]
+        if ends is not None:
+            ax.plot([point.size] * 2, ends, color=PALETTE[0], lw=4, alpha=0.3)
         ax.plot(point.size, 100 * point.mean, "o", color=PALETTE[0], mfc=face, ms=8)
+        name = words("chart.expected" if point is ahead else "chart.measured")
+        text, interval = words("chart.at_size"), words("chart.interval")
+        chart.tell(ax, name, point.size, 100 * point.mean, text, interval=interval, ends=ends)
     sizes = [point.size for point in (*measured, ahead)]
     ax.set_xscale("log", base=2)
     ax.set_xticks(sizes, [str(size) for size in sizes])
     ax.minorticks_off()
-    return figure
+    ax.set_xlabel(words("chart.images"))
+    ax.set_ylabel(words("chart.robust"))
+    return chart
 
 
-def draw_curves(result: Prototype, curves: Curves, width: float) -> Figure:
+def draw_curves(result: Prototype, curves: Curves, words: Words, best: str, width: float) -> Chart:
     """Robust accuracy by epoch: plain adversarial training on test and training images, and the most helpful mitigation."""
-    figure = new_figure(width, 3.2)
-    ax = figure.subplots()
+    chart = new_chart(width, 3.4)
+    ax = chart.figure.subplots()
     plain = curves[BASELINE]
-    band(ax, plain["epoch"], plain["train_robust_acc"], "#222222", linestyle="--", linewidth=1.3)
-    band(ax, plain["epoch"], plain["test_robust_acc"], "#222222", linewidth=2.2)
+    text, train, test = words("chart.at_epoch"), words("chart.train"), words("chart.test")
+    chart.band(ax, train, plain["epoch"], plain["train_robust_acc"], INK, text, owner=train, linestyle="--", linewidth=1.3)
+    chart.band(ax, test, plain["epoch"], plain["test_robust_acc"], INK, text, owner=test, linewidth=2.2)
     for name in result.worth:
         if name not in (BASELINE, NATURAL):
-            band(ax, curves[name]["epoch"], curves[name]["test_robust_acc"], PALETTE[2], linestyle="-.", linewidth=2.2)
+            epoch, robust = curves[name]["epoch"], curves[name]["test_robust_acc"]
+            chart.band(ax, best, epoch, robust, PALETTE[2], text, owner=best, linestyle="-.", linewidth=2.2)
     mark_fork(ax, result.plan.fork_epoch)
-    return figure
+    ax.set_xlabel(words("chart.epoch"))
+    ax.set_ylabel(words("chart.robust"))
+    return chart

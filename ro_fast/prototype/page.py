@@ -13,10 +13,11 @@ from ro_fast.findings.overfitting import BASELINE
 from ro_fast.findings.ranking import FIRST, HELPS, OPEN
 from ro_fast.findings.statistics import Interval
 from ro_fast.findings.study import read_curves, read_results
-from ro_fast.pages import embedded, render
+from ro_fast.pages import render
+from ro_fast.pages.chart import Drawing
 from ro_fast.pages.words import LANGUAGES
 from ro_fast.pages.words import Words as Texts
-from ro_fast.prototype.charts import save_charts
+from ro_fast.prototype.charts import draw_charts, picture_of_curves
 from ro_fast.prototype.result import RESULT, Prototype, read_prototype
 from ro_fast.prototype.slide import draw_slide
 from ro_fast.report import build_report
@@ -93,10 +94,13 @@ def write_page(result: Prototype, out: Path, language: str) -> Path:
     suite = out / "suite"
     build_report(suite)
     curves = read_curves(suite, read_results(suite))
-    charts = save_charts(result, curves, out / "figures")
-    write_text(out / SLIDE, _slide(result, charts, Words(language)))
+    words = Words(language)
+    names = [words.action(action, result) for action in result.actions]
+    charts = draw_charts(result, curves, words, names, _best(result, words), out / "figures")
+    slide = _slide(result, picture_of_curves(result, curves, words), words)
+    write_text(out / SLIDE, slide)
     page = out / "report.html"
-    write_text(page, _render(result, charts, language))
+    write_text(page, _render(result, charts, slide, words))
     return page
 
 
@@ -117,8 +121,8 @@ def rebuild_page(out: Path, language: str | None = None) -> Path:
     return page
 
 
-def _render(result: Prototype, charts: Mapping[str, Path], language: str) -> str:
-    words, plan = Words(language), result.plan
+def _render(result: Prototype, charts: Mapping[str, Drawing], slide: str, words: Words) -> str:
+    plan = result.plan
     best = _best(result, words)
     return render(
         "page.html.j2",
@@ -127,7 +131,7 @@ def _render(result: Prototype, charts: Mapping[str, Path], language: str) -> str
         name=_name(result),
         result=result,
         plan=plan,
-        sentences=sentences(result, language),
+        sentences=result.sentences,
         evidence=_evidence(result, words),
         min_gap=f"{100 * result.rules.min_gap:g}",
         worth=[_worth(name, row, best, words) for name, row in result.worth.items()],
@@ -140,8 +144,8 @@ def _render(result: Prototype, charts: Mapping[str, Path], language: str) -> str
         missing=_missing(result, words),
         best=words("curves_best", what=best) if best else "",
         say=to_say(result, words),
-        slide=_slide(result, charts, words),
-        images=embedded(charts),
+        slide=slide,
+        charts=charts,
         commands=_commands(result),
     )
 
@@ -160,7 +164,7 @@ def to_say(result: Prototype, words: Words) -> list[str]:
     return [found, todo, words("say_unknown", images=plan.train, available=plan.available, seeds=plan.seeds)]
 
 
-def _slide(result: Prototype, charts: Mapping[str, Path], words: Words) -> str:
+def _slide(result: Prototype, chart: str, words: Words) -> str:
     plan, best = result.plan, _best(result, words)
     ran = {"arms": plan.arms, "seeds": plan.seeds, "train": plan.train, "test": plan.test, "seconds": f"{plan.seconds:.0f}"}
     return draw_slide(
@@ -168,7 +172,7 @@ def _slide(result: Prototype, charts: Mapping[str, Path], words: Words) -> str:
         risk=words("risk", level=words(f"level.{result.risk.level}")),
         level=result.risk.level,
         points=to_say(result, words),
-        chart=embedded({"curves": charts["curves_narrow"]})["curves"],
+        chart=chart,
         caption=words("slide_caption", best=words("curves_best", what=best) if best else ""),
         foot=words("slide_foot", **ran),
         html=words("html"),

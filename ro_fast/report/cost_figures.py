@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ro_fast.findings.ranking import FIRST, HARMS, HELPS, OPEN, Ranked
 from ro_fast.findings.study import Curves, Question
-from ro_fast.pages.figure_style import GREY, PALETTE, WIDE, new_figure
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from ro_fast.pages.chart import INTERVAL, Chart, new_chart
+from ro_fast.pages.figure_style import GREY, INK, PALETTE, WIDE
 
 # Verdicts are shown by colour and by the dot's filling, so that they can be distinguished without colour.
 _LOOKS = {
@@ -20,12 +18,12 @@ _LOOKS = {
 }
 
 
-def draw_gain_cost(question: Question, curves: Curves, width: float) -> Figure:
+def draw_gain_cost(question: Question, curves: Curves, width: float) -> Chart:
     """One row per mitigation, best first: left its gain with the 95 % interval, right its training work and time as multiples."""
     entries = question.ranking or []
     wide = width >= WIDE
-    figure = new_figure(width, 0.3 * len(entries) + 1.4)
-    gain, cost = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2) if wide else (1, 1))
+    chart = new_chart(width, 0.3 * len(entries) + 1.4)
+    gain, cost = chart.figure.subplots(1, 2, sharey=True, width_ratios=(3, 2) if wide else (1, 1))
     # One interval that is wide beyond use would leave no room for the others: it ends in arrows.
     edge = 2.5 * max((abs(100 * entry.gain.difference) for entry in entries), default=1.0) or 1.0
     for row, entry in enumerate(entries):
@@ -42,8 +40,14 @@ def draw_gain_cost(question: Question, curves: Curves, width: float) -> Figure:
         cost.plot([1, work], [row, row], color=colour, lw=1.2)
         cost.plot(work, row, "D", color=colour, ms=5, zorder=3)
         cost.plot(seconds, row, "|", color=colour, ms=9, mew=2, zorder=3)
-    gain.axvline(0, color="#222222", lw=1)
-    cost.axvline(1, color="#222222", lw=1)
+        name, points = entry.name.replace("_", " "), 100 * entry.gain.difference
+        ends = None if entry.gain.ci95 is None else [100 * bound for bound in entry.gain.ci95]
+        what = f"{name}, gain in last robust accuracy"
+        chart.tell(gain, what, points, row, "{x:1} points", interval=INTERVAL, ends=ends)
+        chart.tell(cost, f"{name}, training work", work, row, "{x:2} ×")
+        chart.tell(cost, f"{name}, training time", seconds, row, "{x:2} ×")
+    gain.axvline(0, color=INK, lw=1)
+    cost.axvline(1, color=INK, lw=1)
     names = [entry.name.replace("_", " ") for entry in entries]
     gain.set_yticks(range(len(entries)), names, fontsize=10 if wide else 8)
     gain.set_ylim(len(entries) - 0.4, -0.6)
@@ -51,8 +55,8 @@ def draw_gain_cost(question: Question, curves: Curves, width: float) -> Figure:
     cost.tick_params(axis="y", length=0)
     gain.set_xlabel("gain in last robust accuracy, points" if wide else "gain, points")
     cost.set_xlabel("training work (diamond), time (bar), ×" if wide else "work (diamond),\ntime (bar), ×")
-    figure.legend(handles=_keys(entries), loc="outside upper center", ncols=4 if wide else 2)
-    return figure
+    chart.figure.legend(handles=_keys(entries), loc="outside upper center", ncols=4 if wide else 2)
+    return chart
 
 
 def _keys(entries: list[Ranked]) -> list[Any]:

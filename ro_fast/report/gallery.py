@@ -1,13 +1,13 @@
-"""The available figures, what they show in words, and how they are written to disk."""
+"""The charts available for a suite, and what they show in words."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from ro_fast.findings.study import Curves, Question
-from ro_fast.pages.figure_style import NARROW, WIDE, save, style
+from ro_fast.pages.chart import Chart, Drawing, draw
 from ro_fast.report.cost_figures import draw_gain_cost
 from ro_fast.report.feature_figures import draw_correlation, draw_features
 from ro_fast.report.figures import draw_curves, draw_gap, draw_small_loss_share
@@ -15,7 +15,7 @@ from ro_fast.report.level_figures import draw_levels
 
 _BAND = "the mean over seeds, with a band from the lowest to the highest seed"
 # A suite's YAML names the figures that answer its question.
-FIGURES: dict[str, tuple[Callable[..., Any], str]] = {
+FIGURES: dict[str, tuple[Callable[[Question, Curves, float], Chart], str]] = {
     "curves": (
         draw_curves,
         f"Robust accuracy on training (dashed) and test images (solid) by epoch: {_BAND}. Grey: the baseline's test curve, "
@@ -55,16 +55,6 @@ FIGURES: dict[str, tuple[Callable[..., Any], str]] = {
 }
 
 
-def save_figures(question: Question, curves: Curves, folder: Path, names: Sequence[str]) -> dict[str, Path]:
-    """Draws a question's figures, each for a wide and for a narrow page, into ``folder``.
-
-    Returns:
-        ``{"curves": path, "curves_narrow": path, "gap": ..., ...}``.
-    """
-    paths = {}
-    with style():
-        for name in names:
-            for suffix, width in {"": WIDE, "_narrow": NARROW}.items():
-                figure = FIGURES[name][0](question, curves, width)
-                paths[name + suffix] = save(figure, folder / f"{question.prefix}{name}{suffix}.png")
-    return paths
+def draw_figures(question: Question, curves: Curves, folder: Path, names: Sequence[str]) -> dict[str, Drawing]:
+    """Draws a question's charts, and writes their pictures into ``folder``."""
+    return {name: draw(f"{question.prefix}{name}", partial(FIGURES[name][0], question, curves), folder) for name in names}

@@ -12,8 +12,10 @@ from ro_fast.findings.overfitting import BASELINE
 from ro_fast.findings.study import RESULTS, Curves, Question, Results, questions, read_curves, read_results
 from ro_fast.findings.verdict import Difference, Finding, compare_arms, interval, number, points, write_finding
 from ro_fast.installing import pip_install
-from ro_fast.pages import embedded, render
-from ro_fast.report.gallery import FIGURES, save_figures
+from ro_fast.pages import render
+from ro_fast.pages.chart import Drawing
+from ro_fast.pages.words import Words
+from ro_fast.report.gallery import FIGURES, draw_figures
 from ro_fast.storage import records
 from ro_fast.storage.checkpoint import write_text
 from ro_fast.storage.run_folder import alone_in
@@ -49,20 +51,13 @@ def build_report(run_dir: Path) -> Path:
     return report
 
 
-@dataclass(frozen=True)
-class _Picture:
-    caption: str
-    wide: str  # PNG in base64
-    narrow: str
-
-
 @dataclass(frozen=True, kw_only=True)
 class _Section(Question):
     """A question as shown on the page."""
 
     sentences: list[str]
     effects: dict[str, str]  # arm -> its result by the rules
-    pictures: list[_Picture]
+    charts: dict[str, Drawing]  # by caption
     differences: list[Difference]  # shown in no table
     classes: list[ClassMeans]  # of the baseline
 
@@ -70,13 +65,13 @@ class _Section(Question):
 def _section(results: Results, question: Question, curves: Curves, folder: Path) -> _Section:
     own = {arm.name: curves[arm.name] for arm in question.arms}
     names = [name for name in question.figures or DEFAULT_FIGURES if _can_draw(name, question)]
-    images = embedded(save_figures(question, own, folder, names))
+    drawn = draw_figures(question, own, folder, names)
     finding = _finding(results, question)
     return _Section(
         **vars(question),
         sentences=finding.sentences,
         effects={judged.name: judged.text for judged in finding.arms},
-        pictures=[_Picture(FIGURES[name][1], images[name], images[f"{name}_narrow"]) for name in names],
+        charts={FIGURES[name][1]: drawing for name, drawing in drawn.items()},
         classes=[row for arm in question.arms if arm.name == BASELINE for row in class_means(arm, results.class_names)],
         differences=[c for c in compare_arms(question.arms) if c.metric == "last_robust_acc" or c.b != BASELINE],
     )
@@ -113,6 +108,7 @@ def _render(results: Results, parts: list[_Section]) -> str:
         "template.html.j2",
         Path(__file__).parent,
         filters={"points": points, "interval": interval, "number": number},
+        t=Words(),
         results=results,
         parts=parts,
         several=several,

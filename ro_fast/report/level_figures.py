@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
 
 from ro_fast.findings.study import Curves, Question
-from ro_fast.pages.figure_style import GREY, PALETTE, WIDE, new_figure
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from ro_fast.pages.chart import INTERVAL, Chart, new_chart
+from ro_fast.pages.figure_style import GREY, INK, PALETTE, WIDE
 
 _PANELS = {"ro_gap": "robust overfitting gap, points", "last_robust_acc": "last robust accuracy, %"}
 
 
-def draw_levels(question: Question, curves: Curves, width: float) -> Figure:
+def draw_levels(question: Question, curves: Curves, width: float) -> Chart:
     """Gap and last robust accuracy by level: means with 95 % intervals, seeds as circles; arms without a level as grey lines."""
-    figure = new_figure(width, 3.2 if width >= WIDE else 5.6)
-    axes = figure.subplots(1, 2) if width >= WIDE else figure.subplots(2, 1, sharex=True)
+    chart = new_chart(width, 3.2 if width >= WIDE else 5.6)
+    axes = chart.figure.subplots(1, 2) if width >= WIDE else chart.figure.subplots(2, 1, sharex=True)
     levels = sorted(((arm.x, arm) for arm in question.arms if arm.x is not None), key=lambda level: level[0])
     x = [value for value, _ in levels]
     for ax, (metric, label), colour in zip(axes, _PANELS.items(), PALETTE, strict=False):
@@ -26,7 +24,11 @@ def draw_levels(question: Question, curves: Curves, width: float) -> Figure:
                 ax.axhline(mean, color=GREY, lw=1.1, ls="--")
                 ax.annotate(arm.name.replace("_", " "), (1, mean), (-2, 2), xycoords=("axes fraction", "data"),
                             textcoords="offset points", ha="right", color=GREY)  # fmt: skip
-        ax.plot(x, [100 * getattr(arm, metric).mean for _, arm in levels], "-D", color=colour, ms=6, lw=1.6)
+        means = [100 * getattr(arm, metric).mean for _, arm in levels]
+        ax.plot(x, means, "-D", color=colour, ms=6, lw=1.6)
+        ends = [[100 * bound for bound in getattr(arm, metric).ci95 or ()] or [math.nan] * 2 for _, arm in levels]
+        axis = question.x_label or "level"
+        chart.tell(ax, label, x, means, axis + " {x}: {y:1}", interval=INTERVAL, ends=list(zip(*ends, strict=True)))
         for value, arm in levels:
             ci95 = getattr(arm, metric).ci95
             if ci95 is not None:
@@ -34,8 +36,8 @@ def draw_levels(question: Question, curves: Curves, width: float) -> Figure:
             seeds = [100 * getattr(seed, metric) for seed in arm.seeds]
             ax.plot([value] * len(seeds), seeds, "o", color=colour, ms=4, mfc="white")
         if metric == "ro_gap":
-            ax.axhline(0, color="#222222", lw=1)
+            ax.axhline(0, color=INK, lw=1)
         ax.set_xticks(x, [f"{value:g}" for value in x])
         ax.set_ylabel(label)
-    figure.supxlabel(question.x_label or "level", fontsize=10)
-    return figure
+    chart.figure.supxlabel(question.x_label or "level", fontsize=10)
+    return chart
