@@ -319,6 +319,7 @@ class CheckConfig:
     bias: str | None = option(
         None, "results of ro-fast ablate suite=bias, whose effects the page quotes; null: those of the same data, if beside out"
     )
+    report: PageConfig = field(default_factory=PageConfig)
     out: str = option("outputs/check/run", "folder of check.json, check.csv and check.html")
 
 

@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 # Each may import itself and those before it in this list, never one after it: at import, in a function, or for types alone.
 ORDER = (
-    *("errors", "installing", "config_values", "config", "progress", "_build"),
+    *("errors", "said", "installing", "config_values", "config", "progress", "_build"),
     *("kernels", "ops", "testing", "models", "storage", "environment", "data", "overfitting"),
     *("attacks", "features", "findings", "methods", "pages", "evaluation", "protocol", "integrations", "check", "report"),
     *("training", "suite", "prototype", "benchmarks", "cli", "__main__"),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ro_fast.check.finding import Finding, images, some
+from ro_fast.check.finding import NOTHING_TO_DO, Finding, images, some
 from ro_fast.check.images import Images
+from ro_fast.said import Said, together
 
 WARNING, SERIOUS = 3.0, 10.0  # size of the largest class over that of the smallest
 FEW = 10  # training images per class, below which nothing can be learnt or said about it
@@ -33,18 +34,26 @@ def _ratio(view: Images, train: np.ndarray) -> Finding:
     ratio = present.max() / present.min()
     severity = "serious" if ratio >= SERIOUS else "warning" if ratio >= WARNING else "info"
     small = np.flatnonzero((train > 0) & (train <= train.max() / WARNING))
-    spread = f"training classes have {present.min()} to {present.max()} images"
+    sizes = {"least": present.min(), "most": present.max()}
+    share = len(small) / len(present)
     if severity == "info":
-        advice = "Nothing to do."
-    else:
-        spread += f", {ratio:.1f} times as many in the largest as in the smallest; small classes: {some(view.names(small))}"
-        advice = (
-            "Collect more images of the small classes, or give them more weight in the loss. Check robust accuracy per class: "
-            "the mean hides that small classes suffer first."
-        )
-    lacking = int((np.ceil(train.max() / WARNING) - train[small]).sum()) if severity != "info" else 0
-    share, spread = len(small) / len(present), spread[0].upper() + spread[1:] + "."
-    return Finding("imbalance", severity, len(small), share, spread, advice, labels=max(lacking, 0))
+        message = Said("imbalance.even", "Training classes have {least} to {most} images.", **sizes)
+        return Finding("imbalance", severity, len(small), share, message, NOTHING_TO_DO)
+    message = Said(
+        "imbalance.ratio",
+        "Training classes have {least} to {most} images, {ratio} times as many in the largest as in the smallest; small classes: "
+        "{names}.",
+        **sizes,
+        ratio=f"{ratio:.1f}",
+        names=some(view.names(small)),
+    )
+    advice = Said(
+        "imbalance.ratio_do",
+        "Collect more images of the small classes, or give them more weight in the loss. Check robust accuracy per class: "
+        "the mean hides that small classes suffer first.",
+    )
+    lacking = int((np.ceil(train.max() / WARNING) - train[small]).sum())
+    return Finding("imbalance", severity, len(small), share, message, advice, labels=max(lacking, 0))
 
 
 def _split(view: Images, train: np.ndarray, test: np.ndarray) -> list[Finding]:
@@ -55,17 +64,31 @@ def _split(view: Images, train: np.ndarray, test: np.ndarray) -> list[Finding]:
     validation = np.bincount(view.y_train[view.validates], minlength=view.classes)
     rest = train - validation
     told = [f"{view.data.class_name(int(c))} {rest[c]} / {validation[c]} / {test[c]}" for c in rare[np.argsort(train[rare])]]
-    message = f"The split gives the rare classes these images to train on / validate with / test with: {some(told, LISTED)}."
+    message: str = Said(
+        "imbalance.split",
+        "The split gives the rare classes these images to train on / validate with / test with: {told}.",
+        told=some(told, LISTED),
+    )
     short = rare[(rest[rare] < FEW) | (validation[rare] < 2) | (test[rare] < FEW)]
     if not len(short):
-        return [Finding("imbalance", "info", 0, 0.0, message, "Nothing to do.")]
+        return [Finding("imbalance", "info", 0, 0.0, message, NOTHING_TO_DO)]
     worst = short[test[short].argmin()]
     name, count = view.data.class_name(int(worst)), int(test[worst])
     if count:
         half = min(98 / np.sqrt(count), 100)  # 1.96 standard errors of a share of one half, in points
-        message += f" With the {images(count, 'test image')} of {name}, its accuracy is uncertain by up to {half:.0f} points."
-    advice = "Collect more images of these classes, or leave them out of comparisons by class; validation can't choose an epoch "
-    advice += "for a class that it hardly has."
+        uncertain = Said(
+            "imbalance.split_uncertain",
+            "With the {images} of {name}, its accuracy is uncertain by up to {half} points.",
+            images=images(count, "test image"),
+            name=name,
+            half=f"{half:.0f}",
+        )
+        message = together([message, uncertain])
+    advice = Said(
+        "imbalance.split_do",
+        "Collect more images of these classes, or leave them out of comparisons by class; validation can't choose an epoch "
+        "for a class that it hardly has.",
+    )
     labels = int(sum(max(0, FEW - n) for counts in (rest, test) for n in counts[short]))
     return [Finding("imbalance", "warning", len(short), len(short) / np.count_nonzero(train), message, advice, labels=labels)]
 
@@ -73,15 +96,20 @@ def _split(view: Images, train: np.ndarray, test: np.ndarray) -> list[Finding]:
 def _missing(view: Images, train: np.ndarray, test: np.ndarray) -> list[Finding]:
     found = []
     for absent, where, advice in (
-        (np.flatnonzero((train == 0) & (test > 0)), "training", "Add images of it to train/, or remove it from test/."),
+        (
+            np.flatnonzero((train == 0) & (test > 0)),
+            "training",
+            Said("imbalance.no_training_do", "Add images of it to train/, or remove it from test/."),
+        ),
         (
             np.flatnonzero((test == 0) & (train > 0)),
             "test",
-            "Hold out some of its images for the test: its accuracy is currently unknown.",
+            Said("imbalance.no_test_do", "Hold out some of its images for the test: its accuracy is currently unknown."),
         ),
     ):
         if len(absent):
-            message = f"There is no {where} image of class {some(view.names(absent))}."
+            names = some(view.names(absent))
+            message = Said(f"imbalance.no_{where}", f"There is no {where} image of class {{names}}.", names=names)
             found.append(Finding("imbalance", "serious", len(absent), len(absent) / len(train), message, advice))
     return found
 
@@ -91,18 +119,30 @@ def _few(view: Images, train: np.ndarray, test: np.ndarray) -> list[Finding]:
     few = np.flatnonzero((train > 0) & (train < FEW))
     if len(few):
         severity = "serious" if len(few) == np.count_nonzero(train) else "warning"
-        message = f"Fewer than {FEW} training images in class {some(view.names(few))}; "
-        message += f"{images(int(train.sum()), 'training image')} in total."
-        advice = "Collect more: with so few images, the other findings and any accuracy are guesses."
+        message = Said(
+            "imbalance.few",
+            "Fewer than {few} training images in class {names}; {all} in total.",
+            few=FEW,
+            names=some(view.names(few)),
+            all=images(int(train.sum()), "training image"),
+        )
+        advice = Said(
+            "imbalance.few_do", "Collect more: with so few images, the other findings and any accuracy are guesses."
+        )
         found.append(
             Finding("imbalance", severity, int(train[few].sum()), float(train[few].sum() / train.sum()), message, advice)
         )
     if test.sum() < FEW_TEST:
         half = 98 / np.sqrt(test.sum())  # 1.96 standard errors of a share of one half, in points
-        message = (
-            f"With only {images(int(test.sum()), 'test image')}, test accuracy is uncertain by up to {min(half, 100):.0f} points."
+        message = Said(
+            "imbalance.few_test",
+            "With only {images}, test accuracy is uncertain by up to {half} points.",
+            images=images(int(test.sum()), "test image"),
+            half=f"{min(half, 100):.0f}",
         )
-        advice = f"Hold out at least {FEW_TEST} test images before comparing anything."
+        advice = Said(
+            "imbalance.few_test_do", "Hold out at least {least} test images before comparing anything.", least=FEW_TEST
+        )
         found.append(Finding("imbalance", "warning", int(test.sum()), 1.0, message, advice))
     return found
 
@@ -120,11 +160,16 @@ def _other_shares(view: Images, train: np.ndarray, test: np.ndarray) -> list[Fin
         return []
     worst = int(difference.argmax())
     name = view.data.class_name(int(np.flatnonzero(both)[worst]))
-    common = "" if both.all() else " of the classes present in both"
-    message = (
-        f"Class {name} is {100 * ours[worst]:.1f} % of training but {100 * theirs[worst]:.1f} % of test "
-        f"images{common}; no other share differs by more."
+    message = Said(
+        "imbalance.shares" if both.all() else "imbalance.shares_of_common",
+        "Class {name} is {ours} % of training but {theirs} % of test images"
+        f"{'' if both.all() else ' of the classes present in both'}; no other share differs by more.",
+        name=name,
+        ours=f"{100 * ours[worst]:.1f}",
+        theirs=f"{100 * theirs[worst]:.1f}",
     )
-    advice = "Decide which class shares the deployed model will face and draw the test images accordingly; report accuracy by "
-    advice += "class."
+    advice = Said(
+        "imbalance.shares_do",
+        "Decide which class shares the deployed model will face and draw the test images accordingly; report accuracy by class.",
+    )
     return [Finding("shift", "warning", int(both.sum()), float(difference.max()), message, advice)]

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ro_fast.check.finding import Example, Finding, Image, Reason, by_share, images, percent
+from ro_fast.check.finding import NOTHING_TO_DO, Example, Finding, Image, Reason, are, by_share, images, of_label, percent
 from ro_fast.check.images import Floats, Images, Ints, components, nearest_others
+from ro_fast.said import COMMA, SEMICOLON, Said, together
 
 NEAR = 1 / 6  # of the median distance to the REFERENCE-th nearest other image
 REFERENCE = 10
@@ -43,16 +44,20 @@ def duplicates(view: Images) -> tuple[list[Finding], str]:
         *_leakage(groups, view, labels),
     ]
     if not found:
-        message = "No image occurs twice, either within training or across training and test."
-        found.append(Finding("duplicate", "info", 0, 0.0, message, "Nothing to do."))
-    criterion = "exact: equal in every value; "
-    criterion += (
-        f"near: closer than {groups.threshold:.3f} standard deviations per pixel, a sixth of the median distance to the "
-        f"{REFERENCE}th nearest image, ignoring brightness and contrast"
-        if groups.threshold is not None
-        else f"near: not checked with fewer than {LEAST} different images"
-    )
-    return found, criterion
+        message = Said("duplicate.none", "No image occurs twice, either within training or across training and test.")
+        found.append(Finding("duplicate", "info", 0, 0.0, message, NOTHING_TO_DO))
+    exact = Said("duplicate.exact", "exact: equal in every value")
+    if groups.threshold is None:
+        near = Said("duplicate.near_unknown", "near: not checked with fewer than {least} different images", least=LEAST)
+    else:
+        near = Said(
+            "duplicate.near",
+            "near: closer than {threshold} standard deviations per pixel, a sixth of the median distance to the {number}th "
+            "nearest image, ignoring brightness and contrast",
+            threshold=f"{groups.threshold:.3f}",
+            number=REFERENCE,
+        )
+    return found, together([exact, near], SEMICOLON)
 
 
 def find_groups(view: Images) -> Groups:
@@ -114,9 +119,16 @@ def _same(groups: Groups, view: Images, labels: Names) -> list[Finding]:
         # If the labels of equal images differ, none can be trusted.
         rows = sorted(int(i) for group in conflict for i in group)
         share = len(rows) / train
-        message = f"{images(len(rows), 'training image')} ({percent(share)}) occur more than once with different labels"
-        message += f"{_across(conflict, view)}."
-        advice = "Find the correct label of each and keep one copy; no model can learn both labels."
+        message = Said(
+            "duplicate.conflict",
+            "{images} ({share}) occur more than once with different labels{across}.",
+            images=images(len(rows), "training image"),
+            share=percent(share),
+            across=_across(conflict, view),
+        )
+        advice = Said(
+            "duplicate.conflict_do", "Find the correct label of each and keep one copy; no model can learn both labels."
+        )
         severity = by_share(share, warning=0.0, serious=0.01)
         reasons = {
             ("train", int(i)): Reason(
@@ -131,10 +143,19 @@ def _same(groups: Groups, view: Images, labels: Names) -> list[Finding]:
         )
     if agree:
         rows = sorted(int(i) for group in agree for i in group[1:])  # the first stays
-        share, copies = len(rows) / train, "is a copy" if len(rows) == 1 else "are copies"
-        message = f"{images(len(rows), 'training image')} ({percent(share)}) {copies} of another with the same label"
-        message += f"{_across(agree, view)}."
-        advice = "Remove the copies: they count double in training, and they bias validation if one ends up there."
+        share = len(rows) / train
+        message = Said(
+            "duplicate.copies",
+            "{images} ({share}) {copies} of another with the same label{across}.",
+            images=images(len(rows), "training image"),
+            share=percent(share),
+            copies="is a copy" if len(rows) == 1 else "are copies",
+            across=_across(agree, view),
+        )
+        advice = Said(
+            "duplicate.copies_do",
+            "Remove the copies: they count double in training, and they bias validation if one ends up there.",
+        )
         severity = _at_least_warning(by_share(share, warning=0.01, serious=0.1), agree, view)
         reasons = _copies(agree, "remove this copy, keep the first")
         shown = [_pair(group, labels, train) for group in agree]
@@ -153,12 +174,22 @@ def _near(groups: Groups, view: Images, labels: Names) -> list[Finding]:
     rows = sorted(int(i) for group in alike for i in group[1:])
     share = len(rows) / len(view.y_train)
     conflicts = sum(len(np.unique(labels[group])) > 1 for group in alike)
-    message = f"{images(len(rows), 'training image')} ({percent(share)}) {'is' if len(rows) == 1 else 'are'} nearly identical "
-    message += "to another"
-    message += f"; labels differ in {conflicts} of {images(len(alike), 'group')}" if conflicts else ""
-    message += f"{_across(alike, view)}."
-    advice = "Keep one of each group (frames of one video, photographs of one object), and never split a group across train and "
-    advice += "test."
+    differ = Said(
+        "near_duplicate.differ", "; labels differ in {n} of {groups}", n=conflicts, groups=images(len(alike), "group")
+    )
+    message = Said(
+        "near_duplicate.found",
+        "{images} ({share}) {are} nearly identical to another{differ}{across}.",
+        images=images(len(rows), "training image"),
+        share=percent(share),
+        are=are(len(rows)),
+        differ=differ if conflicts else "",
+        across=_across(alike, view),
+    )
+    advice = Said(
+        "near_duplicate.do",
+        "Keep one of each group (frames of one video, photographs of one object), and never split a group across train and test.",
+    )
     severity = _at_least_warning(by_share(share, warning=0.005, serious=0.1), alike, view)
     reasons = _copies(alike, "look at both; keep one, or keep both in one part")
     shown = [_pair(group, labels, len(view.y_train)) for group in alike]
@@ -177,7 +208,11 @@ def _across(groups: list[Ints], view: Images) -> str:
     count = _split_groups(groups, view)
     if not count:
         return ""
-    return f"; this split trains on some and validates with others of {images(count, 'group')}, which flatters validation"
+    return Said(
+        "duplicate.across",
+        "; this split trains on some and validates with others of {groups}, which flatters validation",
+        groups=images(count, "group"),
+    )
 
 
 def _split_groups(groups: list[Ints], view: Images) -> int:
@@ -210,9 +245,14 @@ def _leakage(groups: Groups, view: Images, labels: Names) -> list[Finding]:
         if not outside:
             continue
         share = len(outside) / (len(labels) - train)
-        verb = f"{'is' if len(outside) == 1 else 'are'} {kind} to"
-        message = f"{images(len(outside), 'test image')} ({percent(share)}) {verb} a training image."
-        advice = "Remove these images from training: test accuracy on them measures memorisation."
+        message = Said(
+            f"leakage.{kind.replace(' ', '_')}",
+            f"{{images}} ({{share}}) {{are}} {kind} to a training image.",
+            images=images(len(outside), "test image"),
+            share=percent(share),
+            are=are(len(outside)),
+        )
+        advice = Said("leakage.do", "Remove these images from training: test accuracy on them measures memorisation.")
         severity = by_share(share, warning=0.0, serious=0.01)
         test = sorted(i - train for i in outside)
         found.append(Finding("leakage", severity, len(outside), share, message, advice, sorted(inside), test, pairs, reasons))
@@ -222,7 +262,7 @@ def _leakage(groups: Groups, view: Images, labels: Names) -> list[Finding]:
 def _pair(group: Ints, labels: Names, train: int) -> Example:
     a, b = (int(i) for i in group[:2])
     names = tuple(("train", i) if i < train else ("test", i - train) for i in (a, b))
-    caption = f"label {labels[a]}" if labels[a] == labels[b] else f"labels {labels[a]} and {labels[b]}"
-    if len(group) > 2:
-        caption += f", {len(group)} in total"
-    return Example(names, caption)
+    both = Said("labels", "labels {a} and {b}", a=labels[a], b=labels[b])
+    caption = of_label(labels[a]) if labels[a] == labels[b] else both
+    total = Said("in_total", "{n} in total", n=len(group)) if len(group) > 2 else ""
+    return Example(names, together([caption, total], COMMA))

@@ -9,6 +9,7 @@ from ro_fast.errors import InputError
 from ro_fast.findings.harms import EASES, WORSENS, Harm
 from ro_fast.findings.study import RESULTS, Results, read_results
 from ro_fast.findings.verdict import with_interval
+from ro_fast.said import Said
 
 # Kinds of findings, and the arm of suite=bias that makes the same property worse on purpose.
 ARMS = {
@@ -66,15 +67,28 @@ def effect(kind: str, results: Results | None) -> str | None:
 
 def _told(harm: Harm, results: Results) -> str:
     share = results.config.get("data.bias_share")
-    touched = f" in {100 * share:g} % of the training images" if isinstance(share, float) else ""
-    against = " compared with as many images removed at random" if harm.against != "baseline" else ""
+    touched, costs = "", ""
+    if isinstance(share, float):
+        touched = Said("effect.touched", " in {share} % of the training images", share=f"{100 * share:g}")
+    against = Said("effect.against", " compared with as many images removed at random") if harm.against != "baseline" else ""
     size = with_interval(harm.gap.difference, harm.gap.ci95)
-    outcome = {
-        WORSENS: f"makes robust overfitting worse by {size}",
-        EASES: f"changes robust overfitting by {size}",
-    }.get(harm.verdict, f"is not shown to change robust overfitting ({size})")
-    told = f"Measured on {results.data}: {harm.factor or harm.name}{touched}{against} {outcome}"
+    if harm.verdict == WORSENS:
+        outcome = Said("effect.worsens", "makes robust overfitting worse by {size}", size=size)
+    elif harm.verdict == EASES:
+        outcome = Said("effect.eases", "changes robust overfitting by {size}", size=size)
+    else:
+        outcome = Said("effect.open", "is not shown to change robust overfitting ({size})", size=size)
     if harm.best.ci95 is not None and harm.best.ci95[1] < 0:
         low, high = harm.best.ci95
-        told += f" and costs {with_interval(-harm.best.difference, (-high, -low))} of the best robust accuracy"
-    return f"{told}."
+        lost = with_interval(-harm.best.difference, (-high, -low))
+        costs = Said("effect.costs", " and costs {lost} of the best robust accuracy", lost=lost)
+    return Said(
+        "effect.told",
+        "Measured on {data}: {factor}{touched}{against} {outcome}{costs}.",
+        data=results.data,
+        factor=Said(f"factor.{harm.name}", "{name}", name=harm.factor or harm.name),
+        touched=touched,
+        against=against,
+        outcome=outcome,
+        costs=costs,
+    )

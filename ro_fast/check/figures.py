@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ro_fast.check.finding import TITLES, Finding
+from ro_fast.check.finding import KINDS, Finding
 from ro_fast.check.images import Floats, Images
 from ro_fast.check.margins import Margins
 from ro_fast.check.uncovered import Region
 from ro_fast.pages.chart import Chart, Drawing, draw, new_chart
 from ro_fast.pages.figure_style import GREY, INK, PALETTE, WIDE
+from ro_fast.pages.words import Words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,15 +37,15 @@ class Pictures:
     regions: Sequence[Region]
 
 
-def draw_figures(pictures: Pictures, folder: Path) -> dict[str, Drawing]:
+def draw_figures(pictures: Pictures, words: Words, folder: Path) -> dict[str, Drawing]:
     """Draws ``coverage``, ``map`` and, if there are any, ``margins``, and writes their pictures into a folder."""
     view, findings, wide = pictures.view, pictures.findings, pictures.margins
     rows = _drawn(view, findings)
     place, method = plane(view.features[0][rows], view.seed)
-    charts = {"coverage": partial(draw_coverage, view, pictures.regions)}
-    charts["map"] = partial(draw_map, view, findings, rows, place, method)
+    charts = {"coverage": partial(draw_coverage, view, pictures.regions, words)}
+    charts["map"] = partial(draw_map, view, findings, rows, place, method, words)
     if len(wide.rows):
-        charts["margins"] = partial(draw_margins, wide)
+        charts["margins"] = partial(draw_margins, wide, words)
     return {name: draw(name, chart, folder) for name, chart in charts.items()}
 
 
@@ -69,7 +70,7 @@ def _drawn(view: Images, findings: Sequence[Finding]) -> np.ndarray:
     return np.unique(chosen)
 
 
-def draw_coverage(view: Images, regions: Sequence[Region], width: float) -> Chart:
+def draw_coverage(view: Images, regions: Sequence[Region], words: Words, width: float) -> Chart:
     """Training and test images by their first two principal components, and the regions that training misses."""
     train, test = (_first_two(features) for features in view.features)
     chart = new_chart(width, 4.8)
@@ -77,13 +78,14 @@ def draw_coverage(view: Images, regions: Sequence[Region], width: float) -> Char
     rng = np.random.default_rng([view.seed, 5])
     for part, colour, name in ((train, "#b5b5b5", "training"), (test, PALETTE[0], "test")):
         drawn = part[rng.permutation(len(part))[:POINTS]]
-        label = f"{name} images ({len(part)})"
+        label = words(f"figure.{name}", n=len(part))
         x, y = drawn[:, 0], drawn[:, 1]
         ax.scatter(x, y, s=8, color=colour, alpha=0.55, linewidths=0, rasterized=True, label=label)
     for number, region in enumerate(region for region in regions if region.letter):
         place = test[region.rows]
         colour, marker = PALETTE[1:][number % len(PALETTE[1:])], MARKERS[number % len(MARKERS)]
-        label = f"{region.letter}: class {region.label} ({len(region.rows)})"
+        told = {"letter": region.letter, "label": region.label, "n": len(region.rows)}
+        label = words("figure.region", **told)
         x, y = place[:, 0], place[:, 1]
         ax.scatter(x, y, s=34, color=colour, marker=marker, edgecolors=INK, linewidths=0.6, rasterized=True, label=label)
         ax.annotate(
@@ -94,27 +96,30 @@ def draw_coverage(view: Images, regions: Sequence[Region], width: float) -> Char
             fontweight="bold",
             bbox={"boxstyle": "circle,pad=0.25", "facecolor": "white", "edgecolor": colour},
         )
-        told = f"{len(region.rows)} test images of class {region.label} around which training images are missing"
-        chart.tell(ax, region.letter, np.median(place[:, 0]), np.median(place[:, 1]), told)
-    ax.set_xlabel("first principal component")
-    ax.set_ylabel("second principal component")
+        chart.tell(ax, region.letter, np.median(place[:, 0]), np.median(place[:, 1]), words("figure.region_told", **told))
+    first, second = words("figure.component")
+    ax.set_xlabel(first)
+    ax.set_ylabel(second)
     ax.tick_params(labelbottom=False, labelleft=False, length=0)
     columns = 5 if width >= WIDE else 2
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=columns, handletextpad=0.2, markerscale=1.5, labelcolor=GREY)
     return chart
 
 
-def draw_map(view: Images, findings: Sequence[Finding], rows: np.ndarray, place: Floats, method: str, width: float) -> Chart:
+def draw_map(
+    view: Images, findings: Sequence[Finding], rows: np.ndarray, place: Floats, method: str, words: Words, width: float
+) -> Chart:
     """Training images in the plane, coloured by class, and again by finding."""
     across = width >= WIDE
     chart = new_chart(width, 4.6 if across else 8.4)
     by_class, by_finding = chart.figure.subplots(1, 2) if across else chart.figure.subplots(2, 1)
     _by_class(by_class, view, view.y_train[rows], place)
-    _by_finding(by_finding, findings, rows, place)
-    for ax, title in ((by_class, "by class"), (by_finding, "by finding")):
-        ax.set_title(title, loc="left", fontweight="bold")
-        ax.set_xlabel("UMAP 1" if method == "UMAP" else "first principal component")
-        ax.set_ylabel("UMAP 2" if method == "UMAP" else "second principal component")
+    _by_finding(by_finding, findings, rows, place, words)
+    first, second = words("figure.umap" if method == "UMAP" else "figure.component")
+    for ax, title in ((by_class, "by_class"), (by_finding, "by_finding")):
+        ax.set_title(words(f"figure.{title}"), loc="left", fontweight="bold")
+        ax.set_xlabel(first)
+        ax.set_ylabel(second)
         ax.tick_params(labelbottom=False, labelleft=False, length=0)
     return chart
 
@@ -138,12 +143,13 @@ def _by_class(ax: Axes, view: Images, labels: np.ndarray, place: Floats) -> None
         )
 
 
-def _by_finding(ax: Axes, findings: Sequence[Finding], rows: np.ndarray, place: Floats) -> None:
-    ax.scatter(place[:, 0], place[:, 1], s=5, color="#9a9a9a", alpha=0.6, linewidths=0, rasterized=True, label="all")
+def _by_finding(ax: Axes, findings: Sequence[Finding], rows: np.ndarray, place: Floats, words: Words) -> None:
+    x, y, everything = place[:, 0], place[:, 1], words("figure.all")
+    ax.scatter(x, y, s=5, color="#9a9a9a", alpha=0.6, linewidths=0, rasterized=True, label=everything)
     seen: dict[str, set[int]] = {}
     for finding in findings:
         seen.setdefault(finding.kind, set()).update(finding.train_indices)
-    named = [kind for kind in TITLES if seen.get(kind)]
+    named = [kind for kind in KINDS if seen.get(kind)]
     for number, kind in enumerate(named):
         mine = np.isin(rows, list(seen[kind]))
         colour, marker = PALETTE[number % len(PALETTE)], MARKERS[number % len(MARKERS)]
@@ -156,12 +162,12 @@ def _by_finding(ax: Axes, findings: Sequence[Finding], rows: np.ndarray, place: 
             alpha=0.8,
             linewidths=0,
             rasterized=True,
-            label=f"{TITLES[kind].lower()} ({len(seen[kind])})",
+            label=words("figure.of_kind", kind=words(f"kind.{kind}"), n=len(seen[kind])),
         )
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=2, handletextpad=0.2)
 
 
-def draw_margins(wide: Margins, width: float) -> Chart:
+def draw_margins(wide: Margins, words: Words, width: float) -> Chart:
     """Fraction of images whose nearest image of another class lies within a distance, for both norms, with 2ε marked."""
     chart = new_chart(width, 3.2 if width >= WIDE else 5.6)
     axes = chart.figure.subplots(1, 2) if width >= WIDE else chart.figure.subplots(2, 1)
@@ -169,12 +175,12 @@ def draw_margins(wide: Margins, width: float) -> Chart:
         ordered = np.sort(distance)
         shares = np.linspace(0, 1, 51)
         distances = np.quantile(ordered, shares, method="inverted_cdf")
-        chart.tell(ax, f"{name} distance", distances, 100 * shares, "{y:0} % of the images have another class within {x:3}")
+        chart.tell(ax, name, distances, 100 * shares, words("figure.within"))
         ax.step(ordered, 100 * np.arange(1, len(ordered) + 1) / len(ordered), where="post", color=PALETTE[0], lw=2)
         ax.axvline(2 * radius, color=PALETTE[1], ls="--", lw=1.5)
         ax.annotate(f"2ε = {2 * radius:.3g}", (2 * radius, 92), (4, 0), textcoords="offset points")
         ax.set_xlim(0, max(ordered[-1] * 1.02, 2.6 * radius))
         ax.set_ylim(0, 103)
-        ax.set_xlabel(f"{name} distance to the nearest image of another class")
-        ax.set_ylabel("images within it, %")
+        ax.set_xlabel(words("figure.distance", norm=name))
+        ax.set_ylabel(words("figure.share"))
     return chart

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from ro_fast.data.check_file import Observation
 from ro_fast.data.image_data import ImageData
+from ro_fast.said import COMMA, Said, together
 
 SEVERITIES = ("serious", "warning", "info")
 # In the order in which to read them: what is wrong with the images themselves distorts all that follows.
@@ -20,20 +21,6 @@ SECTIONS = {
 }
 KINDS = tuple(kind for kinds in SECTIONS.values() for kind in kinds)
 NEW_LABELS = ("uncovered", "imbalance")  # kinds whose cost is images to collect and label, not labels to look at
-TITLES = {
-    "range": "Values",
-    "leakage": "Test images in training",
-    "label_error": "Suspect labels",
-    "shift": "Training versus test images",
-    "uncovered": "Test images that training misses",
-    "duplicate": "Duplicates",
-    "near_duplicate": "Near duplicates",
-    "imbalance": "Class balance",
-    "margin": "Class margins",
-    "unrepresentative": "Unlike any test image",
-}
-
-
 Image = tuple[str, int]  # ("train" or "test", row)
 
 
@@ -114,8 +101,8 @@ def some(things: Iterable[object], most: int = 8) -> str:
     '0, 1 and 2 more'
     """
     listed = list(things)
-    text = ", ".join(map(str, listed[:most]))
-    return f"{text} and {len(listed) - most} more" if len(listed) > most else text
+    text = together(map(str, listed[:most]), COMMA)
+    return Said("and_more", "{listed} and {more} more", listed=text, more=len(listed) - most) if len(listed) > most else text
 
 
 def images(count: int, what: str = "image") -> str:
@@ -124,7 +111,12 @@ def images(count: int, what: str = "image") -> str:
     >>> images(1), images(2, "test image")
     ('1 image', '2 test images')
     """
-    return f"{count} {what}{'' if count == 1 else 's'}"
+    return Said(f"count.{what.replace(' ', '_')}", f"{{n}} {what}{'' if count == 1 else 's'}", n=count)
+
+
+def are(count: int) -> str:
+    """The verb of a count, in English."""
+    return "is" if count == 1 else "are"
 
 
 def percent(share: float) -> str:
@@ -133,4 +125,13 @@ def percent(share: float) -> str:
     >>> percent(0.2), percent(0.0004)
     ('20.0 %', '0.04 %')
     """
-    return f"{100 * share:.{1 if share == 0 or share >= 0.001 else 2}f} %"
+    return Said("percent", "{value} %", value=f"{100 * share:.{1 if share == 0 or share >= 0.001 else 2}f}")
+
+
+NOTHING_TO_DO = Said("nothing_to_do", "Nothing to do.")
+MORE_TEST_IMAGES = Said("more_test_images", "Hold out more test images.")
+
+
+def of_label(name: str) -> str:
+    """The caption of an image: its label."""
+    return Said("label", "label {name}", name=name)

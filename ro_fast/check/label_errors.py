@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ro_fast.check import classifier
-from ro_fast.check.finding import Example, Finding, Reason, by_share, images, percent
+from ro_fast.check.finding import NOTHING_TO_DO, Example, Finding, Reason, are, by_share, images, percent
 from ro_fast.check.images import Images
 from ro_fast.check.progress import Ticker
+from ro_fast.said import Said
 
 RATIO = 10.0  # how many times more probable another class must be
 LEAST = 50  # training images, below which nothing is called suspect
@@ -85,23 +86,35 @@ def _finding(view: Images, p: NDArray[np.float64], suspect: NDArray[np.int64], a
     y, n, name = view.y_train, len(view.y_train), view.data.class_name
     largest = np.bincount(y).max() / n
     if n < LEAST or accuracy < min(BLIND * largest, (1 + largest) / 2):
-        why = f"{images(n, 'training image')}" if n < LEAST else f"classifiers that agree with {percent(accuracy)} of the labels"
-        message = f"Labels cannot be judged from {why}; the scores mean little."
-        advice = "Inspect a hundred random images of each class yourself."
+        agree = Said("label_error.agree", "classifiers that agree with {share} of the labels", share=percent(accuracy))
+        why = images(n, "training image") if n < LEAST else agree
+        message = Said("label_error.blind", "Labels cannot be judged from {why}; the scores mean little.", why=why)
+        advice = Said("label_error.blind_do", "Inspect a hundred random images of each class yourself.")
         return Finding("label_error", "info", 0, 0.0, message, advice)
     share = len(suspect) / n
     severity = by_share(share, warning=0.005, serious=0.05)
-    message = f"{images(len(suspect), 'training label')} ({percent(share)}) {'is' if len(suspect) == 1 else 'are'} suspect: "
-    message += f"classifiers that did not see the image rate another class {RATIO:.0f} times as probable."
-    advice = "Nothing to do."
-    if len(suspect):
-        advice = (
+    message = Said(
+        "label_error.suspect",
+        "{labels} ({share}) {are} suspect: classifiers that did not see the image rate another class {ratio} times as probable.",
+        labels=images(len(suspect), "training label"),
+        share=percent(share),
+        are=are(len(suspect)),
+        ratio=f"{RATIO:.0f}",
+    )
+    advice = NOTHING_TO_DO
+    if len(suspect) and severity == "info":
+        advice = Said("label_error.few_do", "Few enough to inspect one by one; data.exclude leaves none of them out.")
+    elif len(suspect):
+        advice = Said(
+            "label_error.suspect_do",
             "Inspect the suspects in this order, and correct or remove wrong labels; some will be correct labels of hard "
-            "images. data.exclude=check.json leaves the suspects out of training and validation."
-            if severity != "info"
-            else "Few enough to inspect one by one; data.exclude leaves none of them out."
+            "images. data.exclude=check.json leaves the suspects out of training and validation.",
         )
-    examples = [Example((("train", int(i)),), f"label {name(y[i])}, looks like {name(p[i].argmax())}") for i in suspect]
+    captions = {
+        i: Said("label_error.looks", "label {name}, looks like {other}", name=name(y[i]), other=name(p[i].argmax()))
+        for i in suspect
+    }
+    examples = [Example((("train", int(i)),), captions[i]) for i in suspect]
     reasons = {
         ("train", int(i)): Reason(
             f"look at the label: {name(p[i].argmax())} is more probable; relabel the image or leave it out",

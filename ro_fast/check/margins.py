@@ -15,6 +15,7 @@ import torch
 from ro_fast.check.finding import Example, Finding, Reason, by_share, images, percent
 from ro_fast.check.images import Floats, Images, Ints
 from ro_fast.check.progress import Ticker
+from ro_fast.said import Said
 
 WORK = 2.5e10  # pixel differences: half a minute on one core
 LEAST, MOST = 100, 5000  # images examined
@@ -88,30 +89,45 @@ def _finding(view: Images, rows: Ints, distance: Floats, other: Ints, norm: str,
     share = len(near) / len(rows)
     if len(rows) < len(y):
         ci = binomtest(len(near), len(rows)).proportion_ci(0.95)
-        looked = f"{percent(share)} (95 % interval {100 * ci.low:.1f} to {100 * ci.high:.1f}) of {len(rows)} training images "
-        looked += "drawn at random"
-    else:
-        looked = f"{percent(share) if len(near) else 'none'} of {images(len(rows), 'training image')}"
-    message = (
-        f"{norm}: {looked} lie within 2·eps = {2 * radius:.3g} of an image of another class; the median distance is "
-        f"{np.median(distance):.3g}, {np.median(distance) / radius:.1f} times eps."
-    )
-    severity = by_share(share, warning=0.01, serious=0.1)
-    advice = "Nothing to do: on these images, one classifier could be right everywhere at this eps."
-    if severity != "info":
-        advice = (
-            "No classifier can be right on both images of such a pair at this eps. If wrong labels cause the pairs, fix those "
-            "first; otherwise choose a smaller eps or larger images, or merge the classes."
+        looked = Said(
+            "margin.sample",
+            "{share} (95 % interval {low} to {high}) of {n} training images drawn at random",
+            share=percent(share),
+            low=f"{100 * ci.low:.1f}",
+            high=f"{100 * ci.high:.1f}",
+            n=len(rows),
         )
     elif len(near):
-        advice = "Few enough to inspect: such pairs often come from wrong labels."
-    examples = [
-        Example(
-            (("train", int(rows[i])), ("train", int(other[i]))),
-            f"labels {name(y[rows[i]])} and {name(y[other[i]])}, {distance[i]:.3g} apart",
+        looked = Said("margin.all", "{share} of {images}", share=percent(share), images=images(len(rows), "training image"))
+    else:
+        looked = Said("margin.none", "none of {images}", images=images(len(rows), "training image"))
+    message = Said(
+        "margin.found",
+        "{norm}: {looked} lie within 2·eps = {radius} of an image of another class; the median distance is {median}, {times} "
+        "times eps.",
+        norm=norm,
+        looked=looked,
+        radius=f"{2 * radius:.3g}",
+        median=f"{np.median(distance):.3g}",
+        times=f"{np.median(distance) / radius:.1f}",
+    )
+    severity = by_share(share, warning=0.01, serious=0.1)
+    if severity != "info":
+        advice = Said(
+            "margin.do",
+            "No classifier can be right on both images of such a pair at this eps. If wrong labels cause the pairs, fix those "
+            "first; otherwise choose a smaller eps or larger images, or merge the classes.",
         )
-        for i in near
-    ]
+    elif len(near):
+        advice = Said("margin.few_do", "Few enough to inspect: such pairs often come from wrong labels.")
+    else:
+        advice = Said("margin.sound", "Nothing to do: on these images, one classifier could be right everywhere at this eps.")
+
+    def caption(i: int) -> str:
+        labels = {"a": name(y[rows[i]]), "b": name(y[other[i]])}
+        return Said("margin.pair", "labels {a} and {b}, {distance} apart", **labels, distance=f"{distance[i]:.3g}")
+
+    examples = [Example((("train", int(rows[i])), ("train", int(other[i]))), caption(i)) for i in near.tolist()]
     reasons = {
         ("train", int(rows[i])): Reason(
             f"look at both labels; if they are right, eps is too large for this pair in {norm}",

@@ -12,80 +12,97 @@ import numpy as np
 
 from ro_fast.check.effects import ARMS, command
 from ro_fast.check.figures import POINTS
-from ro_fast.check.finding import NEW_LABELS, SECTIONS, SEVERITIES, TITLES, Finding, images
+from ro_fast.check.finding import NEW_LABELS, NOTHING_TO_DO, SECTIONS, SEVERITIES, Finding, are, images
 from ro_fast.data import ImageData
 from ro_fast.data.check_file import Check
 from ro_fast.pages import render
 from ro_fast.pages.chart import Drawing
 from ro_fast.pages.words import Words
+from ro_fast.said import AND, COMMA, Said, together
 
 SHOWN = 12  # examples per finding
 SIDE = 64  # larger images are shrunk to this many pixels per side
 
-CAPTIONS = {
-    "coverage": "Training and test images by the two directions in which all of them vary most. Letters mark regions of test "
-    "images of one class, by its number, around which training images are missing; a region need not stand apart in these two "
-    f"directions. Of each part at most {POINTS} images are drawn.",
-    "map": "A 2D map of the training images, where similar images lie close together: by class, and with the images of findings "
-    "over all others in grey. The axes have no meaning of their own.",
-    "margins": "Share of training images with an image of another class within a given distance. The dashed line is 2ε, below "
-    "which no classifier can be right on both.",
-}
+
+def page_words(language: str | None) -> Words:
+    """The texts of the page.
+
+    Raises:
+        InputError: if there are none in that language.
+    """
+    return Words(Path(__file__).parent / "texts", language or "en")
 
 
-def render_page(result: Check, findings: Sequence[Finding], data: ImageData, charts: Mapping[str, Drawing]) -> str:
+def render_page(
+    result: Check, findings: Sequence[Finding], data: ImageData, charts: Mapping[str, Drawing], words: Words
+) -> str:
     """The page as HTML. The same result gives the same bytes."""
+    names = [f"{number} {name}" for number, name in enumerate(data.class_names)]
     return render(
         "check.html.j2",
         Path(__file__).parent,
-        t=Words(),
+        t=words,
+        say=words.say,
         result=result,
-        found=result.summary,
         first=first(findings),
         looked_at=looked_at(result),
-        sections={name: [_entry(f, result, data) for f in findings if f.section == name] for name in SECTIONS},
-        captions={name: caption for name, caption in CAPTIONS.items() if name in charts},
-        classes=[f"{number} {name}" for number, name in enumerate(data.class_names)],
+        sections={name: [_entry(f, result, data, words) for f in findings if f.section == name] for name in SECTIONS},
+        points=POINTS,
+        classes=words.say(together(names, COMMA)),
         charts=charts,
     )
 
 
 def summary(train: int, test: int, classes: int, findings: Sequence[Finding]) -> str:
     """The findings in one sentence."""
-    size = f"{images(train, 'training image')} and {images(test, 'test image')} of {classes} classes"
+    size = Said(
+        "summary.size",
+        "{train} and {test} of {classes}",
+        train=images(train, "training image"),
+        test=images(test, "test image"),
+        classes=Said("count.class", "{n} classes", n=classes),
+    )
     counts = {severity: sum(finding.severity == severity for finding in findings) for severity in SEVERITIES}
     if not counts["serious"] and not counts["warning"]:
-        return f"In {size}, the check found nothing that should prevent training."
-    told = []
-    if counts["serious"]:
-        told.append(f"{counts['serious']} serious finding{'s' * (counts['serious'] > 1)}")
-    if counts["warning"]:
-        told.append(f"{counts['warning']} warning{'s' * (counts['warning'] > 1)}")
-    return f"In {size}, there {'is' if sum(counts[s] for s in SEVERITIES[:2]) == 1 else 'are'} {' and '.join(told)}."
+        return Said("summary.sound", "In {size}, the check found nothing that should prevent training.", size=size)
+    told = [images(counts["serious"], "serious finding")] if counts["serious"] else []
+    told += [images(counts["warning"], "warning")] if counts["warning"] else []
+    verb = are(counts["serious"] + counts["warning"])
+    return Said("summary.found", "In {size}, there {are} {counts}.", size=size, are=verb, counts=together(told, AND))
 
 
 def first(findings: Sequence[Finding]) -> str:
     """What to do first, in one or two sentences."""
     worst = min(findings, key=lambda finding: finding.urgency)
     if worst.severity == "info":
-        go_on = "Next: ro-fast train or ro-fast ablate."
-        return f"{go_on} This check sees only pixels and labels, not whether they suit the task."
-    return f"First: {worst.message} {worst.advice}"
+        return Said(
+            "first.next",
+            "Next: ro-fast train or ro-fast ablate. This check sees only pixels and labels, not whether they suit the task.",
+        )
+    return Said("first.do", "First: {message} {advice}", message=worst.message, advice=worst.advice)
 
 
 def looked_at(result: Check) -> str:
     """Which images were examined, and which were not."""
     ours, theirs = result.train.available, result.test.available
-    told = f"Examined: {result.train_size} of {images(ours, 'training image')}, {len(result.validation)} of which this split "
-    told += f"validates with, and {result.test_size} of {images(theirs, 'test image')}."
+    told = Said(
+        "looked_at.told",
+        "Examined: {train} of {ours}, {validation} of which this split validates with, and {test} of {theirs}.",
+        train=result.train_size,
+        ours=images(ours, "training image"),
+        validation=len(result.validation),
+        test=result.test_size,
+        theirs=images(theirs, "test image"),
+    )
     left = {"training image": ours - result.train_size, "test image": theirs - result.test_size}
-    if parts := [images(count, what) for what, count in left.items() if count > 0]:
-        told += f" Not examined: {' and '.join(parts)} that these data.* values leave out"
-        data = result.config.data
-        given = [f"data.{key}=null" for key in ("train_size", "test_size") if getattr(data, key) is not None]
-        given += ["data.train_share=1"] if data.train_share < 1 else []
-        told += f"; {' '.join(given)} examines all." if given else "."
-    return told
+    if not (parts := [images(count, what) for what, count in left.items() if count > 0]):
+        return told
+    data = result.config.data
+    given = [f"data.{key}=null" for key in ("train_size", "test_size") if getattr(data, key) is not None]
+    given += ["data.train_share=1"] if data.train_share < 1 else []
+    options = Said("looked_at.options", "; {options} examines all.", options=" ".join(given)) if given else "."
+    rest = "Not examined: {left} that these data.* values leave out{options}"
+    return together([told, Said("looked_at.left", rest, left=together(parts, AND), options=options)])
 
 
 @dataclass(frozen=True)
@@ -104,10 +121,10 @@ class _Shown:
 class _Entry:
     """A finding as shown on the page."""
 
-    title: str
+    kind: str
     severity: str
     message: str
-    advice: str
+    advice: str  # "" if there is nothing to do
     cost: str  # in labels
     effect: str | None  # measured, on robust overfitting
     measure: str  # the command that measures it; "" if it was measured or nothing does
@@ -116,16 +133,16 @@ class _Entry:
     vectors: bool  # nothing to look at, since the data are not images
 
 
-def _entry(finding: Finding, result: Check, data: ImageData) -> _Entry:
+def _entry(finding: Finding, result: Check, data: ImageData, words: Words) -> _Entry:
     examples = finding.examples[:SHOWN] if len(data.image_shape) == 3 else []
-    shown = [_Shown(example.caption, [_image(data, part, row) for part, row in example.images]) for example in examples]
+    shown = [_Shown(words.say(e.caption), [_image(data, part, row) for part, row in e.images]) for e in examples]
     return _Entry(
-        TITLES[finding.kind],
+        finding.kind,
         finding.severity,
-        finding.message,
-        finding.advice,
-        _cost(finding),
-        finding.effect,
+        words.say(finding.message),
+        "" if finding.advice == NOTHING_TO_DO else words.say(finding.advice),
+        words.say(_cost(finding)),
+        None if finding.effect is None else words.say(finding.effect),
         command(result.config.data) if finding.severity != "info" and finding.effect is None and finding.kind in ARMS else "",
         shown,
         more=len(finding.examples) - len(shown),
@@ -135,9 +152,11 @@ def _entry(finding: Finding, result: Check, data: ImageData) -> _Entry:
 
 def _cost(finding: Finding) -> str:
     if not finding.labels:
-        return "no label to look at"
-    what = "to give to new images" if finding.kind in NEW_LABELS else "to look at"
-    return f"{images(finding.labels, 'label')} {what}"
+        return Said("cost.none", "no label to look at.")
+    labels = images(finding.labels, "label")
+    if finding.kind in NEW_LABELS:
+        return Said("cost.give", "{labels} to give to new images.", labels=labels)
+    return Said("cost.look", "{labels} to look at.", labels=labels)
 
 
 def _image(data: ImageData, part: str, row: int) -> _Image:

@@ -18,11 +18,11 @@ from ro_fast.check.balance import balance
 from ro_fast.check.duplicates import duplicates
 from ro_fast.check.effects import effect, measured
 from ro_fast.check.figures import Pictures, draw_figures
-from ro_fast.check.finding import Finding
+from ro_fast.check.finding import Finding, images, percent
 from ro_fast.check.images import COMPONENTS, SIDE, Images
 from ro_fast.check.label_errors import label_errors
 from ro_fast.check.margins import customary_l2, margins
-from ro_fast.check.page import render_page, summary
+from ro_fast.check.page import page_words, render_page, summary
 from ro_fast.check.progress import log
 from ro_fast.check.shift import shift
 from ro_fast.check.table import table
@@ -36,11 +36,40 @@ from ro_fast.data.check_file import VERSION, Check, CheckStep, examined, read_ch
 from ro_fast.environment import environment, use_threads
 from ro_fast.errors import InputError
 from ro_fast.installing import pip_install
+from ro_fast.said import SEMICOLON, Said, together
 from ro_fast.storage.checkpoint import write_text
 from ro_fast.storage.paths import own_folder
 from ro_fast.storage.records import write
 from ro_fast.storage.run_folder import alone_in
 from ro_fast.storage.saving import writing
+
+# name, and what is examined by which method
+STEPS = {
+    "reading": (Said("step.reading", "reading"), Said("how.reading", "files and arrays, their shape, dtype and range")),
+    "values": (Said("step.values", "values"), Said("how.values", "range, dtype, blank and grey images, the unit of eps")),
+    "balance": (
+        Said("step.balance", "class balance"),
+        Said("how.balance", "counts of each class in training, validation and test"),
+    ),
+    "duplicates": (Said("step.duplicates", "duplicates and leakage"), ""),
+    "labels": (
+        Said("step.labels", "label errors"),
+        Said("how.labels", "nearest images and a kernel classifier, neither of which saw the image"),
+    ),
+    "shift": (Said("step.shift", "shift"), Said("how.shift", "a classifier two-sample test; class means by Hotelling's T²")),
+    "margins": (
+        Said("step.margins", "margins"),
+        Said("how.margins", "nearest training image of another class, in L∞ and L2"),
+    ),
+    "unrepresentative": (
+        Said("step.unrepresentative", "unlike the test images"),
+        Said("how.unrepresentative", "distance to the five nearest test images"),
+    ),
+    "uncovered": (
+        Said("step.uncovered", "test images that training misses"),
+        Said("how.uncovered", "the share of training images among the nearest images of its class, for each test image"),
+    ),
+}
 
 
 class _Steps:
@@ -59,7 +88,7 @@ class _Steps:
 
     def add(self, looked_at: str) -> None:
         """Adds details on what the last step examined."""
-        self.done[-1] = dataclasses.replace(self.done[-1], looked_at=self.done[-1].looked_at + looked_at)
+        self.done[-1] = dataclasses.replace(self.done[-1], looked_at=together([self.done[-1].looked_at, looked_at], SEMICOLON))
 
 
 def check(config: CheckConfig) -> Check:
@@ -83,6 +112,7 @@ def check(config: CheckConfig) -> Check:
     check_values(config)
     if config.data.exclude is not None:
         raise InputError("check examines all the data: leave data.exclude out here and use it in training")
+    words = page_words(config.report.language)
     eps = config.data.eps if config.eps is None else config.eps
     check_eps(eps)
     out = own_folder(config.out, ("check.csv", "check.json"), ["check.html", "figures"])
@@ -96,8 +126,8 @@ def check(config: CheckConfig) -> Check:
         with writing(out):
             # First what tells that the folder is ours (see own_folder); with a byte order mark, by which Excel knows UTF-8.
             write_text(out / "check.csv", "\ufeff" + table(seen.findings, seen.data, seen.validates))
-            figures = draw_figures(seen.pictures, out / "figures")
-            write_text(out / "check.html", render_page(result, seen.findings, seen.data, figures))
+            figures = draw_figures(seen.pictures, words, out / "figures")
+            write_text(out / "check.html", render_page(result, seen.findings, seen.data, figures, words))
             write(out / "check.json", result, indent=None)  # last: it says that the check is complete
     return result
 
@@ -126,31 +156,36 @@ class _Seen:
 
 def _look(config: CheckConfig, eps: float) -> _Seen:
     effects = measured(config)
-    step = _Steps(9)
-    split = step("reading", "files and arrays, their shape, dtype and range", lambda: load_data(config.data))
+    step = _Steps(len(STEPS))
+    split = step(*STEPS["reading"], lambda: load_data(config.data))
     data = split.pooled()
     validates = np.isin(data.rows_train, split.rows_val)
     view = Images(data, config.seed, validates)
-    found = step("values", "range, dtype, blank and grey images, the unit of eps", lambda: values(data, eps))
-    found += step("class balance", "counts of each class in training, validation and test", lambda: balance(view))
-    repeated, criterion = step("duplicates and leakage", "", lambda: duplicates(view))
+    found = step(*STEPS["values"], lambda: values(data, eps))
+    found += step(*STEPS["balance"], lambda: balance(view))
+    repeated, criterion = step(*STEPS["duplicates"], lambda: duplicates(view))
     step.add(criterion)
-    how = "nearest images and a kernel classifier, neither of which saw the image"
-    labels = step("label errors", how, lambda: label_errors(view))
-    step.add(f"; they agree with {100 * labels.accuracy:.1f} % of the labels")
-    moved, two_sample = step("shift", "a classifier two-sample test; class means by Hotelling's T²", lambda: shift(view))
+    labels = step(*STEPS["labels"], lambda: label_errors(view))
+    step.add(Said("step.agree", "they agree with {share} of the labels", share=percent(labels.accuracy)))
+    moved, two_sample = step(*STEPS["shift"], lambda: shift(view))
     eps_l2 = config.eps_l2 or customary_l2(eps, data.x_train[0].numel())
-    wide = step("margins", "nearest training image of another class, in L∞ and L2", lambda: margins(view, eps, eps_l2))
-    step.add(f", of {len(wide.rows)} training images")
-    far = step("unlike the test images", "distance to the five nearest test images", lambda: unrepresentative(view))
-    how = "the share of training images among the nearest images of its class, for each test image"
-    missed, regions = step("test images that training misses", how, lambda: uncovered(view))
+    wide = step(*STEPS["margins"], lambda: margins(view, eps, eps_l2))
+    step.add(Said("step.of", "of {images}", images=images(len(wide.rows), "training image")))
+    far = step(*STEPS["unrepresentative"], lambda: unrepresentative(view))
+    missed, regions = step(*STEPS["uncovered"], lambda: uncovered(view))
     found += [*repeated, *labels.findings, *moved, *wide.findings, *far, missed]
     findings = [
         finding if finding.severity == "info" else dataclasses.replace(finding, effect=effect(finding.kind, effects))
         for finding in sorted(found, key=lambda finding: finding.place)
     ]
-    shrunk = f" (averaged down to sides of at most {SIDE})" if view.train.shape[1] < data.x_train[0].numel() else ""
+    shrunk = Said("compared.shrunk", " (averaged down to sides of at most {side})", side=SIDE)
+    compared_as = Said(
+        "compared.told",
+        "{values} values per image{shrunk}, {components} principal components",
+        values=view.train.shape[1],
+        shrunk=shrunk if view.train.shape[1] < data.x_train[0].numel() else "",
+        components=min(COMPONENTS, view.features[0].shape[1]),
+    )
     train, test = examined(data)
     result = Check(
         version=VERSION,
@@ -160,8 +195,7 @@ def _look(config: CheckConfig, eps: float) -> _Seen:
         validation=split.rows_val.tolist(),
         classes=data.num_classes,
         image_shape=list(data.image_shape),
-        compared_as=f"{view.train.shape[1]} values per image{shrunk}, "
-        f"{min(COMPONENTS, view.features[0].shape[1])} principal components",
+        compared_as=compared_as,
         fingerprint=split.fingerprint(),
         numbering=data.numbering,
         train=train,

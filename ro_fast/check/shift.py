@@ -11,9 +11,10 @@ import numpy as np
 import torch
 
 from ro_fast.check import classifier
-from ro_fast.check.finding import Finding, images, some
+from ro_fast.check.finding import MORE_TEST_IMAGES, NOTHING_TO_DO, Finding, images, some
 from ro_fast.check.images import Images, Ints
 from ro_fast.ops import class_moments
+from ro_fast.said import Said
 
 MOST = 5000  # images of each part
 LEAST = 40  # of each part, below which nothing is reported
@@ -34,8 +35,12 @@ def _two_sample(view: Images) -> tuple[Finding, dict[str, float]]:
     rng = np.random.default_rng([view.seed, 1])
     train, test = _matched(view, rng)
     if len(train) < LEAST:
-        message = f"{images(len(train), 'image')} per part are too few to compare training with test images."
-        return Finding("shift", "info", 0, 0.0, message, "Hold out more test images."), {}
+        message = Said(
+            "shift.few",
+            "{images} per part are too few to compare training with test images.",
+            images=images(len(train), "image"),
+        )
+        return Finding("shift", "info", 0, 0.0, message, MORE_TEST_IMAGES), {}
     x = np.concatenate([view.features[0][train], view.features[1][test]])
     part = np.repeat([0, 1], len(train))
     order = rng.permutation(len(x))
@@ -47,22 +52,31 @@ def _two_sample(view: Images) -> tuple[Finding, dict[str, float]]:
     low, high = result.proportion_ci(0.95)
     accuracy = right / len(judge)
     severity = "serious" if low >= SERIOUS else "warning" if low >= WARNING else "info"
-    told = f"a classifier tells training from test images with {100 * accuracy:.1f} % accuracy "
-    told += f"(95 % interval {100 * low:.1f} to {100 * high:.1f}; 50 is chance"
-    drawn = len(train) < min(len(view.y_train), len(view.y_test))
-    told += f"; {len(train)} images of each part, as many of every class, were drawn at random)" if drawn else ")"
-    if low > 0.5:
-        message, advice = (
-            f"Test images differ from training images: {told}.",
-            (
-                "Find out how the two parts were collected (camera, day, place, preparation) and draw them from one pool, unless "
-                "you want to measure that difference."
-            ),
+    drawn = Said(
+        "shift.drawn", "; {n} images of each part, as many of every class, were drawn at random", n=len(train)
+    )
+    told = Said(
+        "shift.told",
+        "a classifier tells training from test images with {accuracy} % accuracy (95 % interval {low} to {high}; 50 is chance"
+        "{drawn})",
+        accuracy=f"{100 * accuracy:.1f}",
+        low=f"{100 * low:.1f}",
+        high=f"{100 * high:.1f}",
+        drawn=drawn if len(train) < min(len(view.y_train), len(view.y_test)) else "",
+    )
+    if low <= 0.5:
+        message, advice = Said("shift.none", "There is no sign of a shift: {told}.", told=told), NOTHING_TO_DO
+    else:
+        message = Said("shift.found", "Test images differ from training images: {told}.", told=told)
+        advice = Said(
+            "shift.do",
+            "Find out how the two parts were collected (camera, day, place, preparation) and draw them from one pool, unless "
+            "you want to measure that difference.",
         )
         if severity == "info":
-            advice = "The difference is slight; keep it in mind when comparing small differences in accuracy."
-    else:
-        message, advice = f"There is no sign of a shift: {told}.", "Nothing to do."
+            advice = Said(
+                "shift.slight_do", "The difference is slight; keep it in mind when comparing small differences in accuracy."
+            )
     count = len(test) if severity != "info" else 0
     numbers = {"accuracy": accuracy, "low": float(low), "high": float(high), "held_out": len(judge)}
     return Finding("shift", severity, count, max(0.0, 2 * accuracy - 1), message, advice), numbers
@@ -103,10 +117,19 @@ def _class_means(view: Images) -> list[Finding]:
         return []
     worst = max(moved, key=lambda label: moved[label])
     severity = "serious" if moved[worst] >= VERY_FAR else "warning"
-    message = (
-        f"The mean image differs between training and test in {len(moved)} of {view.classes} classes "
-        f"({some(view.names(moved))}), most in class {view.data.class_name(worst)}, by {moved[worst]:.1f} standard deviations."
+    message = Said(
+        "shift.means",
+        "The mean image differs between training and test in {n} of {classes} classes ({names}), most in class {name}, by "
+        "{distance} standard deviations.",
+        n=len(moved),
+        classes=view.classes,
+        names=some(view.names(moved)),
+        name=view.data.class_name(worst),
+        distance=f"{moved[worst]:.1f}",
     )
-    advice = "Wrong labels cause this as well as different cameras or days: resolve suspect labels first, then compare these "
-    advice += "classes in both parts."
+    advice = Said(
+        "shift.means_do",
+        "Wrong labels cause this as well as different cameras or days: resolve suspect labels first, then compare these "
+        "classes in both parts.",
+    )
     return [Finding("shift", severity, len(moved), len(moved) / view.classes, message, advice)]

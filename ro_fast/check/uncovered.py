@@ -14,8 +14,9 @@ from itertools import chain, zip_longest
 
 import numpy as np
 
-from ro_fast.check.finding import Example, Finding, Image, Reason, images, percent
+from ro_fast.check.finding import MORE_TEST_IMAGES, NOTHING_TO_DO, Example, Finding, Image, Reason, images, percent
 from ro_fast.check.images import Floats, Images, Ints, nearest
+from ro_fast.said import SEMICOLON, Said, together
 
 LEAST_K, MOST_K = 5, 20  # neighbours: a quarter of the class's test images, within these bounds
 LEAST = 12  # test images of a class, below which none of its regions can be told
@@ -43,8 +44,12 @@ def uncovered(view: Images) -> tuple[Finding, list[Region]]:
     classes = [_Class(view, label, np.sort(looked[view.y_test[looked] == label])) for label in range(view.classes)]
     classes = [one for one in classes if one.told]
     if not classes:
-        message = f"No class has {LEAST} test images, so kinds of images that training misses can't be told."
-        return Finding("uncovered", "info", 0, 0.0, message, "Hold out more test images."), []
+        message = Said(
+            "uncovered.few",
+            "No class has {least} test images, so kinds of images that training misses can't be told.",
+            least=LEAST,
+        )
+        return Finding("uncovered", "info", 0, 0.0, message, MORE_TEST_IMAGES), []
     p = np.concatenate([one.p for one in classes])
     ordered = np.sort(p)
     passing = np.flatnonzero(ordered <= FALSE * np.arange(1, len(p) + 1) / len(p))
@@ -109,26 +114,44 @@ def _lettered(region: Region, place: int) -> Region:
 
 
 def _finding(view: Images, regions: list[Region], classes: list[_Class], looked: int) -> Finding:
-    drawn = "" if looked == len(view.y_test) else f" Examined were {looked} of {images(len(view.y_test), 'test image')}."
+    of_all = images(len(view.y_test), "test image")
+    drawn = "" if looked == len(view.y_test) else Said("uncovered.drawn", "Examined were {n} of {all}.", n=looked, all=of_all)
     count = sum(len(region.rows) for region in regions)
     if not count:
-        message = f"Around the test images of every class lie as many training images as around its other images.{drawn}"
-        return Finding("uncovered", "info", 0, 0.0, message, "Nothing to do.")
+        none = Said(
+            "uncovered.none",
+            "Around the test images of every class lie as many training images as around its other images.",
+        )
+        return Finding("uncovered", "info", 0, 0.0, together([none, drawn]), NOTHING_TO_DO)
     share, name = count / looked, view.data.class_name
-    told = "; ".join(
-        f"{region.letter}, {len(region.rows)} of class {name(region.label)} with {region.found:.1f} training images among the "
-        f"nearest instead of {region.expected:.1f}"
+    told = [
+        Said(
+            "uncovered.region",
+            "{letter}, {n} of class {name} with {found} training images among the nearest instead of {expected}",
+            letter=region.letter,
+            n=len(region.rows),
+            name=name(region.label),
+            found=f"{region.found:.1f}",
+            expected=f"{region.expected:.1f}",
+        )
         for region in regions
         if region.letter
+    ]
+    message = Said(
+        "uncovered.found",
+        "Training misses {regions} of the test images, with {images} ({share}): {told}.",
+        regions=images(len(regions), "region"),
+        images=images(count),
+        share=percent(share),
+        told=together(told, SEMICOLON),
     )
-    message = f"Training misses {images(len(regions), 'region')} of the test images, with {images(count)} ({percent(share)}): "
-    message += f"{told}."
     ratio = {one.label: one.ratio for one in classes}
     lacking = sum(round(len(r.rows) * max(0.0, 1 - r.found / r.expected) * ratio[r.label]) for r in regions)
-    advice = (
+    advice = Said(
+        "uncovered.do",
         "Look at these test images: what do they share (light, place, kind)? Collect and label training images like them, about "
-        f"{max(lacking, 1)} to have as many in proportion as elsewhere; until then, their accuracy is that of images unlike any "
-        "trained on."
+        "{n} to have as many in proportion as elsewhere; until then, their accuracy is that of images unlike any trained on.",
+        n=max(lacking, 1),
     )
     examples = [e for e in chain.from_iterable(zip_longest(*([*_examples(view, r)] for r in regions))) if e is not None]
     reasons: dict[Image, Reason] = {}
@@ -137,15 +160,20 @@ def _finding(view: Images, regions: list[Region], classes: list[_Class], looked:
             action = f"collect training images like this one{f' (region {region.letter})' if region.letter else ''}"
             reasons["test", row] = Reason(action, partner=("train", other))
     rows = [row for region in regions for row in region.rows.tolist()]
-    severity = "serious" if share >= 0.1 else "warning"
-    return Finding(
-        "uncovered", severity, count, share, message + drawn, advice, [], rows, examples, reasons, labels=max(lacking, 1)
-    )
+    severity, labels = "serious" if share >= 0.1 else "warning", max(lacking, 1)
+    whole = together([message, drawn])
+    return Finding("uncovered", severity, count, share, whole, advice, [], rows, examples, reasons, labels=labels)
 
 
 def _examples(view: Images, region: Region) -> list[Example]:
     """Its test images, each beside the nearest training image of the class."""
-    where = f"region {region.letter}" if region.letter else "a smaller region"
-    caption = f"{where}, class {view.data.class_name(region.label)}: in the test, and the nearest in training"
+    where = Said("uncovered.of_region", "region {letter}", letter=region.letter)
+    smaller = Said("uncovered.of_smaller", "a smaller region")
+    caption = Said(
+        "uncovered.caption",
+        "{where}, class {name}: in the test, and the nearest in training",
+        where=where if region.letter else smaller,
+        name=view.data.class_name(region.label),
+    )
     pairs = zip(region.rows.tolist(), region.nearest.tolist(), strict=True)
     return [Example((("test", row), ("train", other)), caption) for row, other in pairs]

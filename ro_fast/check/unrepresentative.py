@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ro_fast.check.finding import Example, Finding, Reason, images, percent
+from ro_fast.check.finding import MORE_TEST_IMAGES, Example, Finding, Reason, are, images, percent
 from ro_fast.check.images import Images, nearest, nearest_others
+from ro_fast.said import Said
 
 K = 5  # nearest test images whose distances are averaged
 TAIL = 1000  # one test image in this many may lie farther
@@ -24,8 +25,9 @@ def unrepresentative(view: Images) -> list[Finding]:
     train, test = view.features
     n, m = len(train), len(test)
     if m < LEAST:
-        message = f"{images(m, 'test image')} are too few to characterise the test images."
-        return [Finding("unrepresentative", "info", 0, 0.0, message, "Hold out more test images.")]
+        few = images(m, "test image")
+        message = Said("unrepresentative.few", "{images} are too few to characterise the test images.", images=few)
+        return [Finding("unrepresentative", "info", 0, 0.0, message, MORE_TEST_IMAGES)]
     own = nearest_others(test, K, "test images among themselves")[0].mean(1)
     far = nearest(train, test, K, "training against test images")[0].mean(1)
     allowed = m // TAIL + 1
@@ -37,19 +39,30 @@ def unrepresentative(view: Images) -> list[Finding]:
     p = hypergeom.cdf(allowed, n + m, m, count + allowed) if count else 1.0
     expected = allowed * n / (m + 1)
     share = count / n
-    message = (
-        f"{images(count, 'training image')} ({percent(share)}) {'is' if count == 1 else 'are'} farther from the test images than "
-        f"all but {allowed} of these are; {expected:.1f} would be expected by chance."
+    message = Said(
+        "unrepresentative.found",
+        "{images} ({share}) {are} farther from the test images than all but {allowed} of these are; {expected} would be expected "
+        "by chance.",
+        images=images(count, "training image"),
+        share=percent(share),
+        are=are(count),
+        allowed=allowed,
+        expected=f"{expected:.1f}",
     )
-    severity, advice = "info", "No more than expected by chance; nothing to do."
+    severity, advice = "info", Said("unrepresentative.sound", "No more than expected by chance; nothing to do.")
     if p < P and count > 2 * expected:
         severity = "serious" if share >= 0.1 else "warning"
-        advice = "Check whether they belong: another object, a damaged image, or a rare kind that the test images lack."
+        advice = Said(
+            "unrepresentative.do",
+            "Check whether they belong: another object, a damaged image, or a rare kind that the test images lack.",
+        )
     indices, name = sorted(flagged.tolist()), view.data.class_name
-    examples = [
-        Example((("train", int(i)),), f"label {name(view.y_train[i])}, {far[i] / np.median(own):.1f} times the usual distance")
-        for i in flagged
-    ]
+
+    def caption(i: int) -> str:
+        shown = {"name": name(view.y_train[i]), "times": f"{far[i] / np.median(own):.1f}"}
+        return Said("unrepresentative.far", "label {name}, {times} times the usual distance", **shown)
+
+    examples = [Example((("train", i),), caption(i)) for i in flagged.tolist()]
     reasons = {
         ("train", int(i)): Reason("look whether it belongs to the task", score=float(far[i] / np.median(own))) for i in flagged
     }

@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from ro_fast.check.finding import Example, Finding, Reason, images, percent, some
+from ro_fast.check.finding import NOTHING_TO_DO, Example, Finding, Reason, are, images, of_label, percent, some
 from ro_fast.data import ImageData
 from ro_fast.errors import InputError
+from ro_fast.said import Said
 
 DARK = 0.5  # a maximum below this leaves half of the range unused
 TWICE = 1.5 / 255  # below this, values were divided by 255 once too often
@@ -30,17 +31,28 @@ def values(data: ImageData, eps: float) -> list[Finding]:
     top = float(data.x_train.max()) / data.scale
     kind = "bytes" if data.x_train.dtype == torch.uint8 else "floats"
     bottom = float(data.x_train.min()) / data.scale
-    message = f"Training images are stored as {kind}, from {bottom:.3g} to {top:.3g} after scaling to [0, 1]"
-    message += f"; eps = {eps:.4g} is {eps * 255:.3g}/255"
-    severity, advice = "info", "Nothing to do."
+    steps = ""
     if step is not None:
-        message += f", or {eps / step:.2g} grey steps of {step:.3g}"
-        if eps < step / 2:
-            advice = (
-                "A perturbation below half a grey step vanishes when images are rounded to their own steps: such a radius is "
-                "mathematical, not physical. Choose eps by what a camera or an attacker could change."
-            )
-    found.append(Finding("range", severity, 0, 0.0, message + ".", advice))
+        many = f"{eps / step:.0f}" if eps >= 10 * step else f"{eps / step:.2g}"
+        steps = Said("range.steps", ", or {n} grey steps of {step}", n=many, step=f"{step:.3g}")
+    message = Said(
+        f"range.{kind}",
+        f"Training images are stored as {kind}, from {{bottom}} to {{top}} after scaling to [0, 1]; eps = {{eps}} is "
+        "{of_255}/255{steps}.",
+        bottom=f"{bottom:.3g}",
+        top=f"{top:.3g}",
+        eps=f"{eps:.4g}",
+        of_255=f"{eps * 255:.3g}",
+        steps=steps,
+    )
+    advice = NOTHING_TO_DO
+    if step is not None and eps < step / 2:
+        advice = Said(
+            "range.steps_do",
+            "A perturbation below half a grey step vanishes when images are rounded to their own steps: such a radius is "
+            "mathematical, not physical. Choose eps by what a camera or an attacker could change.",
+        )
+    found.append(Finding("range", "info", 0, 0.0, message, advice))
     return found
 
 
@@ -50,18 +62,39 @@ def _scale(data: ImageData, eps: float) -> list[Finding]:
     everything = len(data.x_train) + len(data.x_test)
     found = []
     if high <= TWICE:
-        message = f"No value exceeds {high:.2g}: images were divided by 255 twice, or contain 0 and 1 instead of 0 to 255."
-        advice = f"Store the bytes as read from the files, or divide only once. As is, eps = {eps:.3g} erases any image."
+        message = Said(
+            "range.twice",
+            "No value exceeds {high}: images were divided by 255 twice, or contain 0 and 1 instead of 0 to 255.",
+            high=f"{high:.2g}",
+        )
+        advice = Said(
+            "range.twice_do",
+            "Store the bytes as read from the files, or divide only once. As is, eps = {eps} erases any image.",
+            eps=f"{eps:.3g}",
+        )
         found.append(Finding("range", "serious", everything, 1.0, message, advice))
     elif high < DARK:
-        message = f"No value exceeds {high:.2g}, so eps = {eps:.3g} is {percent(eps / high)} of the range in use."
-        advice = "Scale images so that white is 1 (or 255 in bytes), or choose eps in proportion."
+        message = Said(
+            "range.dark",
+            "No value exceeds {high}, so eps = {eps} is {share} of the range in use.",
+            high=f"{high:.2g}",
+            eps=f"{eps:.3g}",
+            share=percent(eps / high),
+        )
+        advice = Said("range.dark_do", "Scale images so that white is 1 (or 255 in bytes), or choose eps in proportion.")
         found.append(Finding("range", "serious" if high < DARK / 2 else "warning", everything, 1.0, message, advice))
     low = min(tops.values())
     if high > 0 and low < 0.6 * high:
         dark = min(tops, key=lambda part: tops[part])
-        message = f"The largest value is {tops['training']:.3g} in training but {tops['test']:.3g} in test images."
-        advice = "Scale both parts alike; a model trained on one fails on the other, and eps means something different in each."
+        message = Said(
+            "range.unlike",
+            "The largest value is {training} in training but {test} in test images.",
+            **{part: f"{top:.3g}" for part, top in tops.items()},
+        )
+        advice = Said(
+            "range.unlike_do",
+            "Scale both parts alike; a model trained on one fails on the other, and eps means something different in each.",
+        )
         found.append(Finding("range", "serious", len(data.x_test if dark == "test" else data.x_train), 1.0, message, advice))
     return found
 
@@ -70,9 +103,14 @@ def _skipped(data: ImageData) -> list[Finding]:
     if not data.skipped:
         return []
     total = len(data.skipped) + sum(map(len, (data.x_train, data.x_val, data.x_test)))
-    were = "was" if len(data.skipped) == 1 else "were"
-    message = f"{images(len(data.skipped), 'file')} could not be read and {were} left out: {some(data.skipped)}."
-    advice = "Replace these files or delete them."
+    message = Said(
+        "range.skipped",
+        "{files} could not be read and {were} left out: {names}.",
+        files=images(len(data.skipped), "file"),
+        were="was" if len(data.skipped) == 1 else "were",
+        names=some(data.skipped),
+    )
+    advice = Said("range.skipped_do", "Replace these files or delete them.")
     return [Finding("range", "warning", len(data.skipped), len(data.skipped) / total, message, advice)]
 
 
@@ -87,10 +125,11 @@ def _blank(data: ImageData) -> list[Finding]:
     if not count:
         return []
     share = count / (len(data.x_train) + len(data.x_test))
-    examples = [Example((("train", i),), f"label {data.class_name(int(data.y_train[i]))}") for i in train]
-    examples += [Example((("test", i),), f"label {data.class_name(int(data.y_test[i]))}") for i in test]
-    message = f"{images(count)} {'is' if count == 1 else 'are'} blank: all pixels have the same value."
-    advice = "Remove them, or find out why the camera or the conversion produced no image."
+    examples = [Example((("train", i),), of_label(data.class_name(int(data.y_train[i])))) for i in train]
+    examples += [Example((("test", i),), of_label(data.class_name(int(data.y_test[i])))) for i in test]
+    shown = {"images": images(count), "are": are(count)}
+    message = Said("range.blank", "{images} {are} blank: all pixels have the same value.", **shown)
+    advice = Said("range.blank_do", "Remove them, or find out why the camera or the conversion produced no image.")
     severity = "serious" if share >= 0.05 else "warning"
     action = "remove it or replace it by the real image"
     return [_of_images(severity, count, share, message, advice, train, test, examples, action)]
@@ -110,15 +149,19 @@ def _grey(data: ImageData) -> list[Finding]:
     if not count:
         return []
     if not coloured:
-        message = "All images are grey but stored in colour, as three equal channels."
-        advice = "Store them as grey: this takes a third of the work, and an attack can't add colour."
+        message = Said("range.all_grey", "All images are grey but stored in colour, as three equal channels.")
+        advice = Said("range.all_grey_do", "Store them as grey: this takes a third of the work, and an attack can't add colour.")
         return [Finding("range", "info", count, count / total, message, advice)]
-    message = f"{images(count)} of {total} {'is' if count == 1 else 'are'} grey in a set of colour images."
-    advice = "Make sure that colour does not reveal the class or the split: a model will exploit that, and so will an attack."
+    shown = {"images": images(count), "total": total, "are": are(count)}
+    message = Said("range.grey", "{images} of {total} {are} grey in a set of colour images.", **shown)
+    advice = Said(
+        "range.grey_do",
+        "Make sure that colour does not reveal the class or the split: a model will exploit that, and so will an attack.",
+    )
     train, test = (part.nonzero().flatten().tolist() for part in grey)
     share = count / total
     severity = "warning" if share >= 0.01 else "info"
-    examples = [Example((("train", i),), f"label {data.class_name(int(data.y_train[i]))}") for i in train]
+    examples = [Example((("train", i),), of_label(data.class_name(int(data.y_train[i])))) for i in train]
     action = "look whether its class or split has more grey images than others"
     return [_of_images(severity, count, share, message, advice, train, test, examples, action)]
 

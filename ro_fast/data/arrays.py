@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ro_fast.said import Said
+
 
 @dataclass(frozen=True)
 class Arrays:
@@ -20,7 +22,7 @@ class Arrays:
     num_classes: int | None = None  # None: as many as there are distinct labels
     files: tuple[tuple[str, ...], tuple[str, ...]] | None = None  # of x_train and x_test, if each image has its own
     rows: tuple[np.ndarray, np.ndarray] | None = None  # int64 numbers that the user knows them by; None: 0, 1, ... in each part
-    numbering: str = "place in the data set as published, counted from 0"  # what such a number is
+    numbering: str = Said("numbering.published", "place in the data set as published, counted from 0")  # what such a number is
     skipped: tuple[str, ...] = ()  # unreadable files that were left out
     class_names: tuple[str, ...] = ()  # by label, if known
 

@@ -11,10 +11,11 @@ from ro_fast.data.image_folder import TEST, TRAIN, VALIDATION, named
 from ro_fast.data.image_list import NAMED, Item, Listing
 from ro_fast.data.notices import say_once
 from ro_fast.errors import InputError
+from ro_fast.said import Said
 
 PATHS = ("path", "file", "filename", "filepath", "image", "imagepath", "imagefile", "img", "imgpath")
 LABELS = ("label", "class", "target", "category", "classname", "labelname")
-NUMBERING = "line of the CSV file, of which the header is line 1"
+NUMBERING = Said("numbering.csv", "line of the CSV file, of which the header is line 1")
 SPLITS = ("split", "subset", "partition", "set")
 
 

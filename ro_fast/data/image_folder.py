@@ -10,11 +10,15 @@ from ro_fast.data.image_file import suffixes
 from ro_fast.data.image_list import NAMED, Item, Listing
 from ro_fast.data.notices import say_once
 from ro_fast.errors import InputError
+from ro_fast.said import Said
 
 TRAIN = ("train", "training")
 TEST = ("test", "testing")
 VALIDATION = ("val", "valid", "validation")
-NUMBERING = "place among the image files sorted by class and path, counted from 0 in each part; the file's name tells more"
+NUMBERING = Said(
+    "numbering.folder",
+    "place among the image files sorted by class and path, counted from 0 in each part; the file's name tells more",
+)
 _HIDDEN = {"thumbs.db", "desktop.ini", "__macosx", "@eadir"}  # and whatever begins with a dot
 _LAYOUT = "it must have train/ and test/, each with one folder per class"
 

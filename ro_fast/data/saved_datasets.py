@@ -12,9 +12,10 @@ from ro_fast.data.image_csv import LABELS
 from ro_fast.data.image_folder import named, train_and_test
 from ro_fast.data.image_list import Item, Listing
 from ro_fast.errors import InputError
+from ro_fast.said import Said
 
 INFO, STATE = "dataset_info.json", "state.json"
-NUMBERING = "row of its split, counted from 0"
+NUMBERING = Said("numbering.split", "row of its split, counted from 0")
 
 
 def is_saved(folder: Path) -> bool:

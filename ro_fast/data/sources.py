@@ -21,6 +21,7 @@ from ro_fast.data.subsets import balanced_subset, stream
 from ro_fast.data.validate import whole
 from ro_fast.errors import InputError
 from ro_fast.installing import pip_install
+from ro_fast.said import Said
 
 DIGITS_TEST_SIZE = 597  # of 1797; leaves 1000 to train on and 200 to validate
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
@@ -46,7 +47,7 @@ def digits(config: DataConfig) -> Arrays:
         scale=16.0,
         num_classes=10,
         rows=(pool, test),
-        numbering="row of scikit-learn's load_digits, counted from 0",
+        numbering=Said("numbering.digits", "row of scikit-learn's load_digits, counted from 0"),
     )
 
 
@@ -136,7 +137,7 @@ def npz(config: DataConfig) -> Arrays:
     path = _own_path(config, "an .npz file with x_train, y_train, x_test and y_test")
     x_train, y_train, x_test, y_test = read_npz(path, ("x_train", "y_train", "x_test", "y_test"))
     scale = 255.0 if x_train.dtype == np.uint8 else 1.0
-    numbering = "row of x_train or x_test, counted from 0"
+    numbering = Said("numbering.arrays", "row of x_train or x_test, counted from 0")
     return Arrays(
         str(path), _as_float32(x_train), whole(y_train), _as_float32(x_test), whole(y_test), scale, numbering=numbering
     )

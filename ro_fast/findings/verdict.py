@@ -14,6 +14,7 @@ from ro_fast.findings.outcomes import Arm, Seed
 from ro_fast.findings.overfitting import BASELINE, IN_LOSS, NONE, ONE_SEED, OVERFITS, RISING, Overfitting, overfitting
 from ro_fast.findings.simultaneous import Comparison, simultaneous
 from ro_fast.findings.statistics import Interval
+from ro_fast.said import Said
 
 # The effect of a change on the gap, in words that follow "taking away X"; {share} of the baseline's gap went.
 WORDS = {
@@ -169,21 +170,23 @@ def more_seeds(arms: Sequence[Arm], finding: Finding) -> int | None:
 
 def points(value: float) -> str:
     """A fraction as percentage points: 0.152 → "15.2 points"."""
-    return f"{number(value)} points"
+    return Said("points", "{value} points", value=number(value))
 
 
 def interval(ci: Sequence[float] | None, level: float = 0.95) -> str:
     """An interval of fractions as percentage points: [0.12, 0.184] → "95 % interval 12.0 to 18.4"."""
-    return "no interval" if ci is None else f"{100 * level:.0f} % interval {_from_to(ci)}"
+    if ci is None:
+        return Said("no_interval", "no interval")
+    return Said("interval", "{level} % interval {span}", level=f"{100 * level:.0f}", span=_from_to(ci))
 
 
 def with_interval(value: float, ci: Sequence[float] | None, level: float = 0.95) -> str:
     """Both together: "15.2 points (95 % interval 12.0 to 18.4)"."""
-    return f"{points(value)} ({interval(ci, level)})"
+    return Said("with_interval", "{points} ({interval})", points=points(value), interval=interval(ci, level))
 
 
 def _from_to(ci: Sequence[float]) -> str:
-    return f"{number(ci[0])} to {number(ci[1])}"
+    return Said("from_to", "{low} to {high}", low=number(ci[0]), high=number(ci[1]))
 
 
 def number(value: float) -> str:

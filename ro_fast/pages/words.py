@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ro_fast.errors import InputError
+from ro_fast.said import Said, Together
 
 LANGUAGES = ("en", "ja")
 
@@ -23,6 +24,7 @@ class Words:
     def __init__(self, folder: Path | None = None, language: str = "en") -> None:
         if language not in LANGUAGES:
             raise InputError(f"report.language={language} is unknown; available: {', '.join(LANGUAGES)}")
+        self.language = language
         self.texts = _read(Path(__file__).parent / "texts", language) | (_read(folder, language) if folder else {})
 
     def __call__(self, key: str, **values: Any) -> Any:
@@ -33,6 +35,20 @@ class Words:
         if isinstance(text, list):
             return [item.format(**values) if isinstance(item, str) else item for item in text]
         return text.format(**values) if isinstance(text, str) else text
+
+    def say(self, text: str) -> str:
+        """What was said in English, in this language; what only English has stays."""
+        if self.language == "en":
+            return str(text)
+        if isinstance(text, Together):
+            return str(self(f"page.between.{text.between}")).join(map(self.say, text.parts))
+        if not isinstance(text, Said):
+            return text
+        values = {name: self.say(value) if isinstance(value, str) else value for name, value in text.values.items()}
+        try:
+            return str(self(f"said.{text.key}", **values))
+        except KeyError:  # such as an arm of the user's own
+            return str(text)
 
 
 def _read(folder: Path, language: str) -> dict[str, Any]:

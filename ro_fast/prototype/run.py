@@ -147,10 +147,11 @@ def _planned(config: PrototypeConfig, size: int, available: Sizes, extra: list[A
 def _checked(config: PrototypeConfig, data: ImageData) -> Check:
     """The check of the data, run now or found done."""
     out = Path(config.out) / "check"
-    wanted = CheckConfig(data=config.data, seed=config.seed, threads=config.threads, out=str(out))
+    wanted = CheckConfig(data=config.data, seed=config.seed, threads=config.threads, report=config.report, out=str(out))
     with contextlib.suppress(InputError):  # there is none, or it is incomplete
         done = read_check(out / "check.json")
-        if (done.fingerprint, done.config) == (data.fingerprint(), wanted):
+        # Its own page stays in the language it was written in.
+        if (done.fingerprint, dataclasses.replace(done.config, report=wanted.report)) == (data.fingerprint(), wanted):
             return done
     return check(wanted)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -28,7 +29,7 @@ from ro_fast.check.margins import margins
 from ro_fast.check.page import looked_at
 from ro_fast.check.uncovered import uncovered
 from ro_fast.check.values import values
-from ro_fast.config import CheckConfig, DataConfig
+from ro_fast.config import CheckConfig, DataConfig, PageConfig
 from ro_fast.data import load_data
 from ro_fast.data.check_file import EXCLUDED_KINDS, Check, Observation, excluded, read_check
 from ro_fast.errors import InputError
@@ -39,7 +40,7 @@ BIAS = Path(__file__).parents[2] / "benchmarks/results/cpu/bias-digits_noisy"
 
 
 def run(out: Path, name: str = "npz", **options) -> Check:
-    own = {key: options.pop(key) for key in ("eps", "eps_l2", "bias") if key in options}
+    own = {key: options.pop(key) for key in ("eps", "eps_l2", "bias", "report") if key in options}
     return check(CheckConfig(data=DataConfig(name=name, **options), out=str(out), threads=1, **own))
 
 
@@ -79,6 +80,20 @@ def pixels(tmp_path: Path, **arrays: np.ndarray) -> list[Finding]:
 def noisy(tmp_path_factory) -> tuple[Path, Check]:
     out = tmp_path_factory.mktemp("noisy")
     return out, run(out, "digits_noisy", label_noise=0.2, eps=0.03, bias=str(BIAS))
+
+
+def test_the_page_in_japanese_has_no_english_sentence(tmp_path: Path) -> None:
+    """Over data with findings of every severity."""
+    arrays = digits()
+    x, y = arrays["x_train"], arrays["y_train"].copy()
+    x[5], x[10], x[20], arrays["x_test"][3] = 0, x[11], 0.999 * x[21] + 2e-4, x[30]
+    y[:60], y[10] = np.random.default_rng(2).integers(0, 10, 60), (y[11] + 1) % 10
+    np.savez(tmp_path / "data.npz", **(arrays | {"x_test": 0.9 * arrays["x_test"], "y_train": y}))
+    result = run(tmp_path / "out", path=str(tmp_path / "data.npz"), bias=str(BIAS), report=PageConfig("ja"))
+    assert found(result) >= {"label_error", "range", "shift", "duplicate", "leakage"} and found(result, "info")
+    page = (tmp_path / "out" / "check.html").read_text(encoding="utf-8").split("<body>")[1]
+    words = re.sub(r"<[^>]+>", "\n", re.sub(r"<(script|dl|code).*?</\1>", "", page, flags=re.DOTALL))
+    assert "訓練画像" in words and re.findall(r".*[A-Za-z]+ [a-z]{2,} [a-z]{2,}.*", words) == []
 
 
 def test_redrawn_labels_are_found(noisy: tuple[Path, Check]) -> None:

@@ -142,17 +142,3 @@ def test_from_agreement_to_decision(tmp_path: Path, capsys: pytest.CaptureFixtur
     page = (out / "protocol.html").read_text(encoding="utf-8")
     assert '<p class="decision">判断保留</p>' in page and "信頼区間0.0〜100.0%" in page
     assert not logging.getLogger("ro_fast").disabled  # what is told beforehand would be lost
-
-
-def test_both_languages_have_the_same_texts() -> None:
-    folder = Path(__file__).parents[2] / "ro_fast/protocol/texts"
-    en, ja = (yaml.safe_load((folder / f"{language}.yaml").read_text(encoding="utf-8")) for language in ("en", "ja"))
-
-    def shape(value: object) -> object:
-        if isinstance(value, dict):
-            return {key: shape(inner) for key, inner in value.items()}
-        if isinstance(value, list):
-            return [shape(inner) for inner in value]
-        return sorted({part.split("}")[0] for part in str(value).split("{")[1:]})
-
-    assert shape(en) == shape(ja)
