@@ -398,7 +398,8 @@ class WatchConfig:
     column: str | None = option(None, "the robust accuracy to judge; null: by the usual names, test before validation")
     loss: str | None = option(None, "column of the robust loss on the same samples; null: by the usual names")
     train: str | None = option(None, "column of robust train accuracy; null: by the usual names")
-    out: str | None = option(None, "picture to draw, a .png; null: none")
+    report: PageConfig = field(default_factory=PageConfig)
+    out: str | None = option(None, "page to write, a .html, or a picture of the curve, a .png; null: none")
 
 
 @dataclass

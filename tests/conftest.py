@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 # Small tests gain nothing from threads, and two processes that each start all of them lose much.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -61,3 +62,12 @@ def robust_digits() -> tuple[torch.nn.Module, torch.Tensor, torch.Tensor]:
             torch.nn.functional.cross_entropy(model.train()(x_adv), y[index]).backward()
             optimizer.step()
     return model.float().eval(), data.images(data.x_test), data.y_test
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Chromium; tests that need it are skipped where it can't be had."""
+    from helpers.browser import chromium
+
+    with chromium() as started:
+        yield started

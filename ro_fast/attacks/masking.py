@@ -24,6 +24,7 @@ from ro_fast.attacks.pgd import PGD
 from ro_fast.attacks.square import Square
 from ro_fast.attacks.steady import doubts
 from ro_fast.ops import weighted_cross_entropy
+from ro_fast.said import COMMA, Said, together
 
 VANISHED = 0.05  # fraction of inputs whose gradient is zero
 BLACK_BOX = 0.02  # fraction of samples that Square breaks and gradient attacks don't
@@ -100,9 +101,10 @@ def probabilities(probe: Probe) -> str | None:
         out = probe.model(probe.x)
     if out.min() < 0 or out.max() > 1 or (out.sum(1) - 1).abs().max() > 1e-3:
         return None
-    return (
+    return Said(
+        "masking.probabilities",
         "outputs look like probabilities, not logits (every row lies in [0, 1] and sums to 1): cross-entropy applies softmax "
-        "again and its gradients shrink; pass the model without its softmax"
+        "again and its gradients shrink; pass the model without its softmax",
     )
 
 
@@ -114,7 +116,11 @@ def vanishing(probe: Probe) -> str | None:
     share = (~grad.isfinite().all(1) | (grad == 0).all(1)).double().mean().item()
     if share <= VANISHED:
         return None
-    return f"the input gradient of cross-entropy is zero or not finite at {share:.0%} of the samples: PGD can't progress there"
+    return Said(
+        "masking.vanishing",
+        "the input gradient of cross-entropy is zero or not finite at {share} of the samples: PGD can't progress there",
+        share=f"{share:.0%}",
+    )
 
 
 def steps(probe: Probe) -> list[str]:
@@ -122,16 +128,26 @@ def steps(probe: Probe) -> list[str]:
     coarse, fine = (PGD(probe.eps, probe.eps * length, n, norm=probe.norm) for n, length in ((20, 1 / 4), (100, 1 / 20)))
     one = dataclasses.replace(coarse, alpha=probe.eps, steps=1, random_start=False)
     first, twenty, hundred = (probe.robust_acc(attack) for attack in (one, coarse, fine))
-    found = []
+    found: list[str] = []
     if first < twenty - WEAKER:
         found.append(
-            f"one gradient step leaves {first:.1%} of the samples, twenty leave {twenty:.1%}: "
-            "an iterative attack should be at least as strong, so the loss surface near the images misleads it"
+            Said(
+                "masking.one_step",
+                "one gradient step leaves {first} of the samples, twenty leave {twenty}: an iterative attack should be at least "
+                "as strong, so the loss surface near the images misleads it",
+                first=f"{first:.1%}",
+                twenty=f"{twenty:.1%}",
+            )
         )
     if hundred > twenty + WEAKER:
         found.append(
-            f"twenty steps leave {twenty:.1%} of the samples, a hundred steps of a fifth of the size {hundred:.1%}: "
-            "more steps should not break fewer, so the loss surface near the images is rough"
+            Said(
+                "masking.more_steps",
+                "twenty steps leave {twenty} of the samples, a hundred steps of a fifth of the size {hundred}: more steps should "
+                "not break fewer, so the loss surface near the images is rough",
+                twenty=f"{twenty:.1%}",
+                hundred=f"{hundred:.1%}",
+            )
         )
     return found
 
@@ -146,10 +162,13 @@ def flat_loss(probe: Probe) -> str | None:
         x_adv = PGD(eps, eps / 4, 20, norm=probe.norm, generator=generator)(probe.model, probe.x, probe.y)
         with borrowed(probe.model, "eval"), torch.no_grad():
             losses.append(weighted_cross_entropy(probe.model(x_adv), probe.y).item())
-    told = ", ".join(f"{loss:.3g} at {factor:g}ε" for loss, factor in zip(losses, times, strict=True))
+    told = [
+        Said("masking.loss_at", "{loss} at {factor}ε", loss=f"{loss:.3g}", factor=f"{factor:g}")
+        for loss, factor in zip(losses, times, strict=True)
+    ]
     if all(later > earlier for earlier, later in itertools.pairwise(losses)):
         return None
-    return f"the loss after PGD does not rise with the radius: {told}"
+    return Said("masking.flat", "the loss after PGD does not rise with the radius: {told}", told=together(told, COMMA))
 
 
 def huge_radius(probe: Probe) -> str | None:
@@ -158,9 +177,12 @@ def huge_radius(probe: Probe) -> str | None:
     left = probe.robust_acc(PGD(eps, eps / 8, 40, norm=probe.norm))
     if left <= STANDING:
         return None
-    return (
-        f"PGD at a radius of {eps:.3g}, where every image can become the same grey, leaves {left:.1%} of the samples; "
-        "it should leave almost none"
+    return Said(
+        "masking.huge",
+        "PGD at a radius of {eps}, where every image can become the same grey, leaves {left} of the samples; it should leave "
+        "almost none",
+        eps=f"{eps:.3g}",
+        left=f"{left:.1%}",
     )
 
 
@@ -176,9 +198,13 @@ def black_box_found(stages: list[Stage]) -> str | None:
     if len(stages) < 3 or stages[-1].name != "square" or stages[-1].broken <= BLACK_BOX * len(stages[-1].robust):
         return None
     broken = stages[-1].broken
-    return (
-        f"Square, which uses no gradients, breaks {broken} of {stages[-1].tried} samples that gradient attacks left "
-        f"({broken / len(stages[-1].robust):.1%} of all): gradients mislead those attacks"
+    return Said(
+        "masking.square",
+        "Square, which uses no gradients, breaks {broken} of {tried} samples that gradient attacks left ({share} of all): "
+        "gradients mislead those attacks",
+        broken=broken,
+        tried=stages[-1].tried,
+        share=f"{broken / len(stages[-1].robust):.1%}",
     )
 
 

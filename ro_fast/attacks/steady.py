@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ro_fast.attacks.answer import Output, logits_of
 from ro_fast.attacks.borrow import networks_behind
+from ro_fast.said import Said
 
 _log = logging.getLogger("ro_fast")
 _LOOKED_AT = 8  # samples
@@ -19,13 +20,15 @@ _ROUNDING = 1e-3  # relative difference of logits that summation order explains
 _COARSE = 0.1  # in bfloat16 and float16
 _seen: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 
-RANDOM = (
+RANDOM = Said(
+    "masking.random",
     "the model is random: two forwards of the same inputs differ, and an attack on one draw may miss the others; average the "
-    "logits over draws (expectation over transformations) and attack that"
+    "logits over draws (expectation over transformations) and attack that",
 )
-DEPENDENT = (
+DEPENDENT = Said(
+    "masking.dependent",
     "a sample's logits depend on the rest of its batch, so its robustness is not its own; is BatchNorm in train mode, or "
-    "without running statistics?"
+    "without running statistics?",
 )
 
 

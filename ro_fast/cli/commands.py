@@ -67,17 +67,17 @@ def _watch(config: Any) -> None:
     if not config.curve:
         wanted = "curve=PATH of a .csv, .json, .jsonl, text log, TensorBoard event file, or a folder with one of them"
         raise InputError(f"curve= is not given; {wanted} is needed")
-    if config.out is not None and not config.out.endswith(".png"):
-        raise InputError(f"out={config.out} should name a picture, FILE.png")
+    if config.out is not None and not config.out.endswith((".png", ".html")):
+        raise InputError(f"out={config.out} should name a page, FILE.html, or a picture, FILE.png")
     curve = read_curve(config.curve, config.column, loss=config.loss, train=config.train)
     verdict = watch_curve(curve)
     print("\n".join([*verdict.lines(), curve.read_as]))
     if config.out is not None:
-        from ro_fast.report.watch_figure import save_watch_figure
+        from ro_fast.report.watch_page import write_watch_page
         from ro_fast.storage.saving import writing
 
         with writing(Path(config.out)):
-            print(save_watch_figure(curve, verdict, Path(config.out)))
+            print(write_watch_page(curve, verdict, Path(config.curve).name, Path(config.out), config.report.language))
 
 
 def _check(config: Any) -> None:
@@ -118,7 +118,7 @@ def _evaluate(config: Any) -> None:
     from ro_fast.protocol.decide import decide
     from ro_fast.protocol.page import PAGE, sentences, write_page
     from ro_fast.protocol.protocol import obey, read_protocol
-    from ro_fast.report.evaluation_figure import save_evaluation_figure
+    from ro_fast.report.evaluation_page import write_evaluation_page
     from ro_fast.storage import records
     from ro_fast.storage.run_folder import alone_in
 
@@ -130,7 +130,7 @@ def _evaluate(config: Any) -> None:
     out = folder_of(config)
     print(table(found))
     with alone_in(out):
-        print(f"figure: {save_evaluation_figure(found, out / 'evaluation.png')}")
+        print(f"page: {write_evaluation_page(found, out, config.report.language)}")
         if protocol is not None:
             decision = decide(protocol, found)
             records.write(out / "decision.json", decision)

@@ -17,16 +17,19 @@ from ro_fast.attacks.masking import black_box_found, gradient_masking
 from ro_fast.attacks.pgd import PGD
 from ro_fast.errors import InputError
 from ro_fast.evaluation.levels import Settings
+from ro_fast.said import Said
 from ro_fast.storage import records
 
 PROBED = 256  # samples used by the probes for gradient masking
-NOTE = (
+NOTE = Said(
+    "evaluation.note",
     "Robust: correct on the natural input and at every iterate. The cascade runs APGD-CE, APGD-T and Square on the survivors of "
-    "PGD and CW; AutoAttack also includes FAB, so this is not AutoAttack and may leave more samples."
+    "PGD and CW; AutoAttack also includes FAB, so this is not AutoAttack and may leave more samples.",
 )
-NOTE_L2 = (
+NOTE_L2 = Said(
+    "evaluation.note_l2",
     "Robust: correct on the natural input and at every iterate. The cascade runs APGD-CE and APGD-T on the survivors of PGD and "
-    "CW; AutoAttack also includes FAB and Square, so this is not AutoAttack and may leave more samples."
+    "CW; AutoAttack also includes FAB and Square, so this is not AutoAttack and may leave more samples.",
 )
 
 

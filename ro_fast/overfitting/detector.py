@@ -41,6 +41,7 @@ from statistics import median, quantiles
 import numpy as np
 
 from ro_fast.errors import InputError
+from ro_fast.said import COMMA, SEMICOLON, Said, together
 
 MIN_VALUES = 8  # fewer say nothing about noise
 WINDOW, NOISE_WINDOW = 4, 19  # values
@@ -63,6 +64,11 @@ class Constants:
 
 
 CONSTANTS = Constants()
+_WORDS = {
+    True: Said("watch.overfits", "robust overfitting"),
+    False: Said("watch.sound", "no robust overfitting so far"),
+    None: Said("watch.unsure", "unsure whether it overfits robustly"),
+}
 
 
 @dataclass(frozen=True)
@@ -131,18 +137,39 @@ class Verdict:
     @property
     def summary(self) -> str:
         """The verdict in one sentence."""
-        word = {True: "robust overfitting", False: "no robust overfitting so far", None: "unsure whether it overfits robustly"}
-        since = f" since epoch {self.onset_epoch}" if self.onset_epoch is not None else ""
         share = min(99, round(100 * self.confidence))  # the measurements can't distinguish 99 from 100
-        sure = f"{share} % {'likely' if self.overfitting is None else 'sure'}"
-        return f"{word[self.overfitting]}{since} ({sure}): {self.reason}"
+        likely = Said("watch.likely", "{share} % likely", share=share)
+        sure = Said("watch.sure", "{share} % sure", share=share)
+        since = Said("watch.since", " since epoch {epoch}", epoch=self.onset_epoch)
+        return Said(
+            "watch.summary",
+            "{word}{since} ({sure}): {reason}",
+            word=_WORDS[self.overfitting],
+            since=since if self.onset_epoch is not None else "",
+            sure=likely if self.overfitting is None else sure,
+            reason=self.reason,
+        )
 
     def lines(self) -> list[str]:
         """The verdict in plain lines: the result, the evidence, what to do."""
-        seen = f"gap {100 * self.gap:.1f} points (best value, at epoch {self.best_epoch}, minus the mean of the last five)"
-        if self.alarms:
-            seen += f"; the detector raised an alarm at epoch {', '.join(map(str, self.alarms))}"
-        return [self.summary, seen, f"what to do: {_advice(self.overfitting, self.best_epoch)}"]
+        gap = Said(
+            "watch.gap",
+            "gap {gap} points (best value, at epoch {best}, minus the mean of the last five)",
+            gap=f"{100 * self.gap:.1f}",
+            best=self.best_epoch,
+        )
+        rang = Said(
+            "watch.rang",
+            "the detector raised an alarm at epoch {epochs}",
+            epochs=together(map(str, self.alarms), COMMA),
+        )
+        seen = together([gap, rang if self.alarms else ""], SEMICOLON)
+        return [self.summary, seen, f"what to do: {self.advice}"]
+
+    @property
+    def advice(self) -> str:
+        """What to do."""
+        return _advice(self.overfitting, self.best_epoch)
 
 
 class Watch:
@@ -230,7 +257,9 @@ class Watch:
     def verdict(self) -> Verdict:
         """The verdict on the values so far."""
         if len(self._acc) < MIN_VALUES:
-            few = f"{len(self._acc)} values are too few; at least {MIN_VALUES} are needed"
+            few = Said(
+                "watch.few", "{n} values are too few; at least {least} are needed", n=len(self._acc), least=MIN_VALUES
+            )
             return Verdict(None, None, None, 0.0, self._gap(), self._best_epoch(), 0.0, few)
         e = self._evidence
         likely = probability(e, self._standing)
@@ -413,17 +442,31 @@ def probability(e: Evidence, standing: bool) -> float:
 
 def _advice(overfitting: bool | None, best: int | None) -> str:
     if overfitting:
-        return f"stop, keep the checkpoint of epoch {best}, and find out with ro-fast ablate which mitigation helps"
+        return Said(
+            "watch.stop",
+            "stop, keep the checkpoint of epoch {best}, and find out with ro-fast ablate which mitigation helps",
+            best=best,
+        )
     if overfitting is None:
-        return "continue training, keep the best checkpoint and watch the curve; a larger test set would reduce the noise"
-    return "continue training; keep the best checkpoint anyway"
+        return Said(
+            "watch.look",
+            "continue training, keep the best checkpoint and watch the curve; a larger test set would reduce the noise",
+        )
+    return Said("watch.continue", "continue training; keep the best checkpoint anyway")
 
 
 def _reason(overfitting: bool | None, e: Evidence, rang: bool) -> str:
-    fell = f"robust accuracy is {max(e.fall, 0):.1f} points below its peak (noise {e.noise:.1f})"
-    train = "" if math.isnan(e.train_rise) else f", train accuracy {e.train_rise:+.1f} points since"
-    loss = "" if math.isnan(e.loss_rise) else f", robust loss {e.loss_rise:+.2f}"
-    setback = e.growth == 0 and e.fall > SETBACK and not overfitting
-    tail = "; train accuracy fell too, which points to a setback rather than overfitting" if setback else ""
-    recovered = "; it fell earlier and has recovered" if rang and not overfitting else ""
-    return f"{fell}{train}{loss}{tail}{recovered}"
+    fell = Said(
+        "watch.fell",
+        "robust accuracy is {fall} points below its peak (noise {noise})",
+        fall=f"{max(e.fall, 0):.1f}",
+        noise=f"{e.noise:.1f}",
+    )
+    train = Said("watch.train", "train accuracy {rise} points since", rise=f"{e.train_rise:+.1f}")
+    loss = Said("watch.loss", "robust loss {rise}", rise=f"{e.loss_rise:+.2f}")
+    known = [fell, "" if math.isnan(e.train_rise) else train, "" if math.isnan(e.loss_rise) else loss]
+    setback = Said("watch.setback", "train accuracy fell too, which points to a setback rather than overfitting")
+    recovered = Said("watch.recovered", "it fell earlier and has recovered")
+    fell_too = e.growth == 0 and e.fall > SETBACK and not overfitting
+    rest = [setback if fell_too else "", recovered if rang and not overfitting else ""]
+    return together([together(known, COMMA), *rest], SEMICOLON)

@@ -11,6 +11,7 @@ from typing import Any
 from ro_fast.storage.records import as_json
 
 _HERE = Path(__file__).parent
+WORTH = 4  # headings that make a table of contents worth having
 
 
 def render(template: str, folder: Path = _HERE, filters: Mapping[str, Any] | None = None, **values: Any) -> str:
@@ -24,7 +25,7 @@ def render(template: str, folder: Path = _HERE, filters: Mapping[str, Any] | Non
 
 
 def _with_contents(page: str, title: str) -> str:
-    """The page with a table of its second headings before the first of them."""
+    """The page with a table of contents before its first section."""
     heads: list[str] = []
 
     def named(found: re.Match[str]) -> str:
@@ -34,7 +35,7 @@ def _with_contents(page: str, title: str) -> str:
     page = re.sub(r"<h2>(.*?)</h2>", named, page)
     links = "".join(f'<li><a href="#part{number}">{head}</a></li>\n' for number, head in enumerate(heads, 1))
     table = f'<nav class="contents" aria-label="{title}"><h2>{title}</h2>\n<ul>\n{links}</ul>\n</nav>\n'
-    return page.replace('<h2 id="part1">', table + '<h2 id="part1">', 1) if heads else page
+    return page.replace('<h2 id="part1">', table + '<h2 id="part1">', 1) if len(heads) >= WORTH else page
 
 
 def _value(value: Any) -> str:

@@ -36,6 +36,11 @@ class Words:
             return [item.format(**values) if isinstance(item, str) else item for item in text]
         return text.format(**values) if isinstance(text, str) else text
 
+    def sentence(self, text: str) -> str:
+        """What was said, as a sentence of its own."""
+        told = self.say(text)
+        return f"{told[:1].upper()}{told[1:]}{self('page.stop')}"
+
     def say(self, text: str) -> str:
         """What was said in English, in this language; what only English has stays."""
         if self.language == "en":

@@ -331,4 +331,4 @@ def test_models_that_are_random_or_depend_on_the_batch_are_named(model: nn.Modul
 
 def test_a_steady_model_is_not_doubted(caplog) -> None:
     PGD(0.1, 0.03, 2)(by_channel_model(), torch.rand(6, 3, 6, 6).double(), torch.arange(6) % 4)
-    assert not [record for record in caplog.records if record.name == "ro_fast"]
+    assert not [record for record in caplog.records if record.name == "ro_fast" and record.levelname != "INFO"]

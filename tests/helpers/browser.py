@@ -29,7 +29,7 @@ LOW_CONTRAST = """() => {
     const own = [...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
     if (!own || !e.getClientRects().length || ["SCRIPT", "STYLE"].includes(e.tagName)) continue;
     const style = getComputedStyle(e), inside = e.closest("svg");
-    const [word, back] = [parts(inside ? style.fill : style.color), behind(inside ? inside.parentElement : e)];
+    const [word, back] = [parts(inside ? style.fill : style.color), behind(inside ?? e)];
     const [a, b] = [light(word), light(back)].sort((x, y) => y - x);
     const large = parseFloat(style.fontSize) >= 24 || (parseFloat(style.fontSize) >= 18.66 && style.fontWeight >= 700);
     if ((a + 0.05) / (b + 0.05) < (large ? 3 : 4.5)) low.push(`${e.tagName} ${e.textContent.trim().slice(0, 40)}`);
@@ -65,13 +65,14 @@ def opened(browser: Any, path: Path, width: int = 1280, **options: Any) -> Itera
 
 def fits(browser: Any, path: Path) -> None:
     """A page is as wide as the window, its words stand out from what is behind them, and all of it can be printed."""
-    for scheme in ("light", "dark"):
-        for width in WIDTHS:
-            with opened(browser, path, width, color_scheme=scheme) as page:
-                assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, (path, width)
-                assert page.evaluate(LOW_CONTRAST) == [], (path, width, scheme)
     with opened(browser, path) as page:
-        page.emulate_media(media="print")
+        for width in WIDTHS:
+            page.set_viewport_size({"width": width, "height": 900})
+            assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, (path, width)
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            assert page.evaluate(LOW_CONTRAST) == [], (path, scheme)
+        page.emulate_media(media="print", color_scheme="light")
         inside = "[...document.querySelectorAll('details > :not(summary, input)')]"
         page.wait_for_function(f"{inside}.every((e) => e.checkVisibility({{contentVisibilityAuto: true}}))", timeout=5000)
         assert page.pdf(prefer_css_page_size=True).startswith(b"%PDF")

@@ -1,8 +1,7 @@
-"""The folder of a suite that was never trained, and what every page of a suite has to be."""
+"""The folder of a suite that was never trained."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -79,9 +78,3 @@ def make_run(folder: Path, arms: list[ArmConfig] = SUITE.arms, seeds: int = 3) -
     )
     records.write(folder / "results.json", results)
     return folder
-
-
-def outside(page: str) -> list[str]:
-    """What a page would fetch from elsewhere."""
-    sources = re.findall(r"""(?:\b(?:src|srcset|href)=["']?|url\()([^"')\s>]+)""", page)
-    return [source for source in sources if not source.startswith(("#", "data:"))]

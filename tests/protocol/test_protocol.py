@@ -6,10 +6,13 @@ import json
 import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import yaml
+from helpers.browser import fits
+from helpers.pages import english
 from helpers.runs import small
 
 from ro_fast.cli import run
@@ -124,7 +127,7 @@ def test_what_cannot_be_meant_is_refused(changes: dict[str, object], said: str) 
         make_protocol(ProtocolConfig(**{"data": DIGITS, "robust": 0.5, **changes}))
 
 
-def test_from_agreement_to_decision(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_from_agreement_to_decision(tmp_path: Path, browser: Any, capsys: pytest.CaptureFixture[str]) -> None:
     """Two seeds of an arm, evaluated as agreed; the page tells the decision in either language."""
     for seed in (0, 1):
         train(small(tmp_path / "arm" / f"seed{seed}", seed=seed, data__name="digits"))
@@ -140,5 +143,7 @@ def test_from_agreement_to_decision(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert set(json.loads((out / "evaluation.json").read_text())["models"]) == {"seed0/best", "seed1/best"}
     assert "判断保留：ロバスト精度は" in capsys.readouterr().out
     page = (out / "protocol.html").read_text(encoding="utf-8")
+    assert english(page) == []
+    fits(browser, out / "protocol.html")
     assert '<p class="decision">判断保留</p>' in page and "信頼区間0.0〜100.0%" in page
     assert not logging.getLogger("ro_fast").disabled  # what is told beforehand would be lost

@@ -14,6 +14,8 @@ pytest.importorskip("hydra")
 pytest.importorskip("sklearn")
 pytest.importorskip("jinja2")
 import yaml
+from helpers.browser import fits
+from helpers.pages import english, outside
 from helpers.studies import arms_of, run
 
 from ro_fast.check.finding import KINDS
@@ -62,7 +64,9 @@ def test_two_seeds_of_every_arm_and_a_decision(made: tuple[Path, Prototype]) -> 
     assert [point.size for point in result.learning_curve.points] == [50, 100, 200]
 
 
-def test_the_page_in_both_languages_has_the_same_numbers_and_trains_nothing_anew(made: tuple[Path, Prototype]) -> None:
+def test_the_page_in_both_languages_has_the_same_numbers_and_trains_nothing_anew(
+    made: tuple[Path, Prototype], browser: Any
+) -> None:
     out, _ = made
     states = {path: path.stat().st_mtime_ns for path in out.rglob("last.pt")}
     pages = {}
@@ -81,6 +85,8 @@ def test_the_page_in_both_languages_has_the_same_numbers_and_trains_nothing_anew
     assert numbers["ja"] == numbers["en"] and len(numbers["en"]) > 30
     assert told["ja again"] == told["ja"]
     assert "リスク" in told["ja"] and "Risk" in told["en"] and "{" not in told["ja"] + told["en"]
+    assert english(pages["ja"]) == [] and outside(pages["ja"]) == []
+    fits(browser, out / "report.html")
 
 
 def test_another_configuration_keeps_off(made: tuple[Path, Prototype]) -> None:

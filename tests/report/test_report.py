@@ -5,7 +5,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from helpers.suite_folder import SUITE, make_run, outside
+from helpers.pages import outside
+from helpers.suite_folder import SUITE, make_run
 
 from ro_fast.config import ArmConfig
 from ro_fast.errors import InputError

@@ -4,16 +4,10 @@ import re
 from pathlib import Path
 
 import pytest
-from helpers.browser import chromium, fits, opened
+from helpers.browser import fits, opened
 from helpers.suite_folder import make_run
 
 from ro_fast.report import build_report
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as started:
-        yield started
 
 
 @pytest.fixture(scope="module")

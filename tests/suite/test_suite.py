@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers.suite_folder import outside
+from helpers.pages import outside
 from helpers.suites import small
 
 from ro_fast.cli import compose

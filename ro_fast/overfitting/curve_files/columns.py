@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ro_fast.errors import InputError
+from ro_fast.said import COMMA, Said, together
 
 EPOCH = ("epoch", "epochs", "ep")
 STEP = ("step", "steps", "_step", "global_step", "trainer_global_step", "iteration", "iterations", "iter", "round")
@@ -173,6 +174,7 @@ def _companion(key: str, names: list[str], own: Meaning, found: dict[str, Meanin
     usual = "val_robust_loss" if key == "loss" and own.split == "val" else usual
     likely = _likely(same or robust, found, usual) if same or robust else []
     if len(likely) > 1:
-        notes.append(f"not used, since more than one may be meant: {', '.join(likely)} ({key}=NAME chooses)")
+        told = "not used, since more than one may be meant: {names} ({option}=NAME chooses)"
+        notes.append(Said("curve.unclear", told, names=together(likely, COMMA), option=key))
         return None
     return likely[0] if likely else None

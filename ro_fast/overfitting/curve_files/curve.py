@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from ro_fast.errors import InputError
 from ro_fast.overfitting.curve_files.columns import EPOCH, STEP, choose, meaning, plain
 from ro_fast.overfitting.curve_files.table import Table, is_filled, number
+from ro_fast.said import COMMA, SEMICOLON, Said, together
 
 
 @dataclass
@@ -30,7 +31,12 @@ class LearningCurve:
     @property
     def read_as(self) -> str:
         """What was read and assumed, in one line."""
-        return f"read {'; '.join(self.notes)}"
+        return f"read {self.assumed}"
+
+    @property
+    def assumed(self) -> str:
+        """The notes in one line."""
+        return together(self.notes, SEMICOLON)
 
 
 def to_curve(table: Table, where: str, column: str | None, loss: str | None, train: str | None) -> LearningCurve:
@@ -56,7 +62,11 @@ def to_curve(table: Table, where: str, column: str | None, loss: str | None, tra
     # One column may stand for two: column=acc train=acc.
     names = list(dict.fromkeys(roles.values()))
     rows = [[_number(row.cells.get(name), name, row.line, where) for name in names] for row in table]
-    notes = [", ".join(f"{name} as {role}" if plain(name) != role else role for role, name in roles.items())]
+    read = [
+        Said("curve.as", "{name} as {role}", name=name, role=role) if plain(name) != role else role
+        for role, name in roles.items()
+    ]
+    notes: list[str] = [together(read, COMMA)]
     clock, times = _times(table, rows, where, notes)
     series: dict[str, dict[int, float]] = {}
     resumed: set[int] = set()
@@ -73,14 +83,16 @@ def to_curve(table: Table, where: str, column: str | None, loss: str | None, tra
     counts = [t for t in times if t is not None]
     judged = list(series[choice.acc])
     if resumed:
-        more = f" and {len(resumed) - 3} more" if len(resumed) > 3 else ""
-        notes.append(f"resumed at {clock} {', '.join(map(str, sorted(resumed)[:3]))}{more}, where later rows count")
+        more = Said("curve.more", " and {n} more", n=len(resumed) - 3) if len(resumed) > 3 else ""
+        first = together(map(str, sorted(resumed)[:3]), COMMA)
+        told = "resumed at {clock} {first}{more}, where later rows count"
+        notes.append(Said("curve.resumed", told, clock=clock, first=first, more=more))
     elif judged != sorted(judged):
-        notes.append(f"rows sorted by {clock}")
+        notes.append(Said("curve.sorted", "rows sorted by {clock}", clock=clock))
     if merged:
-        notes.append(f"last value of each {clock} where there are several")
+        notes.append(Said("curve.last", "last value of each {clock} where there are several", clock=clock))
     elif len(set(counts)) < len(counts) and not resumed:
-        notes.append(f"rows of the same {clock} merged")
+        notes.append(Said("curve.merged", "rows of the same {clock} merged", clock=clock))
     epochs = sorted(set().union(*series.values()) | (set(counts) if clock == "epoch" and not resumed else set()))
     if clock == "step":
         epochs = _at_measurements(series, names[0], notes)
@@ -121,11 +133,11 @@ def _times(table: Table, rows: Sequence[Sequence[float]], where: str, notes: lis
         if before:
             raise InputError(f"{where}: values come before the first {name}; each row needs its {name}")
         if inherited:
-            notes.append(f"rows without {name} counted to the last one named")
+            notes.append(Said("curve.without", "rows without {name} counted to the last one named", name=name))
         if kind == "step":
-            notes.append(f"{name} taken as epoch")
+            notes.append(Said("curve.step", "{name} taken as epoch", name=name))
         return kind, counts
-    notes.append("no epoch column, a new epoch where a value repeats")
+    notes.append(Said("curve.counted", "no epoch column, a new epoch where a value repeats"))
     numbers: list[int | None] = []
     seen: set[int] = set()
     epoch = 0
@@ -174,7 +186,7 @@ def _at_measurements(series: dict[str, dict[int, float]], acc: str, notes: list[
                 moved[measured] = values[step]
                 step = next(waiting, None)
         if moved.keys() - values.keys():
-            notes.append(f"{name} from the last step before each {acc}")
+            notes.append(Said("curve.before", "{name} from the last step before each {acc}", name=name, acc=acc))
         series[name] = moved
     return steps
 
@@ -182,7 +194,7 @@ def _at_measurements(series: dict[str, dict[int, float]], acc: str, notes: list[
 def _fractions(values: list[float], name: str, where: str, notes: list[str]) -> list[float]:
     """Accuracies as fractions, from fractions or percentages of accuracies or errors."""
     if -1 in values:
-        notes.append(f"{name} of -1 taken as not measured")
+        notes.append(Said("curve.minus_one", "{name} of -1 taken as not measured", name=name))
         values = [math.nan if value == -1 else value for value in values]
     seen = [value for value in values if not math.isnan(value)]
     top, bottom = max(seen, default=0.0), min(seen, default=0.0)
@@ -190,10 +202,10 @@ def _fractions(values: list[float], name: str, where: str, notes: list[str]) -> 
         strange = bottom if bottom < 0 else top
         raise InputError(f"{where}: {name} is {strange:g}; fractions in [0, 1] or percentages up to 100 are needed")
     if top > 1:
-        notes.append(f"{name} divided by 100")
+        notes.append(Said("curve.percent", "{name} divided by 100", name=name))
         values = [value / 100 for value in values]
     meant = meaning(name)
     if meant is not None and meant.measure == "error":
-        notes.append(f"{name} turned from error into accuracy")
+        notes.append(Said("curve.error", "{name} turned from error into accuracy", name=name))
         values = [1 - value for value in values]
     return values
