@@ -17,7 +17,7 @@ from ro_fast.data.check_file import Observation
 from ro_fast.findings.fall import Fall
 from ro_fast.findings.outcomes import Arm
 from ro_fast.findings.overfitting import BASELINE, NONE, OVERFITS, Overfitting
-from ro_fast.findings.ranking import FIRST, HARMS, HELPS, OPEN, Ranked
+from ro_fast.findings.ranking import COSTS_NATURAL, FIRST, HELPS, OPEN, ORDER, Ranked
 from ro_fast.findings.simultaneous import Comparison, simultaneous
 from ro_fast.findings.statistics import Estimate
 from ro_fast.overfitting.detector import MIN_VALUES, watch
@@ -145,7 +145,7 @@ def early_stopping(baseline: Arm, gap: Comparison, max_natural_loss: float) -> A
     natural = simultaneous({EARLY: changes})[EARLY] if len(changes) == len(baseline.seeds) else None
     action = replace(_judged(EARLY, gap, work=1.0, least=0.0), natural=natural)
     loses = natural is not None and natural.difference < -max_natural_loss
-    return replace(action, verdict=OPEN) if loses and action.verdict == HELPS else action
+    return replace(action, verdict=COSTS_NATURAL) if loses and action.verdict == HELPS else action
 
 
 def order_actions(
@@ -180,9 +180,8 @@ def order_actions(
 
 
 def _goes_before(a: Action, b: Action) -> bool:
-    """HELPS before OPEN before HARMS; within each, the most certain gain for the least work first."""
-    order = (HELPS, OPEN, HARMS)
-    return (order.index(a.verdict), -a.score) < (order.index(b.verdict), -b.score)
+    """By verdict; within each, the most certain gain for the least work first."""
+    return (ORDER.index(a.verdict), -a.score) < (ORDER.index(b.verdict), -b.score)
 
 
 def worth(arms: Sequence[Arm], best: str | None) -> dict[str, Worth]:

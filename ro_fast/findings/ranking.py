@@ -16,7 +16,7 @@ from ro_fast.findings.verdict import Finding, interval, paired_differences, poin
 GAINS = ("last_robust_acc", "ro_gap", "last_natural_acc")
 COSTS = ("gflop", "train_seconds", "step_mb")
 MITIGATION, COMBINED = "mitigation", "combination"  # roles of arms that are ranked
-FIRST, HELPS, OPEN, HARMS = "do first", "helps", "no gain shown", "harms"
+FIRST, HELPS, COSTS_NATURAL, OPEN, HARMS = "do first", "helps", "costs natural accuracy", "no gain shown", "harms"
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,9 @@ def rank(arms: Sequence[Arm], rules: RankingConfig) -> list[Ranked]:
     The gain is the paired difference in ``gain`` to the arm compared with (the baseline, unless ``against`` says otherwise),
     with intervals that hold for all mitigations at once (:mod:`ro_fast.findings.simultaneous`); the cost is the paired ratio to
     that arm in ``cost``. An arm helps if its gain's interval lies above 0 and mean natural accuracy falls by at most
-    ``max_natural_loss``; it harms if the interval lies below 0. Among those that help, any whose gain is not significantly
-    different from that of the arm with the largest ``lower bound / cost`` is *tied* with it; the cheapest of these comes first.
+    ``max_natural_loss``, and costs natural accuracy if that falls by more; it harms if the interval lies below 0. Among those
+    that help, any whose gain is not significantly different from that of the arm with the largest ``lower bound / cost`` is
+    *tied* with it; the cheapest of these comes first.
     With a single seed, which has no interval, no arm helps.
 
     Args:
@@ -76,11 +77,11 @@ def rank(arms: Sequence[Arm], rules: RankingConfig) -> list[Ranked]:
     }
     compared = {metric: simultaneous(of_metric) for metric, of_metric in gains.items()}
     entries = [_ranked(*pairs[name], rules, {metric: found[name] for metric, found in compared.items()}) for name in pairs]
-    entries.sort(key=lambda entry: (-_ORDER.index(entry.verdict), entry.score or 0.0), reverse=True)
+    entries.sort(key=lambda entry: (-ORDER.index(entry.verdict), entry.score or 0.0), reverse=True)
     return _ties_first(entries, gains[rules.gain], rules.cost) if entries else []
 
 
-_ORDER = (HELPS, OPEN, HARMS)
+ORDER = (HELPS, COSTS_NATURAL, OPEN, HARMS)
 
 
 def _ties_first(entries: list[Ranked], gains: Mapping[str, Sequence[float]], cost: str) -> list[Ranked]:
@@ -107,8 +108,8 @@ def _ranked(arm: Arm, against: Arm, rules: RankingConfig, compared: Mapping[str,
     gain, verdict, score = compared[rules.gain], OPEN, None
     if gain.ci95 is not None and rules.cost in cost:
         score = gain.ci95[0] / cost[rules.cost].mean
-        if gain.ci95[0] > 0 and compared["last_natural_acc"].difference >= -rules.max_natural_loss:
-            verdict = HELPS
+        if gain.ci95[0] > 0:
+            verdict = HELPS if compared["last_natural_acc"].difference >= -rules.max_natural_loss else COSTS_NATURAL
         elif gain.ci95[1] < 0:
             verdict = HARMS
     return Ranked(

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from ro_fast.findings.decision import NATURAL, LearningCurve
 from ro_fast.findings.overfitting import BASELINE
-from ro_fast.findings.ranking import FIRST, HARMS, HELPS
+from ro_fast.findings.ranking import COSTS_NATURAL, FIRST, HARMS, HELPS
 from ro_fast.findings.study import Curves
 from ro_fast.pages.chart import Chart, Drawing, draw, new_chart
 from ro_fast.pages.figure_style import DPI, GREY, INK, NARROW, PALETTE, mark_fork, style
 from ro_fast.pages.words import Words
 from ro_fast.prototype.result import Prototype
 
-_COLOURS = {FIRST: PALETTE[2], HELPS: PALETTE[0], HARMS: PALETTE[1]}
+_COLOURS = {FIRST: PALETTE[2], HELPS: PALETTE[0], COSTS_NATURAL: PALETTE[4], HARMS: PALETTE[1]}
 
 
 def draw_charts(result: Prototype, curves: Curves, words: Words, names: list[str], best: str, folder: Path) -> dict[str, Drawing]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ro_fast.findings.ranking import FIRST, HARMS, HELPS, OPEN, Ranked
+from ro_fast.findings.ranking import COSTS_NATURAL, FIRST, HARMS, HELPS, OPEN, Ranked
 from ro_fast.findings.study import Curves, Question
 from ro_fast.pages.chart import INTERVAL, Chart, new_chart
 from ro_fast.pages.figure_style import GREY, INK, PALETTE, WIDE
@@ -13,6 +13,7 @@ from ro_fast.pages.figure_style import GREY, INK, PALETTE, WIDE
 _LOOKS = {
     FIRST: (PALETTE[2], "*", PALETTE[2], 13),
     HELPS: (PALETTE[0], "D", PALETTE[0], 6),
+    COSTS_NATURAL: (PALETTE[4], "s", "white", 6),
     OPEN: (GREY, "o", "white", 6),
     HARMS: (PALETTE[1], "X", PALETTE[1], 7),
 }
@@ -55,7 +56,7 @@ def draw_gain_cost(question: Question, curves: Curves, width: float) -> Chart:
     cost.tick_params(axis="y", length=0)
     gain.set_xlabel("gain in last robust accuracy, points" if wide else "gain, points")
     cost.set_xlabel("training work (diamond), time (bar), ×" if wide else "work (diamond),\ntime (bar), ×")
-    chart.figure.legend(handles=_keys(entries), loc="outside upper center", ncols=4 if wide else 2)
+    chart.figure.legend(handles=_keys(entries), loc="outside upper center", ncols=5 if wide else 2)
     return chart
 
 

@@ -45,7 +45,7 @@ def test_ranking_follows_its_rule() -> None:
     assert list(ranking)[:3] == ["more", "cheap", "dear"] and list(ranking)[-1] == "worse"
     verdicts = {name: entry.verdict for name, entry in ranking.items()}
     assert verdicts == {
-        "more": "do first", "cheap": "helps", "dear": "helps", "noisy": "no gain shown", "unnatural": "no gain shown",
+        "more": "do first", "cheap": "helps", "dear": "helps", "noisy": "no gain shown", "unnatural": "costs natural accuracy",
         "worse": "harms",
     }  # fmt: skip
     dear = ranking["dear"]

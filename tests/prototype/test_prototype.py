@@ -25,7 +25,7 @@ from ro_fast.data.check_file import Observation
 from ro_fast.errors import InputError
 from ro_fast.findings.decision import Action, Alarms, LearningCurve, Size, assess_risk, early_stopping, order_actions
 from ro_fast.findings.overfitting import IN_LOSS, NONE, ONE_SEED, OVERFITS, RISING, UNSETTLED, Overfitting
-from ro_fast.findings.ranking import FIRST, HARMS, HELPS, OPEN, Ranked
+from ro_fast.findings.ranking import COSTS_NATURAL, FIRST, HARMS, HELPS, OPEN, Ranked
 from ro_fast.findings.simultaneous import Comparison
 from ro_fast.findings.statistics import Estimate
 from ro_fast.prototype import prototype
@@ -59,7 +59,7 @@ def test_two_seeds_of_every_arm_and_a_decision(made: tuple[Path, Prototype]) -> 
     names = [action.action for action in result.actions]
     assert {"label_smoothing", "mixup", "ema", "exclude", "early_stopping", "more_data"} <= set(names)
     verdicts = [action.verdict for action in result.actions]
-    assert verdicts == sorted(verdicts, key=(FIRST, HELPS, OPEN, HARMS).index)
+    assert verdicts == sorted(verdicts, key=(FIRST, HELPS, COSTS_NATURAL, OPEN, HARMS).index)
     assert result.worth["natural"].work < 0.75  # plain training is cheaper
     assert [point.size for point in result.learning_curve.points] == [50, 100, 200]
 
@@ -115,7 +115,7 @@ def test_languages_name_every_kind_of_finding_and_verdict() -> None:
     texts = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in TEXTS.glob("*.yaml")}
     assert set(texts) == {"en", "ja"}
     for text in texts.values():
-        assert set(text["kind"]) == set(KINDS) and set(text["verdict"]) == {FIRST, HELPS, OPEN, HARMS}
+        assert set(text["kind"]) == set(KINDS) and set(text["verdict"]) == {FIRST, HELPS, COSTS_NATURAL, OPEN, HARMS}
 
 
 LABELS = Observation("label_error", "serious", 10, 0.1, "labels", "look")
@@ -154,6 +154,7 @@ def test_what_spoils_numbers_comes_first_then_the_surest_gain_for_the_least_work
     ranking = [
         entry("a", FIRST, 0.04, 1.0),
         entry("b", HELPS, 0.06, 3.0),
+        entry("e", COSTS_NATURAL, 0.09, 1.0),
         entry("c", OPEN, -0.01, 1.0),
         entry("d", HARMS, -0.09, 1.0),
     ]
@@ -161,8 +162,8 @@ def test_what_spoils_numbers_comes_first_then_the_surest_gain_for_the_least_work
     leak = Observation("leakage", "serious", 3, 0.1, "leaks", "remove")
     curve = LearningCurve([], Size(2, 0.5, None), Comparison(0.005, (0.004, 0.006)))  # certain, and too little to matter
     actions = order_actions(ranking, early, [LABELS, leak], curve, RULES)
-    assert [action.action for action in actions] == ["repair", "a", "early_stopping", "b", "more_data", "c", "d"]
-    assert [action.verdict for action in actions] == [FIRST, HELPS, HELPS, HELPS, OPEN, OPEN, HARMS]
+    assert [action.action for action in actions] == ["repair", "a", "early_stopping", "b", "e", "more_data", "c", "d"]
+    assert [action.verdict for action in actions] == [FIRST, HELPS, HELPS, HELPS, COSTS_NATURAL, OPEN, OPEN, HARMS]
     assert order_actions(ranking, early, [], None, RULES)[0].verdict == FIRST
 
 
@@ -172,7 +173,7 @@ def test_an_earlier_epoch_that_costs_natural_accuracy_is_not_shown_to_help() -> 
         cost: early_stopping(arms_of({"baseline": [run(s, best_natural_acc=0.9 - cost) for s in (0, 1)]})[0], gap, 0.01)
         for cost in (0.005, 0.02)
     }
-    assert [action.verdict for action in found.values()] == [HELPS, OPEN]
+    assert [action.verdict for action in found.values()] == [HELPS, COSTS_NATURAL]
     assert found[0.02].natural is not None and found[0.02].natural.difference == pytest.approx(-0.02)
 
 
