@@ -33,7 +33,7 @@ def descriptions(schema: type, prefix: str = "") -> dict[str, str]:
 
     >>> from ro_fast.config import WatchConfig
     >>> descriptions(WatchConfig)["out"]
-    'picture to draw, a .png; null: none'
+    'page to write, a .html, or a picture of the curve, a .png; null: none'
     """
     kinds = typing.get_type_hints(schema)
     found: dict[str, str] = {}

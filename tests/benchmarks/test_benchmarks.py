@@ -99,6 +99,7 @@ def test_peak_is_what_is_held_at_once() -> None:
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_all_that_is_measured_on_a_gpu_runs_dry_on_a_cpu(tmp_path: Path) -> None:
     pytest.importorskip("torchattacks")
     environment = os.environ | {"OUT": str(tmp_path), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}

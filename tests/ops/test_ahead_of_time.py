@@ -15,6 +15,7 @@ from ro_fast.testing import DIFFERENTIABLE
 kernels = pytest.importorskip("ro_fast.kernels", reason="triton is not installed")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
 def test_each_kernel_gives_machine_code_for_sm_90(dtype: str) -> None:
     # In a separate process: in this one kernels are defined for the interpreter.

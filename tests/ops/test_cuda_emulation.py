@@ -91,6 +91,7 @@ def test_launches_and_shared_memory_are_rewritten() -> None:
 # -- the operators -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_operators_pass_their_own_tests_in_two_orders(tmp_path: Path) -> None:
     operators = build.build_operators(tmp_path)
     wanted = " and ".join(("as_close_to_float64", "native", *(f"not {name}" for name in sorted(NOT_IN_CUDA))))
