@@ -1,12 +1,14 @@
 """Charts of the pages: drawn by matplotlib, shown as SVG within the page, and told point by point to pointer and keyboard.
 
-Matplotlib's SVG was chosen over a chart library in the browser: a chart of ten arms takes about 30 kB, where the script of
-uPlot takes 50 and that of Vega-Lite 800; it is there without any script, on paper too; and the same drawing gives the PNG. Its
-text stays text, so that the browser's fonts write it, Japanese too. ``page.js`` only points at what is drawn.
+Matplotlib's SVG was chosen over a chart library in the browser. It is there without any script, on paper too, the same drawing
+gives the PNG, and its text stays text, so that the browser's fonts write it, Japanese too. The scripts of uPlot (50 kB) and
+Vega-Lite (830 kB) would be smaller only on a page of many large charts, and show nothing without scripts. ``page.js`` only
+points at what is drawn.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import re
@@ -78,7 +80,7 @@ class Chart:
             ends: of the intervals, lowest and highest, [points] each; NaN for a point without.
         """
         columns = [np.atleast_1d(np.asarray(values, dtype=float)) for values in (x, y, *(ends if ends is not None else ()))]
-        told = [[float(f"{value:.6g}") for value in row if not np.isnan(value)] for row in zip(*columns, strict=True)]
+        told = [[_brief(value) for value in row if not np.isnan(value)] for row in zip(*columns, strict=True)]
         self.series.append(Series(axes, owner, name, text, interval, [row for row in told if len(row) in (2, 4)]))
 
     @contextmanager
@@ -125,6 +127,10 @@ class Chart:
     def _artists(self) -> Iterator[Artist]:
         for axes in self.figure.axes:
             yield from axes.get_children()
+
+
+def _brief(value: float) -> float:
+    return round(float(value), 2) if abs(value) >= 10 else float(f"{value:.4g}")
 
 
 def new_chart(width: float, height: float) -> Chart:
@@ -194,15 +200,27 @@ def _svg(figure: Figure, salt: str) -> str:
         none = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(buffer, format="svg", dpi=DPI, transparent=True, metadata=none)
     root = ET.fromstring(buffer.getvalue())
-    text = "".join(element.get("style", "") + str(sorted(element.attrib.values())) for element in root.iter())
-    used = set(re.findall(r"#(\w+)", text))
-    _reduce(root, used)
+    _reduce(root, set(re.findall(r"#(\w+)", str([list(element.attrib.values()) for element in root.iter()]))))
+    root.insert(0, _with_classes(root))
     for key in ("width", "height", "version"):
         del root.attrib[key]
     root.set("aria-hidden", "true")  # the caption and the table say it in words
     ET.register_namespace("", _SVG[1:-1])
     ET.register_namespace("xlink", _LINK[1:-1])
     return ET.tostring(root, encoding="unicode")
+
+
+def _with_classes(root: ET.Element) -> ET.Element:
+    """Moves the styles of all elements into a style element of its own; equal ones have equal names on any chart."""
+    rules = {}
+    for element in root.iter():
+        if look := element.attrib.pop("style", ""):
+            name = f"s{hashlib.blake2b(look.encode(), digest_size=4).hexdigest()}"
+            rules[name] = f".{name}{{{look}}}"
+            element.set("class", name)
+    style = ET.Element(f"{_SVG}style")
+    style.text = "".join(rules.values())
+    return style
 
 
 def _reduce(element: ET.Element, used: set[str]) -> None:
@@ -235,8 +253,15 @@ def _shorter(key: str, value: str) -> str:
         value = re.sub(r"font-family:[^;]*;? ?", "", value)
         return re.sub(r"#[0-9a-f]{6}", lambda colour: _page_colour(colour[0]), value)
     if key == "d":
-        value = re.sub(r"\s+", " ", value).strip()
-    return re.sub(r"-?\d+\.\d{3,}", lambda number: f"{round(float(number[0]), 2):g}", value)
+        value = re.sub(r"M (\S+ \S+)((?: L \S+ \S+)+)", _line, re.sub(r"\s+", " ", value).strip())
+    return re.sub(r"-?\d+\.\d{2,}", lambda number: f"{round(float(number[0]), 1):.6g}", value)
+
+
+def _line(found: re.Match[str]) -> str:
+    """A line through points, each given by its distance from the one before, which takes half the room."""
+    points = np.array([float(value) for value in f"{found[1]}{found[2]}".replace("L", "").split()]).reshape(-1, 2).round(1)
+    steps = np.diff(points, axis=0).round(1) + 0.0
+    return f"M{points[0, 0]:g} {points[0, 1]:g}l" + " ".join(f"{value:g}" for value in steps.ravel())
 
 
 def _page_colour(colour: str) -> str:

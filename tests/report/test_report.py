@@ -25,7 +25,7 @@ def test_report_is_one_offline_page_that_opens_with_the_finding(finished):
     found, sure = json.loads((finished / "results.json").read_text())["finding"]["sentences"]
     body = page[page.index("<body>") :]
     assert body.index(found) < body.index(sure.replace("'", "&#39;")) < body.index("<table>")
-    assert outside(page) == [] and len(page) < 2**20 / 2
+    assert outside(page) == [] and len(page) < 350_000
     assert "trained 456 epochs" in page and "600" in page
     assert "Yu et al. 2022 (arXiv 2206.08675)" in page[page.index("Literature on the same question") :]
 
