@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 from collections.abc import Callable
@@ -22,10 +23,12 @@ from ro_fast.evaluation.levels import LEVELS, Settings, measure_pace, work
 from ro_fast.evaluation.load import Trained, checkpoints_in, file_digest, load_trained, read
 from ro_fast.progress import clock
 from ro_fast.storage import checkpoint, records
+from ro_fast.storage.paths import own_folder
 from ro_fast.storage.run_folder import alone_in
 
 _log = logging.getLogger("ro_fast")
 RESULT = "evaluation.json"
+WRITTEN = (RESULT, "evaluation.html", "evaluation.png")
 Tell = Callable[[float, str], None]  # completed fraction of the maximum work, and what was done last
 
 
@@ -66,7 +69,7 @@ def evaluate_checkpoint(config: EvaluateConfig, tell: Tell | None = None) -> Eva
     device = choose_device(config.device)
     settings = settings_of(config)
     paths = checkpoints_in(Path(config.checkpoint), config.state)
-    out = folder_of(config)
+    out = own_folder(str(folder_of(config)), _signs(folder_of(config)), WRITTEN)
     models: dict[str, OfCheckpoint] = {}
     with alone_in(out):
         for i, (name, path) in enumerate(paths.items()):
@@ -92,6 +95,16 @@ def read_evaluation(path: Path) -> Evaluated:
 def folder_of(config: EvaluateConfig) -> Path:
     """Where an evaluation is written."""
     return Path(config.out or Path("outputs") / "evaluate" / default_name(Path(config.checkpoint)))
+
+
+def _signs(folder: Path) -> tuple[str, ...]:
+    """What an earlier evaluation has left in a folder."""
+    stages = tuple(path.name for path in folder.glob("stages-*.pt"))
+    if not stages and (folder / RESULT).is_file():
+        with contextlib.suppress(InputError):  # somebody else's, or damaged
+            read_evaluation(folder / RESULT)
+            return (RESULT,)
+    return stages
 
 
 def default_name(path: Path) -> str:

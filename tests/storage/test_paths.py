@@ -96,6 +96,21 @@ def test_a_check_of_other_data_is_kept(tmp_path: Path, capsys: pytest.CaptureFix
     assert (tmp_path / "check.json").read_bytes() == before
 
 
+def test_an_evaluation_leaves_files_of_others_alone(tmp_path: Path) -> None:
+    train(tiny_run(tmp_path / "run"))
+    command = ["evaluate", f"checkpoint={tmp_path / 'run'}", "level=quick", "samples=20", "queries=5", "masking=false"]
+    for name in ("evaluation.html", "evaluation.json", "evaluation.png"):
+        (tmp_path / name / name).parent.mkdir()
+        (tmp_path / name / name).write_text("mine")
+        assert run([*command, f"out={tmp_path / name}"]) == 2
+        assert [path.name for path in (tmp_path / name).iterdir()] == [name] and (tmp_path / name / name).read_text() == "mine"
+    out = tmp_path / "own"
+    assert run([*command, f"out={out}"]) == run([*command, f"out={out}"]) == 0
+    for stage in out.glob("stages-*.pt"):
+        stage.unlink()
+    assert run([*command, f"out={out}"]) == 0  # done anew
+
+
 def test_an_export_leaves_a_readme_alone(tmp_path: Path) -> None:
     pytest.importorskip("safetensors")
     train(tiny_run(tmp_path / "run"))
