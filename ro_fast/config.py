@@ -16,10 +16,11 @@ from typing import Any
 from ro_fast.config_values import LARGEST_SEED
 
 
-def option(default: Any, about: str, **bounds: float) -> Any:
-    """A key of a configuration: its default, its meaning as printed by --help, and the bounds of its numbers.
+def option(default: Any, about: str, **bounds: Any) -> Any:
+    """A key of a configuration: its default, its meaning as printed by --help, and the bounds of its values.
 
-    Bounds are ``least``, ``above``, ``most`` and ``below``; :mod:`ro_fast.config_values` checks them.
+    Bounds are ``least``, ``above``, ``most`` and ``below`` of numbers, and ``among`` of words; :mod:`ro_fast.config_values`
+    checks them.
     """
     metadata = {"about": about, **bounds}
     if isinstance(default, (list, dict)):
@@ -272,7 +273,7 @@ class AblateConfig(TrainConfig):
 class PageConfig:
     """How a page is written."""
 
-    language: str | None = option("en", '"en" | "ja"')
+    language: str | None = option("en", '"en" | "ja"', among=("en", "ja"))
 
 
 @dataclass

@@ -89,6 +89,8 @@ def read_value(kind: Any, value: Any, key: str, bounds: Mapping[str, Any] = type
         if isinstance(value, int) and not isinstance(value, bool):
             return _within(value, value, key, {"most": LARGEST, **bounds})
     elif isinstance(value, kind):
+        if "among" in bounds and value not in bounds["among"]:
+            raise InputError(f"{key} = {told(value)} is unknown; available: {', '.join(bounds['among'])}")
         return value
     raise InputError(f"{key} = {told(value)} should be {wanted(kind, may_be_null)}")
 

@@ -1,9 +1,9 @@
 """Charts of the pages: drawn by matplotlib, shown as SVG within the page, and told point by point to pointer and keyboard.
 
-Matplotlib's SVG was chosen over a chart library in the browser. It is there without any script, on paper too, the same drawing
-gives the PNG, and its text stays text, so that the browser's fonts write it, Japanese too. The scripts of uPlot (50 kB) and
-Vega-Lite (830 kB) would be smaller only on a page of many large charts, and show nothing without scripts. ``page.js`` only
-points at what is drawn.
+Matplotlib's SVG was chosen over a chart library in the browser: it is there without any script, on paper too, the same drawing
+gives the PNG, and its text stays text, so that the browser's fonts write it, Japanese too. The default suite's three charts take
+180 kB. uPlot's script takes 51 kB before any data and Vega-Lite's 830 kB, but without scripts both show nothing. ``page.js``
+only points at what is drawn.
 """
 
 from __future__ import annotations

@@ -118,7 +118,8 @@ for (const table of document.querySelectorAll("table:not(.fixed)")) {
   const [body] = table.tBodies;
   const rows = [...body.rows];
   if (rows.length < 3 || !table.tHead) continue;
-  const number = (text) => (/^[<>+−-]?\s*[\d.,]+/.test(text) ? parseFloat(text.replace("−", "-").replace(/[<>+,\s]/g, "")) : NaN);
+  // The first number of a cell, before its interval in small print; NaN if it doesn't begin with one.
+  const number = (text) => parseFloat(/^(?:[<>]\s*)?([+−-]?\d[\d,]*(?:\.\d+)?)/.exec(text)?.[1].replace("−", "-").replaceAll(",", ""));
   [...table.tHead.rows[0].cells].forEach((head, column) => {
     const button = Object.assign(document.createElement("button"), { type: "button", title: words.sort });
     button.append(...head.childNodes);
@@ -127,15 +128,15 @@ for (const table of document.querySelectorAll("table:not(.fixed)")) {
       const descending = head.getAttribute("aria-sort") === "ascending";
       for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
       head.setAttribute("aria-sort", descending ? "descending" : "ascending");
-      const text = (row) => row.cells[column].textContent.trim();
+      const text = (row) => row.cells[column].dataset.sort ?? row.cells[column].textContent.trim();
       const numeric = rows.some((row) => !isNaN(number(text(row))));
+      const sign = descending ? -1 : 1;
       const order = (a, b) => {
-        if (!numeric) return text(a).localeCompare(text(b), document.documentElement.lang);
+        if (!numeric) return sign * text(a).localeCompare(text(b), document.documentElement.lang);
         const [x, y] = [number(text(a)), number(text(b))];
-        return isNaN(x) || isNaN(y) ? isNaN(x) - isNaN(y) : x - y;
+        return isNaN(x) || isNaN(y) ? isNaN(x) - isNaN(y) : sign * (x - y); // empty cells last
       };
-      const sorted = [...rows].sort((a, b) => (descending ? order(b, a) : order(a, b)));
-      body.append(...sorted);
+      body.append(...[...rows].sort(order));
     });
   });
   if (rows.length < 12) continue;

@@ -29,12 +29,16 @@ class Words:
 
     def __call__(self, key: str, **values: Any) -> Any:
         """The text at a dotted key; the {names} in strings are filled in."""
-        text: Any = self.texts
-        for name in key.split("."):
-            text = text[name]
+        text = self._at(key)
         if isinstance(text, list):
             return [item.format(**values) if isinstance(item, str) else item for item in text]
         return text.format(**values) if isinstance(text, str) else text
+
+    def _at(self, key: str) -> Any:
+        text: Any = self.texts
+        for name in key.split("."):
+            text = text[name]
+        return text
 
     def sentence(self, text: str) -> str:
         """What was said, as a sentence of its own."""
@@ -49,11 +53,12 @@ class Words:
             return str(self(f"page.between.{text.between}")).join(map(self.say, text.parts))
         if not isinstance(text, Said):
             return text
-        values = {name: self.say(value) if isinstance(value, str) else value for name, value in text.values.items()}
         try:
-            return str(self(f"said.{text.key}", **values))
+            there = self._at(f"said.{text.key}")
         except KeyError:  # such as an arm of the user's own
             return str(text)
+        values = {name: self.say(value) if isinstance(value, str) else value for name, value in text.values.items()}
+        return str(there.format(**values))
 
 
 def _read(folder: Path, language: str) -> dict[str, Any]:

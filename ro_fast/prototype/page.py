@@ -252,6 +252,7 @@ class _CostRow:
     """What a training run with an action costs, each "" if nothing or unknown."""
 
     what: str
+    hours: float
     time: str
     labels: str
     money: str
@@ -270,6 +271,7 @@ def _costs(result: Prototype, words: Words) -> list[_CostRow]:
         rows.append(
             _CostRow(
                 words("worth_of.baseline") if action is plain else words.action(action, result),
+                work * result.costs.hours,
                 words.time(work * result.costs.hours) if work else "",
                 f"{action.labels}" if action.labels else "",
                 "" if money is None else f"< {LEAST}" if 0 < money < LEAST else f"{money:,.2f}",

@@ -71,8 +71,6 @@ def prototype(config: PrototypeConfig, progress: Progress | None = None) -> Prot
             prototype; nothing is trained then.
         WorkError: if a run fails.
     """
-    if config.report.language not in LANGUAGES:
-        raise InputError(f"report.language={config.report.language} is unknown; available: {', '.join(LANGUAGES)}")
     for module in ("matplotlib", "jinja2", "yaml", "sklearn"):
         if importlib.util.find_spec(module) is None:
             raise InputError(f"the prototype needs {module}: {pip_install('train')}")

@@ -34,6 +34,11 @@ def refused(*line: str) -> str:
     return end.stderr
 
 
+@pytest.mark.parametrize("command", ["check", "evaluate", "protocol", "prototype", "watch", "report"])
+def test_an_unknown_language_is_told_before_any_work(command: str) -> None:
+    assert "report.language = fr is unknown; available: en, ja" in refused(command, "report.language=fr")
+
+
 def test_bad_lines_end_in_a_sentence(place: Path) -> None:
     count = 80
     ends = [ended_here(line) for line in lines(count, seed=0)]

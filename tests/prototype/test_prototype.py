@@ -100,7 +100,7 @@ def test_another_configuration_keeps_off(made: tuple[Path, Prototype]) -> None:
         ("budget=10", "is not a duration"),
         ("budget=soon", "is not a duration"),
         ("budget=1s", "is too short: one seed on"),
-        ("report.language=fr", "available: en, ja"),
+        ("report.language=fr", "report.language = fr is unknown; available: en, ja"),
         ("data.exclude=check.json", "leave data.exclude out"),
         ("data.eps=8", "eps"),
     ],

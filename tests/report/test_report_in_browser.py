@@ -71,6 +71,19 @@ def test_tables_are_sorted_by_number(browser, report):
         assert orders[0] == sorted(orders[0]) and orders[1] == orders[0][::-1] and len(set(orders[0])) > 3
 
 
+def test_sorting_takes_the_first_number_of_a_cell_and_puts_empty_ones_last(browser, report):
+    written = ["9.5 <small>1 to 20</small>", "", "82 <small>70.1 to 90</small>", "-3 / 1", "1,200"]
+    written += ["< 0.01", "−4", "+8.25", "", "100"]
+    with opened(browser, report) as page:
+        table = page.locator("table").first
+        cells = table.locator("tbody td[data-label='Gap, points']")
+        cells.evaluate_all("(cells, texts) => cells.forEach((cell, i) => (cell.innerHTML = texts[i]))", written)
+        for order in (1, -1):
+            table.get_by_role("button", name="Gap, points").click()
+            first = ["−4", "-3 / 1", "< 0.01", "+8.25", "9.5 1 to 20", "82 70.1 to 90", "100", "1,200"][::order]
+            assert [" ".join(text.split()) for text in cells.all_inner_texts()] == [*first, "", ""]
+
+
 def test_nothing_needs_a_script(browser, report):
     with opened(browser, report, java_script_enabled=False) as page:
         assert page.locator("svg:visible").count() == 3 and page.locator("button, output, input").count() == 0
