@@ -145,11 +145,11 @@ class Drawing:
     wide: str  # SVG
     narrow: str  # SVG, for a phone
     told: str  # JSON: the series, and where they lie in either drawing
-    png: Path
 
 
-def draw(name: str, chart: Callable[[float], Chart], folder: Path) -> Drawing:
-    """Draws a chart for a wide and for a narrow page, and ``folder/name.png``; the same chart gives the same bytes.
+def draw(name: str, chart: Callable[[float], Chart], folder: Path | None = None) -> Drawing:
+    """Draws a chart for a wide and for a narrow page, and ``folder/name.png`` if a folder is given; the same chart gives the same
+    bytes.
 
     Args:
         name: no other chart of the page has it.
@@ -162,7 +162,8 @@ def draw(name: str, chart: Callable[[float], Chart], folder: Path) -> Drawing:
         # Without a font for the language the picture shows boxes; in the page the browser's fonts write.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         wide, narrow = chart(WIDE), chart(NARROW)
-        png = save(wide.figure, folder / f"{name}.png")
+        if folder is not None:
+            save(wide.figure, folder / f"{name}.png")
         pictures = {size: _svg(drawn.figure, f"{name} {size}") for size, drawn in (("wide", wide), ("narrow", narrow))}
     panels = {axes: number for number, axes in enumerate(dict.fromkeys(series.axes for series in wide.series))}
     told = [
@@ -172,7 +173,7 @@ def draw(name: str, chart: Callable[[float], Chart], folder: Path) -> Drawing:
     places = [[_place(axes) for axes in dict.fromkeys(s.axes for s in drawn.series)] for drawn in (wide, narrow)]
     # "<" would end the script element that holds it.
     text = json.dumps({"series": told, "places": places}, ensure_ascii=False).replace("<", "\\u003c")
-    return Drawing(**pictures, told=text, png=png)
+    return Drawing(**pictures, told=text)
 
 
 def _place(axes: Axes) -> list[float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from functools import partial
 from pathlib import Path
 
@@ -33,8 +32,6 @@ def write_watch_page(curve: LearningCurve, verdict: Verdict, name: str, path: Pa
     if path.suffix == ".png":
         with style():
             return save(draw_watch(curve, verdict, words, WIDE).figure, path)
-    with tempfile.TemporaryDirectory() as folder:
-        drawing = draw("curve", partial(draw_watch, curve, verdict, words), Path(folder))
     summary, evidence, _ = verdict.lines()
     page = render(
         "watch.html.j2",
@@ -43,7 +40,7 @@ def write_watch_page(curve: LearningCurve, verdict: Verdict, name: str, path: Pa
         name=name,
         sentences=[words.sentence(summary), words.sentence(evidence)],
         advice=words("watch.do", advice=words.say(verdict.advice)),
-        drawing=drawing,
+        drawing=draw("curve", partial(draw_watch, curve, verdict, words)),
         notes=words.say(curve.assumed),
     )
     write_text(path, page)
