@@ -148,12 +148,12 @@ class Drawing:
 
 
 def draw(name: str, chart: Callable[[float], Chart], folder: Path | None = None) -> Drawing:
-    """Draws a chart for a wide and for a narrow page, and ``folder/name.png`` if a folder is given; the same chart gives the same
-    bytes.
+    """Draws a chart for a wide and for a narrow page; the same chart gives the same bytes.
 
     Args:
         name: no other chart of the page has it.
         chart: draws it at a width in inches.
+        folder: where ``name.png`` is written too, if it is given.
 
     Raises:
         StorageError: if the picture can't be written.
