@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ro_fast.attacks import PGD
 from ro_fast.attacks.engines import rewrite
 from ro_fast.attacks.engines.fused import TRACES
+from ro_fast.attacks.engines.proof import difference
 from ro_fast.attacks.engines.run import Program, TracedNetwork
 from ro_fast.attacks.engines.trace import NotTraced, tensors_of, trace
 
@@ -306,6 +307,20 @@ def test_a_graph_that_differs_from_its_network_is_found_and_not_used(caplog: pyt
     known.program._prepare = lambda *tensors: tuple(t * 1.5 if isinstance(t, Tensor) else t for t in made(*tensors))
     assert same_steps(model)
     assert "differs from the network itself" in PGD().explain(model, x) and "attacked by autograd" in caplog.text
+
+
+def test_a_value_at_a_kink_is_no_reason_to_refuse_a_graph() -> None:
+    """Rounding decides on which side of its ReLU it is, and with it a large part of the gradient."""
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(32):
+        model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(512, 5)).eval()
+        x = torch.rand(2, 3, 8, 8, generator=generator)
+        with torch.no_grad():
+            for values in (*model.parameters(), model[1].running_mean):
+                values.normal_(std=0.2, generator=generator)
+            model[4].weight[:, 36] *= 100  # the value at channel 0, row 4, column 4
+            model[1].bias[0] -= model[:2](x)[0, 0, 4, 4]
+        assert difference(model, TracedNetwork(Program(trace(model, x)), tensors_of(model), 2, "cpu"), x) is None
 
 
 def test_one_graph_for_any_batch_and_one_of_its_own_for_a_single_sample() -> None:
