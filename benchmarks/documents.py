@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ro_fast.findings.verdict import number
+from ro_fast.findings.amounts import number
 from ro_fast.storage.records import read
 
 from . import faults, stability

@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ro_fast.findings.effects import OPEN
 from ro_fast.findings.overfitting import OVERFITS
 from ro_fast.findings.study import read_results
-from ro_fast.findings.verdict import OPEN
 from ro_fast.storage.records import as_json, parse
 
 from .run import RESULTS

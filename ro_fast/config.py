@@ -257,6 +257,13 @@ class SuiteConfig:
 
 
 @dataclass
+class PageConfig:
+    """How a page is written."""
+
+    language: str | None = option("en", '"en" | "ja"', among=("en", "ja"))
+
+
+@dataclass
 class AblateConfig(TrainConfig):
     """A suite: the run shared by all arms, the arms, and the seeds."""
 
@@ -267,13 +274,7 @@ class AblateConfig(TrainConfig):
     )
     prefixes: str = option("outputs/prefixes", "where shared prefixes are stored, for any suite that can use them")
     out: str = option("outputs/ablate/run", "the suite's folder; the same command continues it")
-
-
-@dataclass
-class PageConfig:
-    """How a page is written."""
-
-    language: str | None = option("en", '"en" | "ja"', among=("en", "ja"))
+    report: PageConfig = field(default_factory=PageConfig)
 
 
 @dataclass
@@ -303,7 +304,6 @@ class PrototypeConfig(AblateConfig):
     min_steps: int = option(150, "minimum gradient steps of a run; small sets are trained for more epochs", least=0)
     rules: DecisionConfig = field(default_factory=DecisionConfig)
     cost: CostConfig = field(default_factory=CostConfig)
-    report: PageConfig = field(default_factory=PageConfig)
 
 
 @dataclass

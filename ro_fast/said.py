@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-SPACE, COMMA, SEMICOLON, AND = "space", "comma", "semicolon", "and"  # what stands between parts, as a page's texts name it
-_BETWEEN = {SPACE: " ", COMMA: ", ", SEMICOLON: "; ", AND: " and "}
+# What stands between parts, as a page's texts name it.
+NOTHING, SPACE, COMMA, SEMICOLON, AND = "nothing", "space", "comma", "semicolon", "and"
+_BETWEEN = {NOTHING: "", SPACE: " ", COMMA: ", ", SEMICOLON: "; ", AND: " and "}
 
 
 class Said(str):

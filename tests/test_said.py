@@ -12,13 +12,19 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ro_fast.findings.claims import CONFIRMED, CONTRADICTED, METRICS, OPEN
+from ro_fast.findings.effects import WORDS
+from ro_fast.findings.overfitting import IN_LOSS, NONE, ONE_SEED, OVERFITS, RISING, UNSETTLED
 from ro_fast.pages.words import Words
 from ro_fast.said import COMMA, Said, together
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "ro_fast").rglob("texts"))
 # Keys made of a variable, and those that they become.
-MADE = re.compile(r"count\.\w+|factor\.\w+|imbalance\.(no_|shares)\w*|leakage\.(nearly_)?identical|range\.(bytes|floats)")
+MADE = re.compile(
+    r"count\.\w+|factor\.\w+|imbalance\.(no_|shares)\w*|leakage\.(nearly_)?identical|range\.(bytes|floats)|removal\.\w+|"
+    r"metric\.\w+|(claim_verdict|code)\.\w+"
+)
 
 
 def flat(texts: Mapping[str, object], above: str = "") -> dict[str, object]:
@@ -48,7 +54,8 @@ def calls() -> Iterator[tuple[str, set[str] | None]]:
 
 @pytest.mark.parametrize("folder", PAGES, ids=lambda folder: folder.parent.name)
 def test_both_languages_have_the_same_keys_and_places(folder: Path) -> None:
-    en, ja = table(folder, "en"), {key: text for key, text in table(folder, "ja").items() if not key.startswith("said.")}
+    en = table(folder, "en")
+    ja = {key: text for key, text in table(folder, "ja").items() if not key.startswith(("said.", "phrases."))}
     assert en.keys() == ja.keys()
     for key in en:
         assert places(ja[key]) == places(en[key]), key
@@ -63,6 +70,26 @@ def test_every_sentence_has_its_translation_and_none_is_left_over() -> None:
     assert [key for key in said if key not in keys and not MADE.fullmatch(key)] == []
     for key, names in calls():
         assert names is None or places(said[key]) <= names, key
+
+
+def test_a_suites_yaml_can_be_read_in_japanese() -> None:
+    """Its questions, factors, claims, axes and literature; and no phrase is of an earlier version."""
+    phrases = yaml.safe_load((ROOT / "ro_fast" / "report" / "texts" / "ja.yaml").read_text(encoding="utf-8"))["phrases"]
+    there: set[str] = set()
+    for path in (ROOT / "configs" / "suite").glob("*.yaml"):
+        suite = yaml.safe_load(path.read_text(encoding="utf-8"))
+        there |= {suite.get("question"), suite.get("x_label"), *suite.get("literature", [])}
+        there |= {arm.get("factor") for arm in suite.get("arms", [])} | {claim["claim"] for claim in suite.get("claims", [])}
+    assert {text for text in there if text and re.search(r"[a-z]{2,}", text)} - phrases.keys() == set()
+    assert phrases.keys() - there == set()
+
+
+def test_every_verdict_and_effect_has_its_words() -> None:
+    said = {key for folder in PAGES for key in table(folder, "ja")}
+    made = [f"removal.{effect}" for effect in WORDS] + [f"metric.{name}" for name in METRICS]
+    made += [f"claim_verdict.{verdict}" for verdict in (CONFIRMED, OPEN, CONTRADICTED)]
+    made += [f"code.{code}" for code in (OVERFITS, IN_LOSS, NONE, UNSETTLED, RISING, ONE_SEED)]
+    assert [key for key in made if f"said.{key.replace(' ', '_')}" not in said] == []
 
 
 def test_what_is_said_survives_copies_and_is_said_in_japanese() -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from ro_fast.config import CheckConfig, DataConfig
 from ro_fast.errors import InputError
+from ro_fast.findings.amounts import with_interval
 from ro_fast.findings.harms import EASES, WORSENS, Harm
 from ro_fast.findings.study import RESULTS, Results, read_results
-from ro_fast.findings.verdict import with_interval
 from ro_fast.said import Said
 
 # Kinds of findings, and the arm of suite=bias that makes the same property worse on purpose.

@@ -54,7 +54,7 @@ def _ablate(config: Any) -> None:
     with Progress(total, "ablate") as progress:
         progress.add(done)
         results = ablate(config, progress, progress.extend)
-    report = build_report(Path(config.out))
+    report = build_report(Path(config.out), config.report.language)
     print("\n".join(results.finding.sentences))
     if more := more_seeds(results.arms, results.finding):
         print(f"more seeds may settle this: run the same command with seeds={more}, which keeps finished runs")
@@ -174,9 +174,7 @@ def _report(config: Any) -> None:
     if (folder / RESULT).exists():
         print(rebuild_page(folder, language))
         return
-    if language is not None:
-        raise InputError(f"report.language={language}: only the page of a prototype has other languages, but {folder} holds none")
-    print(build_report(folder))
+    print(build_report(folder, language))
 
 
 def _bench(config: Any) -> None:

@@ -15,6 +15,9 @@ import numpy as np
 
 from ro_fast.config import ClaimConfig, ConditionConfig
 from ro_fast.errors import InputError
+from ro_fast.findings.amounts import arm_name, points, with_interval
+from ro_fast.findings.effects import OPEN as OPEN_EFFECTS
+from ro_fast.findings.effects import WORDS
 from ro_fast.findings.outcomes import Arm
 from ro_fast.findings.overfitting import BASELINE, NONE, OVERFITS
 from ro_fast.findings.simultaneous import simultaneous
@@ -28,8 +31,8 @@ from ro_fast.findings.statistics import (
     t_interval,
     trend,
 )
-from ro_fast.findings.verdict import OPEN as OPEN_EFFECTS
-from ro_fast.findings.verdict import WORDS, Finding, interval, points
+from ro_fast.findings.verdict import Finding
+from ro_fast.said import COMMA, NOTHING, SEMICOLON, Said, together
 from ro_fast.storage.epochs import Epoch
 
 SIGNIFICANT = 0.05
@@ -100,18 +103,23 @@ class Study:
         by_seed = [self.values(arm, metric) for arm in arms]
         shared = sorted(set.intersection(*map(set, by_seed)))
         if not shared:
-            raise _Unmeasured(f"{METRICS[metric]} was not measured in {_names(arms)}")
+            text = "{metric} was not measured in {arms}"
+            raise _Unmeasured(Said("claim.unmeasured", text, metric=_metric(metric), arms=together(map(arm_name, arms), COMMA)))
         return [[values[seed] for seed in shared] for values in by_seed]
 
     def judged_by_rules(self) -> Finding:
         """The finding of the rules; :func:`check_claims` ensures that there are some."""
         if self.finding is None or self.finding.code is None:
-            raise _Unmeasured("no baseline arm ran")
+            raise _Unmeasured(Said("claim.no_baseline", "no baseline arm ran"))
         return self.finding
 
 
 class _Unmeasured(Exception):
     """The numbers needed by a condition are missing."""
+
+    def __init__(self, text: Said) -> None:
+        super().__init__(text)
+        self.text = text
 
 
 # -- the tests ---------------------------------------------------------------------------------------------------------
@@ -126,8 +134,10 @@ def _difference(study: Study, c: ConditionConfig) -> Found:
         if arm not in (first, second) and (shared := sorted(values.keys() & base.keys())):
             others.append([values[seed] - base[seed] for seed in shared])
     found = _moderated([x - y for x, y in zip(a, b, strict=True)], others)
-    text = f"{METRICS[metric]} of {_name(first)} minus {_name(second)}: {_amount(metric, found)}"
-    return _signed(found, 1 if c.expect == "higher" else -1, text)
+    text = "{metric} of {a} minus {b}: {amount}"
+    named = {"metric": _metric(metric), "a": arm_name(first), "b": arm_name(second)}
+    told = Said("claim.difference", text, **named, amount=_amount(metric, found))
+    return _signed(found, 1 if c.expect == "higher" else -1, told)
 
 
 def _level(study: Study, c: ConditionConfig) -> Found:
@@ -137,8 +147,10 @@ def _level(study: Study, c: ConditionConfig) -> Found:
     beyond = _moderated([number - value for number in values], [other for other in others if other])
     ci95 = None if beyond.ci95 is None else (beyond.ci95[0] + value, beyond.ci95[1] + value)
     level = TestedEstimate(beyond.mean + value, ci95, beyond.p)
-    text = f"{METRICS[metric]} of {_name(own)}: {_amount(metric, level)}, compared with {_value(metric, value)}"
-    return _signed(beyond, 1 if c.expect == "above" else -1, text)
+    text = "{metric} of {arm}: {amount}, compared with {value}"
+    named = {"metric": _metric(metric), "arm": arm_name(own), "value": _value(metric, value)}
+    told = Said("claim.level", text, **named, amount=_amount(metric, level))
+    return _signed(beyond, 1 if c.expect == "above" else -1, told)
 
 
 def _moderated(values: Sequence[float], others: Sequence[Sequence[float]]) -> TestedEstimate:
@@ -151,37 +163,44 @@ def _overfits(study: Study, c: ConditionConfig) -> Found:
     code = study.judged_by_rules().code
     verdict = {OVERFITS: CONFIRMED, NONE: CONTRADICTED}.get(code or "", OPEN)
     gap = study.arms[BASELINE].ro_gap
-    told = f" ({interval(gap.ci95)})" if gap.ci95 else ""
-    return Found(gap.mean, gap.ci95, None, f"gap of baseline: {points(gap.mean)}{told}, {code}", verdict)
+    amount = with_interval(gap.mean, gap.ci95) if gap.ci95 else points(gap.mean)
+    told = Said("claim.overfits", "gap of baseline: {amount}, {code}", amount=amount, code=_said("code", str(code)))
+    return Found(gap.mean, gap.ci95, None, told, verdict)
 
 
 def _effect(study: Study, c: ConditionConfig) -> Found:
     name = _given(c.arm)
     judged = next((arm for arm in study.judged_by_rules().arms if arm.name == name), None)
     if judged is None or judged.effect == "not judged":
-        raise _Unmeasured(f"{_name(name)} is not judged because overfitting is not shown")
-    factor = study.arms[name].factor or _name(name)
+        text = "{arm} is not judged because overfitting is not shown"
+        raise _Unmeasured(Said("claim.not_judged", text, arm=arm_name(name)))
+    factor = study.arms[name].factor or arm_name(name)
     holds = judged.effect in (c.effects or [])
     verdict = CONFIRMED if holds else OPEN if judged.effect in OPEN_EFFECTS else CONTRADICTED
-    return Found(1.0 if holds else -1.0, None, None, f"removing {factor} {judged.text}", verdict)
+    told = Said("claim.removing", "removing {factor} {effect}", factor=factor, effect=judged.text)
+    return Found(1.0 if holds else -1.0, None, None, told, verdict)
 
 
 def _trend(study: Study, c: ConditionConfig) -> Found:
     metric, arms = _given(c.metric), c.arms or []
     found = trend(study.paired(arms, metric))
-    text = f"{METRICS[metric]} from {_name(arms[0])} to {_name(arms[-1])} changes by {_amount(metric, found)}"
-    return _signed(found, 1 if c.expect == "rising" else -1, text)
+    text = "{metric} from {first} to {last} changes by {amount}"
+    named = {"metric": _metric(metric), "first": arm_name(arms[0]), "last": arm_name(arms[-1])}
+    told = Said("claim.trend", text, **named, amount=_amount(metric, found))
+    return _signed(found, 1 if c.expect == "rising" else -1, told)
 
 
 def _peak(study: Study, c: ConditionConfig) -> Found:
     metric, arms = _given(c.metric), c.arms or []
     found = peak(study.paired(arms, metric))
-    best = _name(arms[found.best])
+    best = arm_name(arms[found.best])
     if found.best == len(arms) - 1:
-        raise _Unmeasured(f"{METRICS[metric]} is highest at the last level, {best}; a peak may lie beyond it")
-    where = "inside the range" if found.mean > 0 else "at an end of the range"
-    text = f"{METRICS[metric]} is highest {where}, at {best}; it differs from the nearer end by {_value(metric, abs(found.mean))}"
-    return _signed(found, 1, text)
+        text = "{metric} is highest at the last level, {best}; a peak may lie beyond it"
+        raise _Unmeasured(Said("claim.beyond", text, metric=_metric(metric), best=best))
+    where = Said("claim.inside", "inside the range") if found.mean > 0 else Said("claim.at_end", "at an end of the range")
+    text = "{metric} is highest {where}, at {best}; it differs from the nearer end by {amount}"
+    amount = _value(metric, abs(found.mean))
+    return _signed(found, 1, Said("claim.peak", text, metric=_metric(metric), where=where, best=best, amount=amount))
 
 
 def _correlation(study: Study, c: ConditionConfig) -> Found:
@@ -189,11 +208,17 @@ def _correlation(study: Study, c: ConditionConfig) -> Found:
     every = [_circles(study, arms, first, second) for arms in ([c.arms] if c.arms else study.parts)]
     strata = [circles for circles in every if len(circles) >= 3]
     if not strata:
-        raise _Unmeasured(f"{METRICS[first]} was measured in fewer than three arms of a suite, too few for a correlation")
+        text = "{metric} was measured in fewer than three arms of a suite, too few for a correlation"
+        raise _Unmeasured(Said("claim.few_arms", text, metric=_metric(first)))
     found = rank_correlation(strata)
-    where = f"over {sum(map(len, strata))} arms" if len(strata) == 1 else f"within each of {len(strata)} suites, on average"
-    about = f"rank correlation of {METRICS[first]} and {METRICS[second]} {where}"
-    return _signed(found, 1 if c.expect == "positive" else -1, f"{about}: {found.mean:.2f}{_spread(found.ci95, 2)}")
+    if len(strata) == 1:
+        where = Said("claim.over_arms", "over {arms} arms", arms=sum(map(len, strata)))
+    else:
+        where = Said("claim.within", "within each of {suites} suites, on average", suites=len(strata))
+    text = "rank correlation of {x} and {y} {where}: {value}{interval}"
+    named = {"x": _metric(first), "y": _metric(second), "where": where}
+    told = Said("claim.correlation", text, **named, value=f"{found.mean:.2f}", interval=_spread(found.ci95, 2))
+    return _signed(found, 1 if c.expect == "positive" else -1, told)
 
 
 def _circles(study: Study, arms: Sequence[str], first: str, second: str) -> list[list[tuple[float, float]]]:
@@ -215,11 +240,16 @@ def _lead(study: Study, c: ConditionConfig) -> Found:
             if lead is not None:
                 leads.append(lead)
     if not leads:
-        raise _Unmeasured(f"no run shows a rise of both {METRICS[first]} and {METRICS[second]} by epoch")
+        text = "no run shows a rise of both {x} and {y} by epoch"
+        raise _Unmeasured(Said("claim.no_rise", text, x=_metric(first), y=_metric(second)))
     found = t_interval(leads)
-    when = f"{found.mean:.1f} epochs{_spread(found.ci95, 1)} before {METRICS[second]} does"
-    text = f"{METRICS[first]} reaches half of its rise {when}, in {len(leads)} runs; curves without any lead can show this too"
-    return Found(found.mean, found.ci95, None, text, OPEN)  # described, not tested
+    text = (
+        "{x} reaches half of its rise {value} epochs{interval} before {y} does, in {runs} runs; curves without any lead can show "
+        "this too"
+    )
+    named = {"x": _metric(first), "y": _metric(second), "runs": len(leads)}
+    told = Said("claim.lead", text, **named, value=f"{found.mean:.1f}", interval=_spread(found.ci95, 1))
+    return Found(found.mean, found.ci95, None, told, OPEN)  # described, not tested
 
 
 def _given(value: str | None) -> str:
@@ -304,15 +334,15 @@ def judge(
     for part, of_part in claims.items():
         study = Study(by_name, runs, findings.get(part), within)
         judged[part] = [Claim(c.name, c.claim, c.number, [_tested(study, condition) for condition in c.all]) for c in of_part]
-    together = [claim for of_part in judged.values() for claim in of_part]
-    everything = [condition for claim in together for condition in claim.conditions]
+    every = [claim for of_part in judged.values() for claim in of_part]
+    everything = [condition for claim in every for condition in claim.conditions]
     tested = [(condition, condition.p) for condition in everything if condition.p is not None]
     for (condition, _), p in zip(tested, corrected([p for _, p in tested]), strict=True):
         condition.p_corrected = p
     for condition in everything:
         if not condition.verdict:
             condition.verdict, condition.text = _verdict(condition), _told(condition)
-    for claim in together:
+    for claim in every:
         verdicts = [condition.verdict for condition in claim.conditions]
         claim.verdict = CONTRADICTED if CONTRADICTED in verdicts else OPEN if OPEN in verdicts else CONFIRMED
     return judged
@@ -324,7 +354,7 @@ def _tested(study: Study, c: ConditionConfig) -> Condition:
     try:
         found = TESTS[c.test][0](study, c)
     except _Unmeasured as missing:
-        condition.text = str(missing)
+        condition.text = missing.text
         return condition
     condition.estimate, condition.ci95, condition.p, condition.text = found.estimate, found.ci95, found.p, found.text
     condition.verdict = found.verdict or ""
@@ -334,14 +364,23 @@ def _tested(study: Study, c: ConditionConfig) -> Condition:
 def finding_of_claims(claims: Sequence[Claim]) -> Finding:
     """The finding and its certainty, in two sentences from judged claims."""
     if not claims:
-        return Finding(["This suite states no claims, so its numbers come without a verdict.", "How sure: see the intervals."])
-    told = [f"{claim.claim}: {claim.verdict}" for claim in claims]
+        return Finding(
+            [
+                Said("claims.none", "This suite states no claims, so its numbers come without a verdict."),
+                Said("claims.see", "How sure: see the intervals."),
+            ]
+        )
+    verdicts = [_said("claim_verdict", claim.verdict) for claim in claims]
+    told = [Said("claims.one", "{claim}: {verdict}", claim=c.claim, verdict=v) for c, v in zip(claims, verdicts, strict=True)]
     tests = [condition for claim in claims for condition in claim.conditions]
     refused = sum(c.estimate is None or (c.p is None and c.verdict == OPEN) for c in tests)
-    sure = f"How sure: {_count(len(tests), 'condition')}, fixed before the runs, with p-values corrected over the report"
+    text = "How sure: {conditions}, fixed before the runs, with p-values corrected over the report{untested}."
+    untested: str = ""
     if refused:
-        sure += f"; {_count(refused, 'condition')} could not be tested for lack of seeds or measurements"
-    return Finding(["; ".join(told) + ".", sure + "."])
+        lacking = "; {conditions} could not be tested for lack of seeds or measurements"
+        untested = Said("claims.untested", lacking, conditions=_conditions(refused))
+    sure = Said("claims.sure", text, conditions=_conditions(len(tests)), untested=untested)
+    return Finding([Said("claims.all", "{told}.", told=together(told, SEMICOLON)), sure])
 
 
 def finding_of_study(claims: Sequence[Claim], by_rules: Sequence[Finding], data: str) -> Finding:
@@ -353,16 +392,24 @@ def finding_of_study(claims: Sequence[Claim], by_rules: Sequence[Finding], data:
         data: the name of the data.
     """
     number = {verdict: sum(claim.verdict == verdict for claim in claims) for verdict in (CONFIRMED, CONTRADICTED, OPEN)}
-    count = (
-        f"Of {_count(len(claims), 'claim')} tested on {data}, {number[CONFIRMED]} are confirmed, "
-        f"{number[CONTRADICTED]} contradicted and {number[OPEN]} not confirmed either way"
+    text = "{claims} tested on {data}, {confirmed} are confirmed, {contradicted} contradicted and {open} not confirmed either way"
+    count = Said(
+        "study.count",
+        text,
+        claims=Said("study.of_one", "Of 1 claim") if len(claims) == 1 else Said("study.of", "Of {n} claims", n=len(claims)),
+        data=data,
+        confirmed=number[CONFIRMED],
+        contradicted=number[CONTRADICTED],
+        open=number[OPEN],
     )
-    sure = (
-        "how sure: rules and conditions were fixed in the suites' YAML before the runs, p-values are corrected over the report"
-        f"{' (the sentence above uses its own intervals)' if by_rules else ''}, and the seeds cover the randomness of training "
-        "on one fixed draw of the data, not new data"
+    sure = Said(
+        "study.sure",
+        "{count}; how sure: rules and conditions were fixed in the suites' YAML before the runs, p-values are corrected over the "
+        "report{own}, and the seeds cover the randomness of training on one fixed draw of the data, not new data.",
+        count=count,
+        own=Said("study.own", " (the sentence above uses its own intervals)") if by_rules else "",
     )
-    return Finding([*(finding.sentences[0] for finding in by_rules[:1]), f"{count}; {sure}."])
+    return Finding([*(finding.sentences[0] for finding in by_rules[:1]), sure])
 
 
 def _verdict(condition: Condition) -> str:
@@ -378,8 +425,8 @@ def _told(condition: Condition) -> str:
     if condition.estimate is None:
         return condition.text
     if condition.p_corrected is None:
-        return f"{condition.text}; one seed has no interval, run seeds=3"
-    return f"{condition.text}, p {_p(condition.p_corrected)}"
+        return Said("claim.one_seed", "{found}; one seed has no interval, run seeds=3", found=condition.text)
+    return Said("claim.p", "{found}, p {p}", found=condition.text, p=_p(condition.p_corrected))
 
 
 def _signed(found: TestedEstimate, sign: int, text: str) -> Found:
@@ -390,12 +437,15 @@ def _signed(found: TestedEstimate, sign: int, text: str) -> Found:
 
 
 def _amount(metric: str, found: TestedEstimate) -> str:
-    told = _spread(found.ci95, 2) if metric in PLAIN else f" ({interval(found.ci95)})" if found.ci95 else ""
-    return f"{_value(metric, found.mean)}{told}"
+    if metric in PLAIN:
+        return together([_value(metric, found.mean), _spread(found.ci95, 2)], NOTHING)
+    return with_interval(found.mean, found.ci95) if found.ci95 else points(found.mean)
 
 
 def _spread(ci95: Interval | None, digits: int) -> str:
-    return f" (95 % interval {ci95[0]:.{digits}f} to {ci95[1]:.{digits}f})" if ci95 else ""
+    if ci95 is None:
+        return ""
+    return Said("claim.interval", " (95 % interval {low} to {high})", low=f"{ci95[0]:.{digits}f}", high=f"{ci95[1]:.{digits}f}")
 
 
 def _value(metric: str, value: float) -> str:
@@ -403,16 +453,16 @@ def _value(metric: str, value: float) -> str:
 
 
 def _p(p: float) -> str:
-    return "below 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+    return Said("claim.p_small", "below 0.001") if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
 
 
-def _name(arm: str) -> str:
-    return arm.replace("_", " ")
+def _metric(name: str) -> Said:
+    return Said(f"metric.{name}", METRICS[name])
 
 
-def _names(arms: Sequence[str]) -> str:
-    return ", ".join(map(_name, arms))
+def _said(kind: str, word: str) -> Said:
+    return Said(f"{kind}.{word.replace(' ', '_')}", word)
 
 
-def _count(n: int, what: str) -> str:
-    return f"{n} {what}" if n == 1 else f"{n} {what}s"
+def _conditions(n: int) -> Said:
+    return Said("claims.condition", "1 condition") if n == 1 else Said("claims.conditions", "{n} conditions", n=n)

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 from ro_fast.config import SuiteConfig
 from ro_fast.errors import InputError
+from ro_fast.findings.amounts import arm_name, with_interval
 from ro_fast.findings.outcomes import Arm
 from ro_fast.findings.overfitting import BASELINE
 from ro_fast.findings.simultaneous import Comparison, simultaneous
-from ro_fast.findings.verdict import Finding, paired_differences, with_interval
+from ro_fast.findings.verdict import Finding, paired_differences
+from ro_fast.said import COMMA, SEMICOLON, Said, together
 
 WORSENS, OPEN, EASES = "makes it worse", "no change shown", "makes it less"
 _ORDER = (WORSENS, OPEN, EASES)
@@ -63,22 +65,34 @@ def rank_harms(arms: Sequence[Arm]) -> list[Harm]:
 def finding_of_harms(harms: Sequence[Harm], data: str, share: float) -> Finding:
     """Which property matters most and how certain that is, in two sentences."""
     worse = [harm for harm in harms if harm.verdict == WORSENS]
-    touched = f"{100 * share:g} % of the training images"
+    touched = f"{100 * share:g}"
     if worse:
-        told = "; ".join(f"{_named(harm)} by {with_interval(harm.gap.difference, harm.gap.ci95)}" for harm in worse)
-        first = f"On {data} robust overfitting gets worse when {touched} are changed: {told}."
+        told = [
+            Said("harms.by", "{factor} by {amount}", factor=_named(h), amount=with_interval(h.gap.difference, h.gap.ci95))
+            for h in worse
+        ]
+        text = "On {data} robust overfitting gets worse when {share} % of the training images are changed: {told}."
+        first = Said("harms.worse", text, data=data, share=touched, told=together(told, SEMICOLON))
     else:
-        first = f"On {data} no property that was tried is shown to make robust overfitting worse when {touched} are changed."
+        text = (
+            "On {data} no property that was tried is shown to make robust overfitting worse when {share} % of the training "
+            "images are changed."
+        )
+        first = Said("harms.none", text, data=data, share=touched)
     costly = sorted((h for h in harms if h.best.ci95 is not None and h.best.ci95[1] < 0), key=lambda h: h.best.difference)
+    falls = ""
     if costly:
-        told = ", ".join(f"{_named(harm)} ({100 * harm.best.difference:.1f} points)" for harm in costly)
-        first += f" The best robust accuracy itself falls with: {told}."
-    sure = (
+        told = [
+            Said("harms.falls_by", "{factor} ({amount} points)", factor=_named(h), amount=f"{100 * h.best.difference:.1f}")
+            for h in costly
+        ]
+        falls = Said("harms.falls", "The best robust accuracy itself falls with: {told}.", told=together(told, COMMA))
+    text = (
         "How sure: paired by training seed on one fixed draw of the data and of the images changed; the 95 % intervals hold for "
         "all properties at once, and removed images are compared with as many removed at random."
     )
-    return Finding([first, sure])
+    return Finding([together([first, falls]), Said("harms.sure", text)])
 
 
 def _named(harm: Harm) -> str:
-    return harm.factor or harm.name.replace("_", " ")
+    return harm.factor or arm_name(harm.name)

@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 
 from ro_fast.config import RankingConfig
 from ro_fast.errors import InputError
+from ro_fast.findings.amounts import arm_name, interval, points
 from ro_fast.findings.outcomes import Arm, FinalMeans, Seed
 from ro_fast.findings.overfitting import BASELINE
 from ro_fast.findings.simultaneous import Comparison, simultaneous
 from ro_fast.findings.statistics import Estimate, mean_ci95
-from ro_fast.findings.verdict import Finding, interval, paired_differences, points
+from ro_fast.findings.verdict import Finding, paired_differences
+from ro_fast.said import COMMA, Said, together
 
 GAINS = ("last_robust_acc", "ro_gap", "last_natural_acc")
 COSTS = ("gflop", "train_seconds", "step_mb")
@@ -131,23 +133,36 @@ def finding_of_ranking(ranking: Sequence[Ranked], data: str, cost: str = "gflop"
     """What to do first and how certain that is, in two sentences."""
     helps = [entry for entry in ranking if entry.verdict in (FIRST, HELPS)]
     if not helps:
-        first = f"No mitigation is shown to raise the last robust accuracy on {data}; {len(ranking)} were tried."
+        text = "No mitigation is shown to raise the last robust accuracy on {data}; {tried} were tried."
+        first = Said("ranking.none", text, data=data, tried=len(ranking))
     else:
         top = helps[0]
-        others = [entry.name.replace("_", " ") for entry in helps[1:] if entry.tied]
-        tied = f" (indistinguishable, and no cheaper: {', '.join(others)})" if others else ""
-        first = (
-            f"Do first on {data}: {top.name.replace('_', ' ')}, which raises the last robust accuracy by "
-            f"{points(top.gain.difference)} ({interval(top.gain.ci95)}) at {top.cost[cost].mean:.2f} times "
-            f"the training work{tied}; {len(helps)} of {len(ranking)} mitigations are shown to help."
+        others = [arm_name(entry.name) for entry in helps[1:] if entry.tied]
+        text = " (indistinguishable, and no cheaper: {others})"
+        first = Said(
+            "ranking.first",
+            "Do first on {data}: {first}, which raises the last robust accuracy by {gain} ({interval}) at {cost} times the "
+            "training work{tied}; {helping} of {tried} mitigations are shown to help.",
+            data=data,
+            first=arm_name(top.name),
+            gain=points(top.gain.difference),
+            interval=interval(top.gain.ci95),
+            cost=f"{top.cost[cost].mean:.2f}",
+            tied=Said("ranking.tied", text, others=together(others, COMMA)) if others else "",
+            helping=len(helps),
+            tried=len(ranking),
         )
-    sure = (
-        "How sure: paired by training seed on one fixed draw of the data, ordered by a rule fixed in the suite's YAML "
-        "before the runs; the 95 % intervals hold for all mitigations at once"
-    )
+    combined = ""
     if any(entry.combined for entry in ranking):
-        sure += "; which mitigations are combined follows from what each gained alone, with the same seeds"
-    return Finding([first, f"{sure}."])
+        text = "; which mitigations are combined follows from what each gained alone, with the same seeds"
+        combined = Said("ranking.combined", text)
+    sure = Said(
+        "ranking.sure",
+        "How sure: paired by training seed on one fixed draw of the data, ordered by a rule fixed in the suite's YAML before the "
+        "runs; the 95 % intervals hold for all mitigations at once{combined}.",
+        combined=combined,
+    )
+    return Finding([first, sure])
 
 
 def _by_seed(arm: Arm) -> dict[int, Seed]:

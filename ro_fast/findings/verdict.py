@@ -9,24 +9,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ro_fast.config import RulesConfig
+from ro_fast.findings.effects import OPEN, Judged, beyond_control, change_of, effect_of, words_of
 from ro_fast.findings.images import ImageOutcome, paired_images, with_new_images
 from ro_fast.findings.outcomes import Arm, Seed
-from ro_fast.findings.overfitting import BASELINE, IN_LOSS, NONE, ONE_SEED, OVERFITS, RISING, Overfitting, overfitting
+from ro_fast.findings.overfitting import BASELINE, IN_LOSS, NONE, OVERFITS, RISING, overfitting
 from ro_fast.findings.simultaneous import Comparison, simultaneous
 from ro_fast.findings.statistics import Interval
+from ro_fast.findings.wording import how_sure, nothing_to_explain, what_was_found
 from ro_fast.said import Said
 
-# The effect of a change on the gap, in words that follow "taking away X"; {share} of the baseline's gap went.
-WORDS = {
-    "carries": "eliminates {share} of the gap",
-    "worsens": "makes it worse",
-    "eases": "eliminates only {share} of the gap",
-    "no gain": "shrinks the gap only by lowering robustness",
-    "no effect": "has no effect",
-    "unclear": "has no clear effect",
-    "not judged": "is not judged",
-}
-OPEN = ("unclear", "not judged")
 LOOKS = (3, 5, 8)  # numbers of seeds at which a suite is judged that adds seeds until it is settled
 LOOK_LEVEL = 0.98  # of its intervals: three looks at 2 % each leave about 5 % (tests/findings/test_simultaneous.py)
 
@@ -39,16 +30,6 @@ class Difference(Comparison):
     b: str
     metric: str
     ci95_new_images: Interval | None = None  # over seeds and another draw of test images
-
-
-@dataclass(frozen=True)
-class Judged:
-    """The effect of one change on the baseline's gap."""
-
-    name: str  # the arm's name
-    effect: str  # a key of WORDS
-    words: str
-    text: str  # the words, with the change of the gap in numbers
 
 
 @dataclass(frozen=True)
@@ -133,28 +114,30 @@ def write_finding(
         gap, robust = (compared.get((name, BASELINE, metric)) for metric in ("ro_gap", "last_robust_acc"))
         plain[name] = "not judged"
         if found and found.overfits and gap and robust:
-            plain[name] = _effect(gap, robust, found.gap.difference, rules)
+            plain[name] = effect_of(gap, robust, found.gap.difference, rules)
     judged: dict[str, Judged] = {}
     for name, arm in others.items():
         change, effect = compared.get((name, BASELINE, "ro_gap")), plain[name]
         share = min(-change.difference / found.gap.difference, 1.0) if found and change and effect != "not judged" else 0.0
-        words = WORDS[effect].format(share=f"{100 * share:.0f} %")
+        words = words_of(effect, share)
         if effect == "carries" and arm.role == "control":
-            effect, words = "eases", WORDS["carries"].format(share=f"{100 * share:.0f} %")
+            effect = "eases"
         elif effect == "carries" and arm.role != "mitigation":
-            effect, beyond = _beyond_control(arm, others, plain, compared)
-            words += beyond
-        judged[name] = Judged(name, effect, words, f"{words}: {_change(change, level)}" if change else words)
+            effect, beyond = beyond_control(arm, others, plain, compared)
+            words = Said("removal.beyond", "{words}{beyond}", words=words, beyond=beyond)
+        told = Said("removal.change", "{words}: {change}", words=words, change=change_of(change, level)) if change else words
+        judged[name] = Judged(name, effect, words, told)
 
+    sentences: list[str]
     if found is None:
         sentences = [
-            "Robust overfitting can't be judged here because no baseline arm ran.",
-            "How sure: not at all; run the suite with its baseline arm.",
+            Said("finding.no_baseline", "Robust overfitting can't be judged here because no baseline arm ran."),
+            Said("sure.no_baseline", "How sure: not at all; run the suite with its baseline arm."),
         ]
     elif found.overfits:
-        sentences = [_found(data, rules, found, others, judged, level), _how_sure(found, arms, judged, level)]
+        sentences = [what_was_found(data, rules, found, others, judged, level), how_sure(found, arms, judged, level)]
     else:
-        sentences = _nothing_to_explain(data, rules, found, level)
+        sentences = nothing_to_explain(data, rules, found, level)
     return Finding(sentences, found.code if found else None, found.overfits if found else None, list(judged.values()))
 
 
@@ -166,179 +149,3 @@ def more_seeds(arms: Sequence[Arm], finding: Finding) -> int | None:
     if finding.code in (None, NONE, IN_LOSS, RISING) or (finding.code == OVERFITS and not unclear):
         return None
     return next((more for more in LOOKS if more > seeds), None)
-
-
-def points(value: float) -> str:
-    """A fraction as percentage points: 0.152 → "15.2 points"."""
-    return Said("points", "{value} points", value=number(value))
-
-
-def interval(ci: Sequence[float] | None, level: float = 0.95) -> str:
-    """An interval of fractions as percentage points: [0.12, 0.184] → "95 % interval 12.0 to 18.4"."""
-    if ci is None:
-        return Said("no_interval", "no interval")
-    return Said("interval", "{level} % interval {span}", level=f"{100 * level:.0f}", span=_from_to(ci))
-
-
-def with_interval(value: float, ci: Sequence[float] | None, level: float = 0.95) -> str:
-    """Both together: "15.2 points (95 % interval 12.0 to 18.4)"."""
-    return Said("with_interval", "{points} ({interval})", points=points(value), interval=interval(ci, level))
-
-
-def _from_to(ci: Sequence[float]) -> str:
-    return Said("from_to", "{low} to {high}", low=number(ci[0]), high=number(ci[1]))
-
-
-def number(value: float) -> str:
-    """A fraction in hundredths: 0.1524 → "15.2"."""
-    return f"{round(100 * value, 1) + 0.0:.1f}"  # + 0.0: no "-0.0"
-
-
-def _effect(gap: Comparison, robust: Comparison, baseline_gap: float, rules: RulesConfig) -> str:
-    if gap.ci95 is None or robust.ci95 is None:
-        return "not judged"
-    lo, hi = gap.ci95
-    if lo > 0:
-        return "worsens"
-    if hi < 0 and -gap.difference >= rules.min_reduction * baseline_gap:
-        if robust.ci95[0] >= -rules.max_robust_loss:
-            return "carries"
-        return "no gain" if robust.ci95[1] < 0 else "unclear"
-    if max(-lo, hi) <= rules.irrelevant * baseline_gap:
-        return "no effect"
-    return "eases" if hi < 0 else "unclear"
-
-
-def _beyond_control(
-    arm: Arm, arms: Mapping[str, Arm], plain: Mapping[str, str], compared: Mapping[tuple[str, str, str], Comparison]
-) -> tuple[str, str]:
-    """Whether a factor whose removal cures does more than its matched control, and what follows, in words."""
-    control = arms.get(arm.control or "")
-    if control is None:
-        return "unclear", ", but no matched control ran, so any change of that size might do the same"
-    against = compared.get((arm.name, control.name, "ro_gap"))
-    if against and against.ci95 and against.ci95[1] < 0:
-        return "carries", ""
-    if plain[control.name] == "carries":
-        return "unclear", f", and so does its control, {_factor(control)}"
-    return "unclear", f", but not clearly more than its control, {_factor(control)}"
-
-
-def _factor(arm: Arm) -> str:
-    return arm.factor or arm.name.replace("_", " ")
-
-
-def _change(gap: Comparison, level: float) -> str:
-    """The change of the gap, reported as a positive number if it is a reduction."""
-    change, ci95 = gap.difference, gap.ci95
-    if change > 0:
-        return f"gap larger by {with_interval(change, ci95, level)}"
-    return f"gap smaller by {with_interval(-change, None if ci95 is None else (-ci95[1], -ci95[0]), level)}"
-
-
-def _found(
-    data: str, rules: RulesConfig, found: Overfitting, arms: Mapping[str, Arm], judged: Mapping[str, Judged], level: float
-) -> str:
-    helps = [name for name in arms if judged[name].effect == "carries"]
-    either = [name for name in arms if ", and so does its control" in judged[name].words]
-    remedies = [name for name in helps if arms[name].role == "mitigation"]
-    carriers = [name for name in helps if name not in remedies]
-    overfits = (
-        f"Training on {data} overfits robustly, losing {with_interval(found.gap.difference, found.gap.ci95, level)} of robust "
-        "test accuracy after its best epoch"
-    )
-    if carriers:
-        left = _list([with_interval(arms[name].ro_gap.mean, arms[name].ro_gap.ci95) for name in carriers])
-        factors = _list([_factor(arms[name]) for name in carriers])
-        carried = f"; it is driven by {factors}, whose removal leaves {left}{', respectively' * (len(carriers) > 1)}"
-    elif either:
-        factors = _list([f"{_factor(arms[name])} or {_factor(arms[arms[name].control or name])}" for name in either])
-        carried = f"; training on fewer samples per step cures it, whichever are left out: {factors}"
-    else:
-        carried = (
-            "; no single removal is shown to cure it" if arms else "; no other arm ran that could show what drives it"
-        )
-    mitigated = f"mitigate{'s' * (len(remedies) == 1)} it"
-    remedied = f", and {_list([_factor(arms[name]) for name in remedies])} {mitigated}" if remedies else ""
-    return f"{overfits}{carried}{remedied}{_paper(rules, arms, judged, carriers)}."
-
-
-def _paper(
-    rules: RulesConfig, arms: Mapping[str, Arm], judged: Mapping[str, Judged], carriers: Sequence[str]
-) -> str:
-    """Where this agrees with the paper and where it does not, as a clause."""
-    effect = {name: entry.effect for name, entry in judged.items()}
-    published = {name: cures for name, cures in rules.published.items() if name in arms}
-    contradicted = [
-        name
-        for name, cures in published.items()
-        if effect[name] in (("worsens", "no effect", "no gain") if cures else ("carries",))
-    ]
-    if contradicted:
-        told = [
-            f"in the paper, removing {_factor(arms[name])} {'cures' if published[name] else 'does not cure'} "
-            f"robust overfitting, but here it {judged[name].words}"
-            for name in contradicted
-        ]
-        return f"; {'; '.join(told)}"
-    if not published:
-        return ""
-    if not all(effect[name] == "carries" if cures else effect[name] not in OPEN for name, cures in published.items()):
-        return "; whether the paper's claim holds here is open"
-    beyond = [_factor(arms[name]) for name in carriers if name not in published]
-    return f"; this agrees with the paper{f', which does not examine {_list(beyond)}' if beyond else ''}"
-
-
-def _how_sure(found: Overfitting, arms: Sequence[Arm], judged: Mapping[str, Judged], level: float) -> str:
-    factors = {arm.name: _factor(arm) for arm in arms}
-    open_cases = [factors[name] for name, entry in judged.items() if entry.effect in OPEN]
-    still_open = f"; still unclear is the role of {_list(open_cases)}" if open_cases else ""
-    looks = ", since seeds were added until it was settled," if level != 0.95 else ""
-    wider = next(arm.ro_gap_new_images for arm in arms if arm.name == BASELINE)
-    theirs = "baseline's" if level == 0.95 else "baseline's 95 % interval"  # which is what an arm holds, at any level
-    images = f"; with other test images of the same kind too, {theirs} would be {_from_to(wider)}" if wider else ""
-    return (
-        f"How sure: {found.seeds} training seeds, paired by seed and judged by rules fixed in the suite "
-        f"beforehand; the {100 * level:.0f} % intervals{looks} hold for all arms at once and cover the randomness of training on "
-        f"one fixed draw of the data, not new data{images}{still_open}."
-    )
-
-
-def _nothing_to_explain(data: str, rules: RulesConfig, found: Overfitting, level: float) -> list[str]:
-    gap = with_interval(found.gap.difference, found.gap.ci95, level) if found.gap.ci95 else points(found.gap.difference)
-    loses = f"the baseline loses {gap} of robust test accuracy after its best epoch"
-    covers = f"the interval covers {found.seeds} training seeds on one fixed draw of the data, not new data"
-    if found.code == ONE_SEED:
-        return [
-            f"With one seed, {loses} on {data}, which is not enough to judge any arm.",
-            "How sure: not at all; one seed has no interval: run seeds=3.",
-        ]
-    if found.code == RISING:
-        return [
-            f"Training on {data} ends while robust accuracy is still rising, so overfitting can't be judged yet: train longer "
-            "(trainer.epochs=).",
-            f"How sure: in {found.rising} of {found.seeds} baseline runs the best epoch is in the last tenth of training.",
-        ]
-    if found.code == IN_LOSS:
-        assert found.loss is not None and found.loss.ci95 is not None
-        low, high = found.loss.ci95
-        return [
-            f"Training on {data} overfits robustly in loss only: robust test loss rises by {found.loss.difference:.2f} nats "
-            f"({100 * level:.0f} % interval {low:.2f} to {high:.2f}) after its best epoch, while {loses}.",
-            f"How sure: arms are judged by accuracy, so none is judged here; {covers}.",
-        ]
-    if found.code == NONE:
-        short = f"less than the {points(rules.min_gap)} from which this suite speaks of overfitting"
-        return [
-            f"No robust overfitting to explain: on {data} {loses}, {short}.",
-            f"How sure: the whole interval lies below that limit; {covers}.",
-        ]
-    return [
-        f"Whether training on {data} overfits robustly is not settled: {loses}, and this suite speaks of overfitting only from "
-        f"{points(rules.min_gap)} and if 0 is ruled out.",
-        f"How sure: not enough to judge an arm, so run more seeds; {covers}.",
-    ]
-
-
-def _list(items: Sequence[str]) -> str:
-    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"

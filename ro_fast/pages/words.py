@@ -25,7 +25,8 @@ class Words:
         if language not in LANGUAGES:
             raise InputError(f"report.language={language} is unknown; available: {', '.join(LANGUAGES)}")
         self.language = language
-        self.texts = _read(Path(__file__).parent / "texts", language) | (_read(folder, language) if folder else {})
+        shared, own = _read(Path(__file__).parent / "texts", language), _read(folder, language) if folder else {}
+        self.texts = shared | own | {"said": shared.get("said", {}) | own.get("said", {})}
 
     def __call__(self, key: str, **values: Any) -> Any:
         """The text at a dotted key; the {names} in strings are filled in."""
@@ -46,13 +47,14 @@ class Words:
         return f"{told[:1].upper()}{told[1:]}{self('page.stop')}"
 
     def say(self, text: str) -> str:
-        """What was said in English, in this language; what only English has stays."""
+        """What was said in English, in this language; what only English has stays, such as the words of a user's own suite."""
         if self.language == "en":
             return str(text)
         if isinstance(text, Together):
             return str(self(f"page.between.{text.between}")).join(map(self.say, text.parts))
         if not isinstance(text, Said):
-            return text
+            phrases = self.texts.get("phrases", {})  # of the shipped suites
+            return " + ".join(phrases.get(part, part) for part in text.split(" + "))
         try:
             there = self._at(f"said.{text.key}")
         except KeyError:  # such as an arm of the user's own

@@ -92,7 +92,7 @@ def _brings(action: Action, words: Words) -> str:
 def write_page(result: Prototype, out: Path, language: str) -> Path:
     """Writes the suite's own report, the charts and ``report.html`` into the prototype's folder."""
     suite = out / "suite"
-    build_report(suite)
+    build_report(suite, language)
     curves = read_curves(suite, read_results(suite))
     words = Words(language)
     names = [words.action(action, result) for action in result.actions]

@@ -6,8 +6,9 @@ from typing import Any
 
 from ro_fast.findings.ranking import COSTS_NATURAL, FIRST, HARMS, HELPS, OPEN, Ranked
 from ro_fast.findings.study import Curves, Question
-from ro_fast.pages.chart import INTERVAL, Chart, new_chart
+from ro_fast.pages.chart import Chart, new_chart
 from ro_fast.pages.figure_style import GREY, INK, PALETTE, WIDE
+from ro_fast.report.suite_words import SuiteWords
 
 # Verdicts are shown by colour and by the dot's filling, so that they can be distinguished without colour.
 _LOOKS = {
@@ -19,7 +20,7 @@ _LOOKS = {
 }
 
 
-def draw_gain_cost(question: Question, curves: Curves, width: float) -> Chart:
+def draw_gain_cost(question: Question, curves: Curves, t: SuiteWords, width: float) -> Chart:
     """One row per mitigation, best first: left its gain with the 95 % interval, right its training work and time as multiples."""
     entries = question.ranking or []
     wide = width >= WIDE
@@ -41,31 +42,31 @@ def draw_gain_cost(question: Question, curves: Curves, width: float) -> Chart:
         cost.plot([1, work], [row, row], color=colour, lw=1.2)
         cost.plot(work, row, "D", color=colour, ms=5, zorder=3)
         cost.plot(seconds, row, "|", color=colour, ms=9, mew=2, zorder=3)
-        name, points = entry.name.replace("_", " "), 100 * entry.gain.difference
+        name, points = t.arm(entry.name), 100 * entry.gain.difference
         ends = None if entry.gain.ci95 is None else [100 * bound for bound in entry.gain.ci95]
-        what = f"{name}, gain in last robust accuracy"
-        chart.tell(gain, what, points, row, "{x:1} points", interval=INTERVAL, ends=ends)
-        chart.tell(cost, f"{name}, training work", work, row, "{x:2} ×")
-        chart.tell(cost, f"{name}, training time", seconds, row, "{x:2} ×")
+        what = t("suite.chart.of_gain", arm=name)
+        chart.tell(gain, what, points, row, t("chart.points"), interval=t("chart.interval"), ends=ends)
+        chart.tell(cost, t("suite.chart.of_work", arm=name), work, row, t("suite.chart.times"))
+        chart.tell(cost, t("suite.chart.of_time", arm=name), seconds, row, t("suite.chart.times"))
     gain.axvline(0, color=INK, lw=1)
     cost.axvline(1, color=INK, lw=1)
-    names = [entry.name.replace("_", " ") for entry in entries]
+    names = [t.arm(entry.name) for entry in entries]
     gain.set_yticks(range(len(entries)), names, fontsize=10 if wide else 8)
     gain.set_ylim(len(entries) - 0.4, -0.6)
     gain.tick_params(axis="y", length=0)
     cost.tick_params(axis="y", length=0)
-    gain.set_xlabel("gain in last robust accuracy, points" if wide else "gain, points")
-    cost.set_xlabel("training work (diamond), time (bar), ×" if wide else "work (diamond),\ntime (bar), ×")
-    chart.figure.legend(handles=_keys(entries), loc="outside upper center", ncols=5 if wide else 2)
+    gain.set_xlabel(t("suite.chart.gain" if wide else "suite.chart.gain_short"))
+    cost.set_xlabel(t("suite.chart.costs" if wide else "suite.chart.costs_short"))
+    chart.figure.legend(handles=_keys(entries, t), loc="outside upper center", ncols=5 if wide else 2)
     return chart
 
 
-def _keys(entries: list[Ranked]) -> list[Any]:
+def _keys(entries: list[Ranked], t: SuiteWords) -> list[Any]:
     from matplotlib.lines import Line2D
 
     there = {entry.verdict for entry in entries}
     return [
-        Line2D([], [], color=colour, marker=marker, mfc=face, ms=size, ls="none", label=verdict)
+        Line2D([], [], color=colour, marker=marker, mfc=face, ms=size, ls="none", label=t.verdict(verdict))
         for verdict, (colour, marker, face, size) in _LOOKS.items()
         if verdict in there
     ]

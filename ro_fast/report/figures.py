@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
@@ -10,15 +11,16 @@ import numpy as np
 
 from ro_fast.findings.overfitting import BASELINE
 from ro_fast.findings.study import Curves, Question
-from ro_fast.pages.chart import INTERVAL, Chart, new_chart
+from ro_fast.pages.chart import Chart, new_chart
 from ro_fast.pages.figure_style import GREY, INK, LINES, WIDE, colours, mark_fork
+from ro_fast.report.suite_words import SuiteWords
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
 
-def draw_curves(question: Question, curves: Curves, width: float) -> Chart:
+def draw_curves(question: Question, curves: Curves, t: SuiteWords, width: float) -> Chart:
     """One panel per arm: train and test robust accuracy, with the baseline's test curve in grey behind."""
     columns = min(len(curves), 3 if width >= WIDE else 2)
     rows = -(-len(curves) // columns)
@@ -30,21 +32,23 @@ def draw_curves(question: Question, curves: Curves, width: float) -> Chart:
         if BASELINE in curves and arm != BASELINE:
             reference = curves[BASELINE]
             ax.plot(reference["epoch"], 100 * reference["test_robust_acc"].mean(axis=0), color=GREY, lw=1.1)
-        name = arm.replace("_", " ")
+        name = t.arm(arm)
         colour, epoch = colour_of[arm], curve["epoch"]
-        chart.band(ax, f"{name}, training images", epoch, curve["train_robust_acc"], colour, linestyle="--", linewidth=1.2)
-        chart.band(ax, f"{name}, test images", epoch, curve["test_robust_acc"], colour, linewidth=2.0)
+        told = {"text": t("chart.at_epoch"), "interval": t("chart.interval")}
+        of_train, of_test = (t(f"suite.chart.{key}", arm=name) for key in ("of_train", "of_test"))
+        chart.band(ax, of_train, epoch, curve["train_robust_acc"], colour, **told, linestyle="--", linewidth=1.2)
+        chart.band(ax, of_test, epoch, curve["test_robust_acc"], colour, **told, linewidth=2.0)
         mark_fork(ax, forks.get(arm, question.fork_epoch))
         _mark_drops(ax, curve)
         ax.set_title(name, fontweight="bold", loc="left")
         if index % columns == 0:
-            ax.set_ylabel("robust accuracy, %")
+            ax.set_ylabel(t("chart.robust"))
         ax.tick_params(labelbottom=index + columns >= len(curves))
-    chart.figure.supxlabel("epoch", fontsize=10)
+    chart.figure.supxlabel(t("chart.epoch"), fontsize=10)
     spare = list(axes.flat)[len(curves) :]
     for ax in spare:
         ax.set_axis_off()
-    handles = _curve_keys(BASELINE in curves, any(len(_drops(curve)) for curve in curves.values()))
+    handles = _curve_keys(t, BASELINE in curves, any(len(_drops(curve)) for curve in curves.values()))
     if spare:
         spare[0].legend(handles=handles, loc="center left", borderaxespad=0)
     else:
@@ -52,7 +56,7 @@ def draw_curves(question: Question, curves: Curves, width: float) -> Chart:
     return chart
 
 
-def draw_gap(question: Question, curves: Curves, width: float) -> Chart:
+def draw_gap(question: Question, curves: Curves, t: SuiteWords, width: float) -> Chart:
     """One row per arm: mean gap with its 95 % interval, seeds as dots."""
     arms = question.arms
     chart = new_chart(width, 0.5 * len(arms) + 1.0)
@@ -76,32 +80,30 @@ def draw_gap(question: Question, curves: Curves, width: float) -> Chart:
         )
         seeds = [100 * seed.ro_gap for seed in arm.seeds]
         ax.plot(seeds, [row + 0.25] * len(seeds), "o", color=colour, ms=4, mfc="white")
-        name = arm.name.replace("_", " ")
-        chart.tell(ax, name, mean, row, "{x:1} points", interval=INTERVAL, ends=ends)
-        chart.tell(ax, f"{name}, one seed each", np.sort(seeds), [row + 0.25] * len(seeds), "{x:1} points")
-    ax.set_yticks(
-        range(len(arms)),
-        [arm.name.replace("_", " " if width >= WIDE else "\n", 1).replace("_", " ") for arm in arms],
-    )
+        name, told = t.arm(arm.name), t("chart.points")
+        chart.tell(ax, name, mean, row, told, interval=t("chart.interval"), ends=ends)
+        chart.tell(ax, t("suite.chart.one_seed", arm=name), np.sort(seeds), [row + 0.25] * len(seeds), told)
+    names = [t.arm(arm.name) for arm in arms]
+    ax.set_yticks(range(len(arms)), names if width >= WIDE else [_in_two_lines(name) for name in names])
     ax.set_ylim(len(arms) - 0.45, -0.75)
     ax.margins(x=0.08)
-    ax.set_xlabel("robust overfitting gap, points")
+    ax.set_xlabel(t("suite.chart.gap"))
     ax.tick_params(axis="y", length=0)
     return chart
 
 
-def draw_small_loss_share(question: Question, curves: Curves, width: float) -> Chart:
+def draw_small_loss_share(question: Question, curves: Curves, t: SuiteWords, width: float) -> Chart:
     """One line per arm: the share of training samples whose adversarial loss counts as small."""
     chart = new_chart(width, 3.4 if width >= WIDE else 4.2)
     ax = chart.figure.subplots()
     colour_of = colours(curves)
     for (arm, curve), line in zip(curves.items(), cycle(LINES)):
-        name = arm.replace("_", " ")
-        share = curve["small_loss_share"]
-        chart.band(ax, name, curve["epoch"], share, colour_of[arm], owner=name, linestyle=line, linewidth=1.8, label=name)
+        name, share = t.arm(arm), curve["small_loss_share"]
+        told = {"text": t("chart.at_epoch"), "interval": t("chart.interval"), "owner": name}
+        chart.band(ax, name, curve["epoch"], share, colour_of[arm], **told, linestyle=line, linewidth=1.8, label=name)
     mark_fork(ax, question.fork_epoch)
-    ax.set_xlabel("epoch")
-    ax.set_ylabel("small-loss samples, %")
+    ax.set_xlabel(t("chart.epoch"))
+    ax.set_ylabel(t("suite.chart.small"))
     if width >= WIDE:
         chart.figure.legend(loc="outside right center", handlelength=3)
     else:
@@ -120,18 +122,23 @@ def _mark_drops(ax: Axes, curve: Mapping[str, NDArray[np.float64]]) -> None:
         ax.plot([epoch - 0.5], [1.0], marker="v", color=GREY, ms=5, transform=ax.get_xaxis_transform(), clip_on=False)
 
 
-def _curve_keys(baseline: bool, drops: bool) -> list[Any]:
+def _in_two_lines(name: str) -> str:
+    """A name broken where its first word ends."""
+    return re.sub(r"(?<=.) |(?<=.)_", lambda found: "\n" if found[0] == " " else "_\n", name, count=1)
+
+
+def _curve_keys(t: SuiteWords, baseline: bool, drops: bool) -> list[Any]:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
     keys: list[Any] = [
-        Line2D([], [], color=INK, lw=2, label="test"),
-        Line2D([], [], color=INK, lw=1.2, ls="--", label="train"),
-        Patch(facecolor=INK, alpha=0.2, label="lowest to highest seed"),
-        Line2D([], [], color=INK, lw=0.9, ls=(0, (2, 2)), label="arms branch"),
+        Line2D([], [], color=INK, lw=2, label=t("suite.chart.test")),
+        Line2D([], [], color=INK, lw=1.2, ls="--", label=t("suite.chart.train")),
+        Patch(facecolor=INK, alpha=0.2, label=t("suite.chart.band")),
+        Line2D([], [], color=INK, lw=0.9, ls=(0, (2, 2)), label=t("suite.chart.branch")),
     ]
     if baseline:
-        keys.insert(3, Line2D([], [], color=GREY, lw=1.1, label="test of baseline"))
+        keys.insert(3, Line2D([], [], color=GREY, lw=1.1, label=t("suite.chart.test_of_baseline")))
     if drops:
-        keys.append(Line2D([], [], color=GREY, marker="v", ls="none", ms=5, label="learning rate drops"))
+        keys.append(Line2D([], [], color=GREY, marker="v", ls="none", ms=5, label=t("suite.chart.drops")))
     return keys

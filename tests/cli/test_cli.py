@@ -148,7 +148,6 @@ def test_bad_data_is_one_line_and_exit_2(changes: dict, words: str, tmp_path: Pa
         (["train", "--fly"], "--help"),
         (["report", "run=nowhere"], "nowhere"),
         (["report"], "run=PATH"),
-        (["report", "run=nowhere", "report.language=ja"], "only the page of a prototype"),
         (["evaluate"], "checkpoint= is not given"),
         (["evaluate", "checkpoint=nowhere"], "nowhere does not exist"),
         (["export", "checkpoint=nowhere"], "nowhere does not exist"),

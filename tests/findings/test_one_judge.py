@@ -8,9 +8,10 @@ from helpers.studies import arms_of, factors, run
 
 from ro_fast.findings.claims import judge
 from ro_fast.findings.decision import assess_risk
+from ro_fast.findings.effects import OPEN
 from ro_fast.findings.outcomes import Arm
 from ro_fast.findings.overfitting import NONE, OVERFITS, overfitting
-from ro_fast.findings.verdict import OPEN, more_seeds, write_finding
+from ro_fast.findings.verdict import more_seeds, write_finding
 
 SUITE = factors()
 

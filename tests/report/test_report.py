@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from helpers.pages import outside
+from helpers.pages import english, outside
 from helpers.suite_folder import SUITE, make_run
 
 from ro_fast.config import ArmConfig
@@ -28,6 +28,25 @@ def test_report_is_one_offline_page_that_opens_with_the_finding(finished):
     assert outside(page) == [] and len(page) < 350_000
     assert "trained 456 epochs" in page and "600" in page
     assert "Yu et al. 2022 (arXiv 2206.08675)" in page[page.index("Literature on the same question") :]
+
+
+def test_the_page_in_japanese_leaves_only_names_in_english(finished):
+    english_page = (finished / "report.html").read_text(encoding="utf-8")
+    page = build_report(finished, "ja").read_text(encoding="utf-8")
+    assert [line for line in english(page) if "arXiv" not in line] == []  # references keep the names they are cited by
+    assert "原因は損失の大きい画像で" in page and "差が広がる" in page and "学習率が下がる" in page
+    assert build_report(finished).read_text(encoding="utf-8") == english_page
+    with pytest.raises(InputError, match=r"report\.language=fr is unknown; available: en, ja"):
+        build_report(finished, "fr")
+
+
+def test_what_the_results_say_otherwise_than_today_stays_in_english(tmp_path):
+    path = make_run(tmp_path, arms=SUITE.arms[:1]) / "results.json"
+    results = json.loads(path.read_text())
+    results["finding"]["sentences"] = ["It was told in other words."]
+    del results["digest"]
+    path.write_text(json.dumps(results))
+    assert english(build_report(tmp_path, "ja").read_text(encoding="utf-8"))[0] == "It was told in other words."
 
 
 def test_charts_are_in_the_page_and_on_disk_as_png(finished):

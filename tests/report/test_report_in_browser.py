@@ -19,6 +19,10 @@ def test_it_fits_any_window_and_paper(browser, report):
     fits(browser, report)
 
 
+def test_in_japanese_too(browser, tmp_path):
+    fits(browser, build_report(make_run(tmp_path), "ja"))
+
+
 def test_arrow_keys_tell_the_values_of_a_chart(browser, report):
     with opened(browser, report) as page:
         chart, tip = page.locator("figure.chart").first, page.locator("figure.chart output").first
