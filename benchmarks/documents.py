@@ -16,12 +16,12 @@ from typing import Any
 from ro_fast.findings.amounts import number
 from ro_fast.storage.records import read
 
-from . import faults, stability
+from . import faults, scale, stability
 from .architectures import Row, read_rows
 
 ROOT = Path(__file__).resolve().parent.parent
 CPU = Path("benchmarks/results/cpu")
-PAGES = (Path("README.md"), Path("benchmarks/README.md"), CPU / "README.md")
+PAGES = (Path("README.md"), Path("benchmarks/README.md"), CPU / "README.md", Path("docs/scale.md"))
 GONE = ("pgd_step_input",)  # operators that stored measurements hold, but the package no longer does
 _BLOCK = re.compile(r"(<!-- from ([\w-]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
@@ -166,6 +166,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "speed": lambda: speed(_json(CPU / "bench.json")),
     "every-row": lambda: every_row(_json(CPU / "bench.json")),
     "faults": lambda: f"{faults.said(read(faults.Campaign, ROOT / CPU / 'faults.json', 'run the campaign again'))}.\n",
+    "scale": lambda: scale.table(_json("benchmarks/results/nvidia-h100/scale.json")),
     "networks": lambda: networks(read_rows(ROOT / CPU / "architectures.jsonl")),
 }
 

@@ -155,6 +155,7 @@ class TrainConfig:
     device: str = option("auto", '"auto" | "cpu" | "cuda"')
     precision: str = option("fp32", '"fp32" | "bf16": autocast of forward and input gradient')
     threads: int | None = option(None, "CPU threads of one run; null: torch's own choice", least=1, most=1024)
+    nproc: int = option(1, "processes that train one run together, each on a GPU of its own; train only", least=1, most=64)
     teachers: str = option("outputs/teachers", "where teachers are stored, for all runs that need the same ones")
     out: str = option("outputs/train/run", "the run's folder; the same command continues it")
 
@@ -264,14 +265,29 @@ class PageConfig:
 
 
 @dataclass
+class LauncherConfig:
+    """Where the runs of a suite are done."""
+
+    name: str = option("local", '"local": processes of this machine | "submitit": jobs of SLURM | "ray": tasks of a Ray cluster')
+    cluster: str | None = option(None, "submitit's: slurm, or local; null: slurm where it is there", among=("slurm", "local"))
+    address: str | None = option(None, "of a Ray cluster's head, or auto; null: a Ray on this machine alone")
+    partition: str | None = option(None, "SLURM's")
+    minutes: int = option(1440, "time limit of a job; one that reaches it is queued again and goes on", least=1)
+    cpus: int = option(1, "CPU cores of each run", least=1)
+    gpus: int = option(0, "GPUs of each run", least=0)
+    memory_gb: int | None = option(None, "memory of each run; null: the cluster's default", least=1)
+
+
+@dataclass
 class AblateConfig(TrainConfig):
     """A suite: the run shared by all arms, the arms, and the seeds."""
 
     suite: SuiteConfig = field(default_factory=SuiteConfig)
     seeds: Any = option(3, "how many, counting up from seed; a list; or auto: 3, 5, then 8, until the rules settle it")
     jobs: int | None = option(
-        None, "parallel runs, one process each; null: one per core on a CPU, one on a GPU", least=1, most=1024
+        None, "parallel runs; null: one per core on a CPU, one on a GPU, all that are ready on a cluster", least=1, most=1024
     )
+    launcher: LauncherConfig = field(default_factory=LauncherConfig)
     prefixes: str = option("outputs/prefixes", "where shared prefixes are stored, for any suite that can use them")
     out: str = option("outputs/ablate/run", "the suite's folder; the same command continues it")
     report: PageConfig = field(default_factory=PageConfig)

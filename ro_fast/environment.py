@@ -31,9 +31,10 @@ class Environment:
     device: str | None = None
     threads: int | None = None
     backends: dict[str, str] = field(default_factory=dict)  # operator -> backend
+    world_size: int = 1  # processes that train a run together
 
 
-def environment(device: torch.device) -> Environment:
+def environment(device: torch.device, world_size: int = 1) -> Environment:
     """Describes the current environment."""
     return Environment(
         ro_fast.__version__,
@@ -45,6 +46,7 @@ def environment(device: torch.device) -> Environment:
         torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         torch.get_num_threads(),
         {op: backends.running(op, device.type) for op in sorted(backends.REFERENCE)},
+        world_size,
     )
 
 
@@ -68,6 +70,11 @@ def choose_device(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise InputError("device=cuda: torch sees no GPU here; use device=cpu or run ro-fast doctor")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def use_threads(threads: int | None) -> None:

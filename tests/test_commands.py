@@ -26,7 +26,7 @@ from ro_fast.methods import Step
 from ro_fast.training.validate import check
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "benchmarks/README.md")
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "benchmarks/README.md", "docs/scale.md")
 TEXTS = {name: (ROOT / name).read_text(encoding="utf-8") for name in DOCUMENTS}
 PROGRAMS = ("ro-fast", "python", "pytest", "pip", "benchmarks/on_gpu.sh")
 CONTRIBUTORS = "method=f"  # the placeholder of a method to be written
@@ -36,7 +36,7 @@ CONTRIBUTORS = "method=f"  # the placeholder of a method to be written
 RUN = ["data.train_size=60", "data.test_size=20", "attack.steps=1", "trainer.epochs=4", "threads=1", "model.width=4"]
 SMALL = {
     "train": RUN,
-    "ablate": [*RUN, "seeds=1", "jobs=2"],
+    "ablate": [*RUN, "seeds=1", "jobs=2", "launcher.cluster=local", "launcher.gpus=0", "device=cpu"],
     "prototype": ["budget=90s", "threads=1", "model.width=4"],
     "evaluate": ["level=quick"],
     "bench": ["groups=[operators]", "fail_under=null"],

@@ -134,6 +134,11 @@ class PGD:
                     best_loss = torch.where(better, loss, best_loss)
         return best
 
+    def noise(self, x: Tensor) -> Tensor | None:
+        """What a call draws for x, to be passed as its ``noise``: like x, or [restarts, N, ...]; None if it starts at x."""
+        drawn = [one for restart in range(self.restarts) if (one := self._noise(x, None, restart)) is not None]
+        return None if not drawn else drawn[0] if self.restarts == 1 else torch.stack(drawn)
+
     def explain(self, model: Callable[[Tensor], Any], x: Tensor) -> str:
         """Reports which engine attacks ``model`` at inputs like ``x``, and why each of the others does or doesn't."""
         with borrowed(model, self.bn):

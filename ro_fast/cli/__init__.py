@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from collections.abc import Callable
 
 from ro_fast.cli.commands import COMMANDS
 from ro_fast.cli.compose import compose, composed, one_line
@@ -26,24 +27,33 @@ def run(argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         print(_usage())
         return 0
-    command, *arguments = argv
-    if command == "--version":
+    if argv[0] == "--version":
         from ro_fast import __version__
 
         print(__version__)
         return 0
+    return guarded(argv, lambda: _do(*argv))
+
+
+def _do(command: str, *arguments: str) -> None:
+    if command not in COMMANDS:
+        raise InputError(f"there is no command '{command}'; available: {', '.join(COMMANDS)}")
+    about, overrides = wanted_help(list(arguments))
+    if about is not None:
+        print(help_text(command, about, overrides))
+    elif COMMANDS[command].schema is None and not arguments:
+        COMMANDS[command].run(None)  # without Hydra, which may be what is missing
+    else:
+        for config in composed(command, list(arguments)):
+            COMMANDS[command].run(config)
+
+
+def guarded(argv: list[str], work: Callable[[], None]) -> int:
+    """Does the work of a command line and returns its exit code; an error becomes one line."""
+    command = argv[0]
     try:
         show_notices()
-        if command not in COMMANDS:
-            raise InputError(f"there is no command '{command}'; available: {', '.join(COMMANDS)}")
-        about, overrides = wanted_help(arguments)
-        if about is not None:
-            print(help_text(command, about, overrides))
-        elif COMMANDS[command].schema is None and not arguments:
-            COMMANDS[command].run(None)  # without Hydra, which may be what is missing
-        else:
-            for config in composed(command, arguments):
-                COMMANDS[command].run(config)
+        work()
         return 0
     except KeyboardInterrupt:
         resumed = command in ("train", "ablate", "prototype", "evaluate")

@@ -17,6 +17,7 @@ from ro_fast.config import DataConfig, ModelConfig
 from ro_fast.config_values import read_value, told, wanted
 from ro_fast.errors import InputError
 
+HYDRAS = ("hydra.", "hydra/")  # what its own keys begin with
 _REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 _TEXT, _NUMBER, _WHOLE = (wanted(kind) for kind in (str, float, int))
 
@@ -42,7 +43,7 @@ def for_hydra(command: str, schema: type, arguments: list[str]) -> list[str]:
     found = []
     for i, argument in enumerate(arguments):
         key, equals, value = argument.partition("=")
-        if argument.startswith("-") or (i and arguments[i - 1].startswith("-") and not equals) or key.startswith("hydra."):
+        if argument.startswith("-") or (i and arguments[i - 1].startswith("-") and not equals) or key.startswith(HYDRAS):
             found.append(argument)
             continue
         if not equals or not key:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
+import signal
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +32,36 @@ class Command:
 
 
 def _train(config: Any) -> None:
+    if config.nproc == 1:
+        _train_here(config)
+        return
+    if "RANK" in os.environ:
+        raise InputError(f"nproc={config.nproc}: torchrun has started the processes already; leave nproc= out")
+    from ro_fast.environment import choose_device
+    from ro_fast.torchrun import in_processes
+    from ro_fast.training.validate import check
+
+    check(config)
+    in_processes(config.nproc, choose_device(config.device).type, _train_with_others, dataclasses.replace(config, nproc=1))
+
+
+def _train_with_others(config: Any) -> None:
+    """What each process of a run does; it ends with an exit code."""
+    from ro_fast.cli import guarded
+
+    def work() -> None:
+        try:
+            _train_here(config)
+        except Exception:
+            if os.environ["RANK"] != "0":
+                time.sleep(3)  # what all find wrong is told once: the first to end ends the others
+            raise
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # which the terminal sends to all of them: the one that started them ends them
+    sys.exit(guarded(["train"], work))
+
+
+def _train_here(config: Any) -> None:
     from ro_fast.environment import keep_freed_memory
     from ro_fast.progress import Progress
     from ro_fast.suite.run import epochs_done
@@ -39,7 +74,8 @@ def _train(config: Any) -> None:
             progress.add(min(epochs, epochs_done(Path(config.out))))
         history = train(config, progress)
     last = history[-1]
-    print(f"robust test accuracy {last.test_robust_acc:.3f}, natural {last.test_acc:.3f}; in {config.out}")
+    if os.environ.get("RANK", "0") == "0":  # of several processes started by torchrun
+        print(f"robust test accuracy {last.test_robust_acc:.3f}, natural {last.test_acc:.3f}; in {config.out}")
 
 
 def _ablate(config: Any) -> None:

@@ -7,16 +7,19 @@ import io
 import os
 import sys
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from ro_fast import config as schemas
 from ro_fast.cli.arguments import for_hydra
 from ro_fast.cli.commands import COMMANDS
 from ro_fast.cli.keys import choices, groups_of
-from ro_fast.config_values import check_values
+from ro_fast.config_values import check_values, told
 from ro_fast.errors import InputError
 from ro_fast.installing import pip_install
 from ro_fast.methods.options import common_defaults
+
+LAUNCHERS = ("hydra-joblib-launcher", "hydra-submitit-launcher", "hydra-ray-launcher", "hydra-rq-launcher")
 
 # Groups of configs/ whose files are checked against a dataclass.
 _GROUPS: dict[str, type] = {
@@ -25,6 +28,7 @@ _GROUPS: dict[str, type] = {
     "attack": schemas.AttackConfig,
     "trainer": schemas.TrainerConfig,
     "suite": schemas.SuiteConfig,
+    "launcher": schemas.LauncherConfig,
 }
 
 
@@ -52,15 +56,18 @@ def composed(command: str, arguments: list[str]) -> list[Any]:
         import hydra
     except ImportError as error:
         raise InputError(f"{command} needs hydra-core: {pip_install('train')}") from error
+    sweep = [argument for argument in arguments if argument in ("-m", "--multirun")]
+    arguments = [*sweep, *(argument for argument in arguments if argument not in sweep)]  # else argparse ends the keys there
     _register_schemas()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach the caller as exceptions
+    _check_launcher(arguments)
     given, sys.argv = sys.argv, [f"ro-fast {command}", *_overrides(command, arguments)]
-    found: list[Any] = []  # the work is done after Hydra has returned: it would print its own report of an exception
     said = io.StringIO()
+    _here.clear()
     try:
         with _in_our_words(command), contextlib.redirect_stderr(said):
-            hydra.main(version_base="1.3", config_path="pkg://ro_fast.configs", config_name=command)(found.append)()
-            return [_checked(config) for config in found]
+            hydra.main(version_base="1.3", config_path="pkg://ro_fast.configs", config_name=command)(partial(_job, command))()
+            return [_checked(config) for config in _here]
     except SystemExit as exit:
         if exit.code not in (0, None):
             reason = said.getvalue().strip().rpartition("error: ")[2].partition(" (choose")[0]
@@ -68,6 +75,40 @@ def composed(command: str, arguments: list[str]) -> list[Any]:
         return []
     finally:
         sys.argv = given
+
+
+_here: list[Any] = []  # what was composed for this process
+
+
+def _job(command: str, config: Any) -> None:
+    """What Hydra calls for each configuration, in this process or where a launcher runs it: there the work is done at once.
+
+    In this process it is done after Hydra has returned, which would print a report of its own on an exception.
+    """
+    from hydra.core.hydra_config import HydraConfig
+
+    if HydraConfig.get().launcher._target_.endswith(".BasicLauncher"):
+        _here.append(config)
+    else:
+        COMMANDS[command].run(_checked(config))
+
+
+def _check_launcher(arguments: list[str]) -> None:
+    """Raises InputError if Hydra's launcher is not installed, or named for a single run, which Hydra does without it."""
+    name = next((argument.partition("=")[2] for argument in arguments if argument.startswith("hydra/launcher=")), None)
+    if name is None:
+        return
+    if not {"-m", "--multirun"} & set(arguments):
+        raise InputError(f"hydra/launcher={told(name)} starts the runs of a sweep; add -m")
+    from hydra.core.config_store import ConfigStore
+    from hydra.core.plugins import Plugins
+
+    Plugins.instance()  # which register their launchers
+    there = sorted(file.removesuffix(".yaml") for file in ConfigStore.instance().repo["hydra"].get("launcher", {}))
+    if name not in there:
+        package = f"hydra-{name.partition('_')[0]}-launcher"
+        hint = f"; pip install {package}" if package in LAUNCHERS else ""
+        raise InputError(f"hydra/launcher={told(name)} is not installed{hint}; available: {', '.join(there)}")
 
 
 def _checked(config: Any) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 from ro_fast.methods.options import OPTIONS, common_defaults
 
 Kinds = dict[str, Any]  # key, dotted -> its type
-GROUPS = ("data", "model", "attack", "method", "trainer", "recipe", "suite")
+GROUPS = ("data", "model", "attack", "method", "trainer", "recipe", "suite", "launcher")
 
 
 def groups_of(schema: type) -> list[str]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ro_fast.errors import InputError
 from ro_fast.methods.batch_norm import running_statistics_held
+from ro_fast.parallel import gradients
 
 OPTIONS = ("weight_perturbation", "gamma")  # for every method
 _KINDS = {"awp": 0.01, "mlcat": 0.01}  # with the published γ
@@ -69,7 +70,7 @@ class WeightPerturbation:
         self, model: nn.Module, loss: Callable[[bool], Tensor], weights: Sequence[Tensor]
     ) -> tuple[Tensor, ...]:
         with running_statistics_held(model), torch.enable_grad():
-            return torch.autograd.grad(loss(self.kind == "mlcat"), weights)
+            return gradients(model, loss(self.kind == "mlcat"), weights)
 
     @torch.no_grad()
     def _scaled(self, size: Tensor, length: Tensor, direction: Tensor) -> Tensor:

@@ -48,7 +48,7 @@ from ro_fast.storage.epochs import FILE, read_epochs
 from ro_fast.storage.paths import own_folder
 from ro_fast.storage.run_folder import alone_in
 from ro_fast.suite.plan import fork_epoch, seed_list
-from ro_fast.suite.run import ablate, epochs_to_train, jobs_and_threads
+from ro_fast.suite.run import LOCAL, ablate, epochs_to_train, jobs_and_threads
 from ro_fast.training.validate import check as check_run
 
 log = logging.getLogger("ro_fast")
@@ -76,6 +76,8 @@ def prototype(config: PrototypeConfig, progress: Progress | None = None) -> Prot
             raise InputError(f"the prototype needs {module}: {pip_install('train')}")
     if config.data.exclude is not None:
         raise InputError("the prototype itself tests the effect of leaving suspects out: leave data.exclude out")
+    if config.launcher.name != LOCAL:
+        raise InputError(f"launcher={config.launcher.name}: the prototype's budget is time on this machine; leave launcher= out")
     check_costs(config.cost)
     check_run(config)
     with alone_in(own_folder(config.out, "suite", [RESULT, "report.html", SLIDE])):

@@ -35,6 +35,7 @@ class Epoch:
     train_seconds: float
     seconds: float  # including validation and test
     peak_mb: float  # 2²⁰ bytes
+    world_size: int = 1  # processes that trained it together
 
 
 def read_epochs(path: Path) -> list[Epoch]:

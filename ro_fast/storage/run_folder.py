@@ -2,34 +2,60 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
+import logging
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import LeaseCompromise, SoftFileLease, Timeout
 
 from ro_fast.errors import InputError
 from ro_fast.storage.checkpoint import UNFINISHED
 from ro_fast.storage.saving import writing
 
+_log = logging.getLogger("ro_fast")
+LEASE = 60.0  # seconds after which the lock of a process on another machine that is not heard of any more goes to the next
+
+
+class Busy(InputError):
+    """Another process works in the folder."""
+
+
+def lock_of(path: Path) -> SoftFileLease:
+    """A lock that holds on file systems that machines share, by files that are made only if they are not there.
+
+    A process renews it while it runs. One that was killed loses it: at once to a process of the same machine, which sees that it
+    is gone, and after ``LEASE`` seconds to one of another.
+    """
+    return SoftFileLease(path, lease_duration=LEASE, on_compromise=_lost)
+
+
+def _lost(how: LeaseCompromise) -> None:
+    """Ends the work of a process that was not heard of for so long, as after the machine slept, that another took it over."""
+    if how.reason == "owner-changed":
+        _log.error("another process has taken over %s, since this one did not renew its lock for %.0f s", how.lock_file, LEASE)
+        _thread.interrupt_main()
+
 
 @contextlib.contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Makes the folder and holds its lock, which the system releases when the process ends, for whatever reason.
-
-    Removes what a process that was killed had begun to write.
+    """Makes the folder and holds its lock, and removes what a process that was killed had begun to write.
 
     Raises:
-        InputError: if another process holds it, or it can't be written.
+        Busy: if another process holds it.
+        InputError: if it can't be written.
     """
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock")
+        lock = lock_of(folder / ".lock")
         try:
-            # The processes of a killed suite need a moment to end.
-            lock.acquire(timeout=10)
+            # The processes of a killed suite need a moment to end; whether one of another machine has shows only with time.
+            here = lock.owner is None or lock.owner.hostname == socket.gethostname()
+            lock.acquire(timeout=10 if here else LEASE + 10)
         except Timeout as error:
-            raise InputError(f"another process is using out={folder}; wait for it or choose another out=") from error
+            raise Busy(f"another process is using out={folder}; wait for it or choose another out=") from error
     try:
         for place in (folder, folder / "figures"):
             for unfinished in place.glob(f".*{UNFINISHED}"):

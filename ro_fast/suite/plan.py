@@ -106,6 +106,8 @@ def plan(config: AblateConfig) -> list[Branch]:
     """Every arm with every seed, checked; seeds form the outer loop."""
     check_values(config)
     arms = arms_of(config.suite)
+    if config.nproc != 1:
+        raise InputError(f"nproc={config.nproc} is for a single run; a suite's runs are done side by side: jobs= and launcher=")
     if config.seeds == AUTO and config.suite.rules is None:
         raise InputError(f"seeds={AUTO} needs a suite with rules; '{config.suite.name}' has none: give a number of seeds")
     for part in parts_of(config.suite):

@@ -10,26 +10,24 @@ import collections
 import contextlib
 import dataclasses
 import logging
-import os
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock
-
 from ro_fast.config import AblateConfig, ArmConfig
-from ro_fast.environment import choose_device, use_threads
+from ro_fast.environment import choose_device, cores, use_threads
 from ro_fast.errors import InputError, StorageError, WorkError
 from ro_fast.findings.study import RESULTS, Results
 from ro_fast.findings.verdict import more_seeds
-from ro_fast.progress import Listener
+from ro_fast.progress import EpochDone, Listener
 from ro_fast.storage import epochs, records
 from ro_fast.storage.paths import own_folder
-from ro_fast.storage.run_folder import alone_in
+from ro_fast.storage.run_folder import alone_in, lock_of
 from ro_fast.storage.saving import writing
 from ro_fast.suite.combine import combinations
 from ro_fast.suite.final_scores import write_final_scores
+from ro_fast.suite.launched import Launched
 from ro_fast.suite.perturbations import compare_checkpoints
 from ro_fast.suite.plan import AUTO, Branch, data_of, plan
 from ro_fast.suite.results import collect
@@ -37,6 +35,7 @@ from ro_fast.suite.workers import Ended, Workers
 from ro_fast.training import trainer
 
 _log = logging.getLogger("ro_fast")
+LOCAL = "local"  # the launcher that is this machine
 
 
 def ablate(config: AblateConfig, listener: Listener | None = None, on_more: Callable[[int, int], None] | None = None) -> Results:
@@ -58,13 +57,12 @@ def ablate(config: AblateConfig, listener: Listener | None = None, on_more: Call
     """
     start = time.perf_counter()
     folder = own_folder(config.out, "runs", [RESULTS, "report.html", "figures"])
-    jobs, threads = jobs_and_threads(config)
-    config = dataclasses.replace(config, threads=threads)
-    use_threads(threads)
+    config = dataclasses.replace(config, threads=_threads(config))
+    use_threads(config.threads)
     branches = plan(config)
     with alone_in(folder):
         while True:
-            _train(branches, jobs, threads, listener)
+            _train(branches, config, listener)
             results = collect(config, branches, time.perf_counter() - start)
             records.write(folder / RESULTS, results)
             if (seeds := more_seeds(results.arms, results.finding) if config.seeds == AUTO else None) is not None:
@@ -89,9 +87,14 @@ def _combinations(config: AblateConfig, results: Results) -> list[ArmConfig]:
 
 def epochs_to_train(config: AblateConfig) -> tuple[int, int]:
     """The suite's total number of epochs, and how many of them are already on disk."""
-    _, threads = jobs_and_threads(config)
+    threads = _threads(config)
     use_threads(threads)
     return _epochs(plan(dataclasses.replace(config, threads=threads)))
+
+
+def _threads(config: AblateConfig) -> int | None:
+    """CPU threads of each run, on which its bits depend."""
+    return jobs_and_threads(config)[1] if config.launcher.name == LOCAL else config.threads or config.launcher.cpus
 
 
 def _epochs(branches: list[Branch]) -> tuple[int, int]:
@@ -106,6 +109,9 @@ def _epochs(branches: list[Branch]) -> tuple[int, int]:
 # -- the work ----------------------------------------------------------------------------------------------------------
 
 
+_PREFIX = "prefix"  # what the progress of epochs shared by arms is told as
+
+
 @dataclass(frozen=True)
 class _Task:
     """What one process does in one go."""
@@ -118,14 +124,26 @@ class _Task:
         part = "epochs before the fork" if self.prefix else self.branch.arm.name
         return f"{part}, seed {self.branch.seed}"
 
+    @property
+    def writes(self) -> str:
+        """The folder of its run."""
+        return (self.branch.prefix if self.prefix else self.branch.config).out
+
+    @property
+    def label(self) -> EpochDone:
+        """What its progress is told as, and the epochs that its run begins with."""
+        arm, begun = (_PREFIX, 0) if self.prefix else (self.branch.arm.name, self.branch.fork)
+        return EpochDone(arm, self.branch.seed, begun, self.branch.config.trainer.epochs, 0.0, 0.0)
+
     def run(self, listener: Listener | None) -> None:
+        """Does it, or finds it done."""
         (_train_prefix if self.prefix else _train_arm)(self.branch, listener)
 
 
 _Ends = Generator[tuple[_Task, "Exception | None"], None, None]
 
 
-def _train(branches: list[Branch], jobs: int, threads: int | None, listener: Listener | None) -> None:
+def _train(branches: list[Branch], config: AblateConfig, listener: Listener | None) -> None:
     """Trains what is not on disk yet; an arm waits for its prefix. A run that fails does not end the others."""
     waiting: dict[str, list[Branch]] = {}
     for branch in branches:
@@ -133,7 +151,8 @@ def _train(branches: list[Branch], jobs: int, threads: int | None, listener: Lis
     first = [next((arm for arm in arms if _needs_prefix(arm)), arms[0]) for arms in waiting.values()]
     todo = collections.deque(_Task(branch, prefix=True) for branch in first)
     failed = []
-    ends = _one_by_one(todo, listener) if jobs == 1 else _side_by_side(todo, jobs, threads, listener)
+    runner = _runner(config)
+    ends = _one_by_one(todo, listener) if runner is None else _side_by_side(todo, runner, listener)
     with contextlib.closing(ends):
         for task, error in ends:
             if error is None:
@@ -159,10 +178,25 @@ def _one_by_one(todo: collections.deque[_Task], listener: Listener | None) -> _E
             yield task, None
 
 
+def _runner(config: AblateConfig) -> Workers[_Task] | Launched[_Task] | None:
+    """What does tasks side by side, as configured; None if they are done one by one, in this process."""
+    launcher = config.launcher
+    if launcher.name == LOCAL:
+        jobs, _ = jobs_and_threads(config)
+        return None if jobs == 1 else Workers(jobs, config.threads, _Task.run)
+    if launcher.name == "submitit":
+        from ro_fast.suite.on_submitit import OnSubmitit
+
+        return Launched(OnSubmitit(launcher, Path(config.out) / "jobs"), config.jobs, config.threads)
+    from ro_fast.suite.on_ray import OnRay
+
+    return Launched(OnRay(launcher), config.jobs, config.threads)
+
+
 def _side_by_side(
-    todo: collections.deque[_Task], jobs: int, threads: int | None, listener: Listener | None
+    todo: collections.deque[_Task], runner: Workers[_Task] | Launched[_Task], listener: Listener | None
 ) -> _Ends:
-    with Workers(jobs, threads, _Task.run) as workers:
+    with runner as workers:
         while todo or workers.busy:
             while todo and workers.free:
                 workers.give(todo.popleft())
@@ -186,8 +220,8 @@ def _train_prefix(branch: Branch, listener: Listener | None) -> None:
     if _needs_prefix(branch) and epochs_done(out) < branch.fork:
         with writing(out.parent):
             out.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{out}.lock"):
-            trainer.train(branch.prefix, _named("prefix", listener), data=data_of(branch.prefix))
+        with lock_of(Path(f"{out}.lock")):
+            trainer.train(branch.prefix, _named(_PREFIX, listener), data=data_of(branch.prefix))
 
 
 def _train_arm(branch: Branch, listener: Listener | None) -> None:
@@ -214,11 +248,10 @@ def epochs_done(run: Path) -> int:
 
 
 def jobs_and_threads(config: AblateConfig) -> tuple[int, int | None]:
-    """Number of parallel runs and CPU threads of each: small networks gain more from one process per core than from threads."""
+    """Number of parallel runs here and CPU threads of each: small networks gain more from one process per core than threads."""
     if config.jobs is not None and config.jobs < 1:
         raise InputError(f"jobs = {config.jobs} should be at least 1")
     if choose_device(config.device).type != "cpu":
         return config.jobs or 1, config.threads
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    jobs = config.jobs or cores
-    return jobs, config.threads or max(1, cores // jobs)
+    jobs = config.jobs or cores()
+    return jobs, config.threads or max(1, cores() // jobs)

@@ -41,7 +41,7 @@ class SampleHistory:
             torch.zeros(n, dtype=torch.int64, device=device),
             torch.full((n,), -1, dtype=torch.int64, device=device),
             torch.zeros(n, dtype=torch.float64, device=device),
-            torch.zeros(n, device=device),
+            torch.zeros(n, dtype=torch.float32, device=device),
         )
 
     def update(

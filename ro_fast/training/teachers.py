@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 from collections.abc import Callable
@@ -9,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from filelock import FileLock
 from torch import Tensor, nn
 
 from ro_fast.config import TrainConfig, changed
@@ -17,8 +17,10 @@ from ro_fast.data import ImageData
 from ro_fast.environment import environment
 from ro_fast.findings.outcomes import Cost
 from ro_fast.methods import Options, teachers_of
+from ro_fast.parallel import joined
 from ro_fast.storage import checkpoint
 from ro_fast.storage.epochs import Epoch
+from ro_fast.storage.run_folder import lock_of
 
 _log = logging.getLogger("ro_fast")
 _BEST = ("robust",)  # the others have no robust accuracy by which to choose their best state, so their last one is used
@@ -72,7 +74,8 @@ def teacher(
     own = changed(config, {**changes, "out": str(folder)})
     folder.parent.mkdir(parents=True, exist_ok=True)
     # Global random numbers belong to the requesting run, which continues as if it had found the teacher trained.
-    with FileLock(f"{folder}.lock"), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    lock = lock_of(Path(f"{folder}.lock")) if joined(device.type).first else contextlib.nullcontext()
+    with lock, torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         if not (folder / "last.pt").exists():
             _log.info("teacher %s: training for %d epochs, for all runs that need it", name, own.trainer.epochs)
         model, history = train(own, data)

@@ -40,6 +40,7 @@ from ro_fast.methods import (
 from ro_fast.methods.step import Work
 from ro_fast.models import build_model
 from ro_fast.overfitting.early_stop import EarlyStop
+from ro_fast.parallel import ALONE, Shared, SharedPGD, World, joined
 from ro_fast.progress import EpochDone, Listener
 from ro_fast.storage import checkpoint, epochs, records
 from ro_fast.storage.checkpoint import State
@@ -66,8 +67,9 @@ _log = logging.getLogger("ro_fast")
 __all__ = ["Best", "Run", "build_attack", "check", "train"]
 
 _STREAMS = ("order", "augment", "noise", "method")  # each kind of randomness has its own generator
+_WHOLE = ("gairat", "feature_centres")  # methods that several processes can't share
 # Where files lie, and what is reported about a run, is not part of its identity.
-_NOT_OF_THE_RUN = ("out", "device", "data.path", "data.extra", "teachers", "trainer.log")
+_NOT_OF_THE_RUN = ("out", "device", "data.path", "data.extra", "teachers", "trainer.log", "nproc")
 
 
 def train(
@@ -95,17 +97,21 @@ def train(
     check(config)
     own_folder(config.out, "environment.json", ["config.yaml", epochs.FILE, "best.pt", "last.pt"])
     device = choose_device(config.device)
-    run, costs = prepared(config, data or load_data(config.data), device)
-    with alone_in(run.folder):
+    world = joined(device.type)
+    run, costs = prepared(config, data or load_data(config.data), device, world)
+    with alone_in(run.folder) if world.first else contextlib.nullcontext():
         run.open(prefix)
-        if costs:
+        if costs and world.first:
             records.write(run.folder / "teachers.json", costs)
-        with logged(config, run.history, listener) as told:
+        with logged(config, run.history, listener) if world.first else contextlib.nullcontext() as told:
             run.finish(told)
+    world.wait()  # until everything is written
     return run.history
 
 
-def prepared(config: TrainConfig, data: ImageData, device: torch.device) -> tuple[Run, dict[str, Cost]]:
+def prepared(
+    config: TrainConfig, data: ImageData, device: torch.device, world: World = ALONE
+) -> tuple[Run, dict[str, Cost]]:
     """A run with the teachers and extra labels it needs, trained now if they are not on disk, and their costs."""
 
     def trained(own: TrainConfig, data: ImageData) -> tuple[nn.Module, list[Epoch]]:
@@ -116,7 +122,7 @@ def prepared(config: TrainConfig, data: ImageData, device: torch.device) -> tupl
     data, costs = helped.data, helped.costs
     if config.data.induced is not None:
         data, costs["adversarial"] = induced(config, data, device, trained)
-    return Run(config, data.to(device), device, helped.teachers), costs
+    return Run(config, data.to(device), device, helped.teachers, world), costs
 
 
 @dataclass(frozen=True)
@@ -152,9 +158,14 @@ class Run:
     """The state of one training run in its folder: model, optimiser, random streams, metrics."""
 
     def __init__(
-        self, config: TrainConfig, data: ImageData, device: torch.device, teachers: dict[str, nn.Module] | None = None
+        self,
+        config: TrainConfig,
+        data: ImageData,
+        device: torch.device,
+        teachers: dict[str, nn.Module] | None = None,
+        world: World = ALONE,
     ) -> None:
-        self.config, self.data, self.device = config, data, device
+        self.config, self.data, self.device, self.world = config, data, device, world
         self.folder = Path(config.out)
         self.identity = {k: v for k, v in checkpoint.flat(config).items() if k not in _NOT_OF_THE_RUN} | {
             "data": data.fingerprint(),
@@ -177,6 +188,14 @@ class Run:
         steps = config.trainer.eval_steps or config.attack.steps
         self.eval_attack = dataclasses.replace(self.attack, steps=steps, restarts=1, bn="eval", final_forward=False)
         self.model, self.optimizer = self._build()
+        # What steps train and attack: of several processes, each has the network see its share of a batch.
+        self.trained: nn.Module = self.model
+        if world.size > 1:
+            if config.method["name"] in _WHOLE:
+                told = f"method={config.method['name']} looks at more of the network than its logits"
+                raise InputError(f"{told}, which several processes don't gather; train it with nproc=1")
+            self.trained = Shared(self.model, world)
+            self.attack = SharedPGD(**vars(self.attack), world=world)
         self.memory: ForkMemory | None = None
         self.samples = SampleHistory.empty(len(data.y_train), device)
         self.robust_images = RobustImages.empty(len(data.y_test))
@@ -245,6 +264,7 @@ class Run:
                 train_seconds=train_seconds,
                 seconds=time.perf_counter() - start,
                 peak_mb=peak_memory_mb(self.device),
+                world_size=self.world.size,
             )
             self.epoch += 1
             self.robust_images.add(test.robust)
@@ -253,6 +273,8 @@ class Run:
             if listener is not None:
                 arm = str(self.config.method["name"])
                 listener(EpochDone(arm, self.config.seed, self.epoch, t.epochs, test.robust_acc, test.acc, notice))
+        if not self.world.first:
+            return
         self.samples.save(self.folder / "samples.npz")
         if len(self.robust_images.bits) == self.epoch:  # else it began with a version that did not note them
             self.robust_images.save(self.folder / TEST_IMAGES, len(self.data.y_test))
@@ -289,7 +311,7 @@ class Run:
         """One step on some of the training samples, int64 [N]."""
         x, remembered = self._batch(index)
         return Step(
-            self.model,
+            self.trained,
             self.attack,
             x,
             self.data.y_train[index],
@@ -324,7 +346,10 @@ class Run:
             attack = dataclasses.replace(self.attack, generator=self._generator("fork"), bn="eval", final_forward=False)
             inputs, size = (lambda index: self.inputs(self.data.x_train[index])), self.config.trainer.eval_batch_size
             memory = ForkMemory.of(self.model, inputs, self.data.y_train, attack, self.objective, size)
-            memory.save(path)
+            self.world.wait()  # until all have seen that it is missing
+            if self.world.first:
+                memory.save(path)
+        self.world.wait()
         self.memory = ForkMemory.load(path, self.device, self.data.x_train.shape)
 
     def train_step(self, step: Step, lr: float) -> Tensor:
@@ -343,6 +368,7 @@ class Run:
             group["lr"] = lr * step.lr_scale
         self.optimizer.zero_grad()
         loss.backward()
+        self.world.average([p.grad for p in self.model.parameters() if p.grad is not None])
         self.optimizer.step()
         if step.weights is not None:
             step.weights.restore()
@@ -357,7 +383,7 @@ class Run:
         noise = torch.Generator(self.device).manual_seed(self.config.seed)
         attack = dataclasses.replace(self.eval_attack, generator=noise)
         size = self.config.trainer.eval_batch_size
-        return evaluate(self.judged, lambda index: self.inputs(x[index]), y, attack, size, reader)
+        return evaluate(self.judged, lambda index: self.inputs(x[index]), y, attack, size, reader, self.world)
 
     def _reader(self) -> FeatureReader | None:
         """Reads features if they are due this epoch."""
@@ -399,6 +425,13 @@ class Run:
 
     def open(self, prefix: Path | None = None) -> None:
         """Creates the folder, or continues the run in it, or starts from another run's last state."""
+        if not self.world.first:
+            self.world.wait()  # until the first has it ready
+            last = self.folder / "last.pt"
+            if last.exists():
+                self.restore_from(last)
+            self.world.wait()
+            return
         last, best = self.folder / "last.pt", self.folder / "best.pt"
         if not last.exists() and best.exists() and self._is_own(best):
             _log.info("%s is missing: continuing from best.pt, of an earlier epoch", last)
@@ -415,7 +448,7 @@ class Run:
         else:
             with writing(self.folder):
                 # First what tells that the folder is ours: see own_folder.
-                records.write(self.folder / "environment.json", environment(self.device))
+                records.write(self.folder / "environment.json", environment(self.device, self.world.size))
                 checkpoint.write_text(self.folder / "config.yaml", to_yaml(self.config))
                 if prefix is not None:
                     if (prefix / "best.pt").exists():
@@ -424,6 +457,8 @@ class Run:
                     checkpoint.save(last, self._state())
         with writing(self.folder):
             checkpoint.write_text(self.folder / epochs.FILE, epochs.written(self.history))
+        self.world.wait()
+        self.world.wait()  # until the others have read it
 
     def _is_own(self, best: Path) -> bool:
         """Whether a best.pt is of this run: an arm's is its prefix's, until it does better."""
@@ -432,6 +467,8 @@ class Run:
 
     def _keep(self, done: Epoch) -> None:
         self.history.append(done)
+        if not self.world.first:
+            return
         if done.val_robust_acc > self.best.val_robust_acc:
             self.best = Best(done.epoch, done.val_robust_acc)
             checkpoint.save(self.folder / "best.pt", self._state())

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from helpers.pages import outside
-from helpers.suites import small
+from helpers.suites import begun, line, small
 
 from ro_fast.cli import compose
 from ro_fast.config import ArmConfig, ClaimConfig, ConditionConfig, FinalConfig, SuiteConfig, TrainConfig, changed
@@ -23,6 +21,7 @@ from ro_fast.errors import InputError, WorkError
 from ro_fast.findings.study import read_results
 from ro_fast.findings.verdict import LOOKS, more_seeds
 from ro_fast.report import build_report
+from ro_fast.storage.run_folder import lock_of
 from ro_fast.storage.test_images import read_robust_images
 from ro_fast.suite import run as suite_run
 from ro_fast.suite.plan import plan
@@ -194,45 +193,16 @@ def test_processes_that_race_for_a_prefix(tmp_path: Path) -> None:
     assert len(list((tmp_path / "prefixes").glob("*/last.pt"))) == 2
 
 
-_LINE = (
-    *("data.train_size=200", "data.test_size=100", "model.width=8", "attack.steps=2", "trainer.epochs=20", "seeds=1"),
-    *("suite.arms=[{name: baseline}, {name: pure, set: {data.label_noise: 0}}]", "suite.fork=2", "suite.claims=[]"),
-    *("suite.rules=null", "threads=1"),
-)
-
-
-def line(folder: Path) -> list[str]:
-    """A suite of two arms that start at the same time."""
-    return [*_LINE, f"out={folder}", f"prefixes={folder / 'prefixes'}"]
-
-
-def begun(folder: Path, arm: str) -> subprocess.Popen:
-    """The suite in a process group of its own, as a terminal starts it, when an arm has trained some epochs more."""
-    metrics = folder / "runs" / arm / "seed0" / "metrics.jsonl"
-    before = metrics.stat().st_size if metrics.exists() else 0
-    command = [sys.executable, "-m", "ro_fast", "ablate", *line(folder), "jobs=2"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        if metrics.exists() and metrics.stat().st_size > before:
-            break
-        time.sleep(0.01)
-    return process
-
-
 def worker_at(folder: Path) -> int:
     """The process that holds a run's folder."""
-    held = {os.path.realpath(folder / ".lock")}
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if held & {os.path.realpath(entry) for entry in (process / "fd").iterdir()}:
-                return int(process.name)
-    raise AssertionError("no process works there")
+    owner = lock_of(folder / ".lock").owner
+    assert owner is not None, "no process works there"
+    return owner.pid
 
 
-@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="finds the worker by the files it holds, in /proc")
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the workers in /proc")
 def test_a_suite_outlives_its_workers_interrupts_and_kills(tmp_path: Path) -> None:
-    killed = begun(tmp_path / "killed", "pure")
+    killed = begun(tmp_path / "killed", "pure", "jobs=2")
     for worker in Path(f"/proc/{killed.pid}/task/{killed.pid}/children").read_text().split():
         os.kill(int(worker), signal.SIGINT)  # which is for the suite alone to answer
     os.kill(worker_at(tmp_path / "killed" / "runs" / "pure" / "seed0"), signal.SIGKILL)
@@ -241,12 +211,12 @@ def test_a_suite_outlives_its_workers_interrupts_and_kills(tmp_path: Path) -> No
     assert "pure, seed 0: its process was ended by SIGKILL" in told.splitlines()[-1]
     assert len(metrics(tmp_path / "killed" / "runs" / "baseline" / "seed0")) == 20  # the other one went on
 
-    interrupted = begun(tmp_path / "killed", "pure")
+    interrupted = begun(tmp_path / "killed", "pure", "jobs=2")
     os.killpg(interrupted.pid, signal.SIGINT)  # as a terminal does
     told = interrupted.communicate(timeout=120)[1]
     assert interrupted.returncode == 130 and "Traceback" not in told and "interrupted; the state is saved" in told
 
-    killed = begun(tmp_path / "killed", "pure")
+    killed = begun(tmp_path / "killed", "pure", "jobs=2")
     killed.kill()
     killed.communicate()
     assert not (tmp_path / "killed" / "results.json").exists()
