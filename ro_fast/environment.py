@@ -43,7 +43,7 @@ def environment(device: torch.device, world_size: int = 1) -> Environment:
         platform.python_version(),
         platform.machine(),
         cpu_name(),
-        torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        torch.cuda.get_device_name(device) if device.type == "cuda" and torch.cuda.is_available() else device.type,
         torch.get_num_threads(),
         {op: backends.running(op, device.type) for op in sorted(backends.REFERENCE)},
         world_size,

@@ -15,14 +15,14 @@ ROOT = Path(__file__).parents[1]
 # Each may import itself and those before it in this list, never one after it: at import, in a function, or for types alone.
 ORDER = (
     *("errors", "said", "installing", "config_values", "config", "progress", "_build"),
-    *("kernels", "ops", "testing", "models", "storage", "environment", "data", "overfitting"),
-    *("attacks", "features", "findings", "methods", "pages", "evaluation", "protocol", "integrations", "check", "report"),
-    *("training", "suite", "prototype", "benchmarks", "cli", "__main__"),
+    *("kernels", "ops", "testing", "models", "storage", "environment", "data", "overfitting", "attacks", "parallel"),
+    *("features", "findings", "methods", "pages", "evaluation", "protocol", "integrations", "check", "report"),
+    *("torchrun", "training", "suite", "prototype", "benchmarks", "cli", "__main__"),
 )
 PUBLIC = {"__version__", "__file__", "_unsafe_view", "_to_copy"}  # the latter two are operators' own names
 HEAVY = {
     *("hydra", "omegaconf", "matplotlib", "jinja2", "rich", "scipy", "sklearn", "torchvision", "timm", "PIL", "yaml", "triton"),
-    *("msgspec",),
+    *("msgspec", "ray", "submitit"),
 }
 WRAPPED = {"art", "foolbox", "eagerpy", "lightning", "pytorch_lightning", "torchattacks", "tensorboard", "wandb"}
 
@@ -78,8 +78,8 @@ def test_nothing_imports_upwards(name: str) -> None:
 
 
 def place(name: str) -> int:
-    """In the list; the campaign of faults, which runs the commands, stands above them, and so does the writer of its results."""
-    above = ("ro_fast.benchmarks.faul", "ro_fast.benchmarks.documents")
+    """In the list; what runs commands or plans suites, and the writer of their results, stand above them."""
+    above = ("ro_fast.benchmarks.faul", "ro_fast.benchmarks.documents", "ro_fast.benchmarks.scale")
     return len(ORDER) if name.startswith(above) else ORDER.index(name.split(".")[1])
 
 

@@ -47,7 +47,7 @@ def _train(config: Any) -> None:
 
 def _train_with_others(config: Any) -> None:
     """What each process of a run does; it ends with an exit code."""
-    from ro_fast.cli import guarded
+    from ro_fast.cli.guarded import guarded
 
     def work() -> None:
         try:

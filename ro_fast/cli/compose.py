@@ -200,13 +200,3 @@ def _register_schemas() -> None:
     for group, node in _GROUPS.items():
         store.store(group=group, name="schema", node=node)
     store.store(group="method", name="common", node=common_defaults())
-
-
-def one_line(error: BaseException) -> str:
-    """An exception's message in one line of printable letters.
-
-    >>> one_line(InputError("curve=a\\x01b\\nis missing"))
-    'curve=a\\\\x01b is missing'
-    """
-    text = " ".join(line.strip() for line in str(error).splitlines() if line.strip()) or type(error).__name__
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

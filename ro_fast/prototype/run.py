@@ -47,8 +47,8 @@ from ro_fast.storage import records
 from ro_fast.storage.epochs import FILE, read_epochs
 from ro_fast.storage.paths import own_folder
 from ro_fast.storage.run_folder import alone_in
-from ro_fast.suite.plan import fork_epoch, seed_list
-from ro_fast.suite.run import LOCAL, ablate, epochs_to_train, jobs_and_threads
+from ro_fast.suite.plan import LOCAL, fork_epoch, seed_list
+from ro_fast.suite.run import ablate, epochs_to_train, jobs_and_threads
 from ro_fast.training.validate import check as check_run
 
 log = logging.getLogger("ro_fast")

@@ -18,6 +18,8 @@ from ro_fast.storage.saving import writing
 _log = logging.getLogger("ro_fast")
 LEASE = 60.0  # seconds after which the lock of a process on another machine that is not heard of any more goes to the next
 
+_PATIENCE = 10.0  # seconds, since the processes of a killed suite need a moment to end
+
 
 class Busy(InputError):
     """Another process works in the folder."""
@@ -51,9 +53,9 @@ def alone_in(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         lock = lock_of(folder / ".lock")
         try:
-            # The processes of a killed suite need a moment to end; whether one of another machine has shows only with time.
+            # Whether a process of another machine has ended shows only with time.
             here = lock.owner is None or lock.owner.hostname == socket.gethostname()
-            lock.acquire(timeout=10 if here else LEASE + 10)
+            lock.acquire(timeout=_PATIENCE if here else LEASE + _PATIENCE)
         except Timeout as error:
             raise Busy(f"another process is using out={folder}; wait for it or choose another out=") from error
     try:

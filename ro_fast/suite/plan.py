@@ -41,6 +41,7 @@ class Branch:
         return self.config.trainer.epochs - self.fork
 
 
+LOCAL = "local"  # the launcher that is this machine
 AUTO = "auto"  # seeds= of a suite that adds seeds until its rules settle it
 
 
@@ -119,7 +120,7 @@ def plan(config: AblateConfig) -> list[Branch]:
             raise InputError(f"suite '{part.name}': figure '{unknown[0]}' is unknown; available: {', '.join(FIGURES)}")
     names = [field.name for field in dataclasses.fields(TrainConfig)]
     common = TrainConfig(**{name: getattr(config, name) for name in names})
-    branches = []
+    device, branches = device_of(config), []
     for seed in seed_list(config):
         for arm in arms:
             try:
@@ -131,7 +132,7 @@ def plan(config: AblateConfig) -> list[Branch]:
             run.method["start_epoch"] = fork
             run.out = str(Path(config.out) / "runs" / arm.name / f"seed{seed}")
             trainer.check(run)
-            prefix = _prefix_of(run, fork, Path(config.prefixes))
+            prefix = _prefix_of(run, fork, Path(config.prefixes), device)
             branches.append(Branch(arm, seed, fork, run, prefix, _final(config.suite)))
     return branches
 
@@ -145,9 +146,22 @@ def _final(suite: SuiteConfig) -> FinalConfig | None:
     return FinalConfig(**{key: max(scores[key] for scores in asked) for key in asked[0]}) if asked else None
 
 
-def _prefix_of(run: TrainConfig, fork: int, folder: Path) -> TrainConfig:
+def device_of(config: AblateConfig) -> torch.device:
+    """Where the runs are done: here, or, by another launcher, on the GPUs that it gives them, whatever this machine has.
+
+    Raises:
+        InputError: if it gives them none but they are to be trained on one, or there is none here.
+    """
+    launcher = config.launcher
+    if launcher.name == LOCAL:
+        return choose_device(config.device)
+    if config.device == "cuda" and launcher.gpus == 0:
+        raise InputError(f"device=cuda, but launcher={launcher.name} gives the runs no GPU; give launcher.gpus=1")
+    return torch.device("cuda" if launcher.gpus and config.device != "cpu" else "cpu")
+
+
+def _prefix_of(run: TrainConfig, fork: int, folder: Path, device: torch.device) -> TrainConfig:
     prefix = changed(run, {"method": baseline_of(run.method), "trainer.stop_after": fork, "trainer.log": [], "out": ""})
-    device = choose_device(run.device)
     name = checkpoint.digest(
         checkpoint.flat(changed(prefix, {"teachers": "", "data.extra": None})),
         data_of(run).fingerprint(),

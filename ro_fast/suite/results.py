@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ro_fast.config import AblateConfig, DataConfig, SuiteConfig
-from ro_fast.environment import choose_device, environment
+from ro_fast.environment import Environment, choose_device, environment
 from ro_fast.findings.claims import Claim, finding_of_claims, finding_of_study, judge
 from ro_fast.findings.harms import finding_of_harms, rank_harms
 from ro_fast.findings.images import ImageOutcome, add_images, outcome_of_classes, outcome_of_images
@@ -19,7 +19,7 @@ from ro_fast.storage.epochs import FILE, Epoch, read_epochs
 from ro_fast.storage.test_images import FILE as TEST_IMAGES
 from ro_fast.storage.test_images import read_robust_images
 from ro_fast.suite.final_scores import read_final_scores
-from ro_fast.suite.plan import AUTO, Branch, arms_of, data_of, fork_epoch, parts_of
+from ro_fast.suite.plan import AUTO, LOCAL, Branch, arms_of, data_of, fork_epoch, parts_of
 from ro_fast.training.sample_history import summarise_samples
 
 
@@ -76,9 +76,16 @@ def collect(config: AblateConfig, branches: list[Branch], wall_seconds: float) -
         arms=arms,
         class_names=list(data_of(branches[0].config).class_names),
         comparisons=compare_arms(arms, images),
-        environment=environment(choose_device(config.device)),
+        environment=_environment(config, Path(branches[0].config.out)),
         parts=several or None,
     )
+
+
+def _environment(config: AblateConfig, run: Path) -> Environment:
+    """This one, in which the runs were done; those done elsewhere say where."""
+    if config.launcher.name == LOCAL:
+        return environment(choose_device(config.device))
+    return records.read(Environment, run / "environment.json", "run the same command again")
 
 
 def _own(part: SuiteConfig, arms: list[Arm]) -> list[Arm]:

@@ -29,13 +29,12 @@ from ro_fast.suite.combine import combinations
 from ro_fast.suite.final_scores import write_final_scores
 from ro_fast.suite.launched import Launched
 from ro_fast.suite.perturbations import compare_checkpoints
-from ro_fast.suite.plan import AUTO, Branch, data_of, plan
+from ro_fast.suite.plan import AUTO, LOCAL, Branch, data_of, plan
 from ro_fast.suite.results import collect
 from ro_fast.suite.workers import Ended, Workers
 from ro_fast.training import trainer
 
 _log = logging.getLogger("ro_fast")
-LOCAL = "local"  # the launcher that is this machine
 
 
 def ablate(config: AblateConfig, listener: Listener | None = None, on_more: Callable[[int, int], None] | None = None) -> Results:

@@ -14,6 +14,7 @@ from ro_fast.cli import compose
 from ro_fast.errors import InputError
 from ro_fast.findings.study import read_results
 from ro_fast.storage.run_folder import lock_of
+from ro_fast.suite.plan import plan
 from ro_fast.suite.run import ablate
 
 LAUNCHERS = {"submitit": ["launcher=submitit", "launcher.cluster=local", "jobs=2"], "ray": ["launcher=ray"]}
@@ -54,6 +55,14 @@ def test_a_launcher_that_is_not_installed_is_told_before_anything_starts(
     with pytest.raises(InputError, match=rf"launcher={launcher} needs {launcher}: pip install"):
         ablate(compose("ablate", [*line(tmp_path / "suite"), f"launcher={launcher}"]))
     assert not (tmp_path / "suite" / "runs").exists()
+
+
+def test_a_suite_is_planned_for_gpus_that_only_its_runs_have(tmp_path: Path) -> None:
+    arguments = [*line(tmp_path / "suite"), "launcher=submitit"]
+    on_gpu, on_cpu = (plan(compose("ablate", [*arguments, f"launcher.gpus={gpus}"])) for gpus in (1, 0))
+    assert on_gpu[0].prefix.out != on_cpu[0].prefix.out and on_gpu[0].config == on_cpu[0].config
+    with pytest.raises(InputError, match=r"device=cuda, but launcher=submitit gives the runs no GPU; give launcher\.gpus=1"):
+        plan(compose("ablate", [*arguments, "device=cuda"]))
 
 
 @pytest.mark.skipif(importlib.util.find_spec("submitit") is None, reason="submitit is not installed")
