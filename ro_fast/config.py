@@ -155,7 +155,7 @@ class TrainConfig:
     device: str = option("auto", '"auto" | "cpu" | "cuda"')
     precision: str = option("fp32", '"fp32" | "bf16": autocast of forward and input gradient')
     threads: int | None = option(None, "CPU threads of one run; null: torch's own choice", least=1, most=1024)
-    nproc: int = option(1, "processes that train one run together, each on a GPU of its own; train only", least=1, most=64)
+    nproc: int = option(1, "processes that train one run together; train only", least=1, most=64)
     teachers: str = option("outputs/teachers", "where teachers are stored, for all runs that need the same ones")
     out: str = option("outputs/train/run", "the run's folder; the same command continues it")
 
@@ -283,9 +283,9 @@ class AblateConfig(TrainConfig):
     """A suite: the run shared by all arms, the arms, and the seeds."""
 
     suite: SuiteConfig = field(default_factory=SuiteConfig)
-    seeds: Any = option(3, "how many, counting up from seed; a list; or auto: 3, 5, then 8, until the rules settle it")
+    seeds: Any = option(3, "how many, from seed up; a list; or auto: 3, 5, 8 until it is settled")
     jobs: int | None = option(
-        None, "parallel runs; null: one per core on a CPU, one on a GPU, all that are ready on a cluster", least=1, most=1024
+        None, "parallel runs; null: one per CPU core, one on a GPU, all on a cluster", least=1, most=1024
     )
     launcher: LauncherConfig = field(default_factory=LauncherConfig)
     prefixes: str = option("outputs/prefixes", "where shared prefixes are stored, for any suite that can use them")

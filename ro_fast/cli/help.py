@@ -91,7 +91,7 @@ def _overview(command: str, schema: type, groups: list[str]) -> list[str]:
     lines = ["", "Groups, each choice a file of values (GROUP=CHOICE):", *_table(offered)] if offered else []
     lines += ["", "Keys:", *_table(own)]
     if parts:
-        lines += ["", f"Keys below: {', '.join(parts)}"]
+        lines += ["", textwrap.fill(f"Keys below: {', '.join(parts)}", _columns(), subsequent_indent="  ")]
     names = "a group, a choice (method=gairat) or a key (trainer.lr)" if offered else "a key"
     return [*lines, "", f"--help NAME: more on {names}.", "--help=all: every key. --cfg job: the values, as YAML."]
 

@@ -17,7 +17,7 @@ try:
     from robustbench.model_zoo.enums import BenchmarkDataset, ThreatModel
     from robustbench.utils import load_model
 except ImportError as error:
-    raise InputError(f"robustbench can't be imported ({error}); install it as its README says, together with timm") from error
+    raise ImportError(f"ro_fast.integrations.robustbench needs robustbench ({error}): install it as its README says") from error
 
 
 def model(name: str, dataset: str = "cifar10", threat_model: str = "Linf", model_dir: str | Path = "./models") -> nn.Module:

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from ro_fast.config import TrainConfig, changed
 from ro_fast.errors import InputError, WorkError
@@ -94,7 +95,8 @@ def test_each_epoch_once_after_a_stop_in_the_middle_and_no_digit_changed(log: st
 
 def test_prefixes_are_the_same_with_and_without_a_log(tmp_path: Path) -> None:
     plain, logging = small(tmp_path), small(tmp_path, trainer__log=["wandb"])
-    assert _prefix_of(plain, 1, tmp_path) == _prefix_of(logging, 1, tmp_path)
+    a, b = (_prefix_of(config, 1, tmp_path, torch.device("cpu")) for config in (plain, logging))
+    assert a == b
 
 
 def test_numbers_of_features_are_told_under_their_path() -> None:
