@@ -283,10 +283,8 @@ class AblateConfig(TrainConfig):
     """A suite: the run shared by all arms, the arms, and the seeds."""
 
     suite: SuiteConfig = field(default_factory=SuiteConfig)
-    seeds: Any = option(3, "how many, from seed up; a list; or auto: 3, 5, 8 until it is settled")
-    jobs: int | None = option(
-        None, "parallel runs; null: one per CPU core, one on a GPU, all on a cluster", least=1, most=1024
-    )
+    seeds: Any = option(3, "how many, from seed up; a list; auto: 3, 5, 8 until it is settled")
+    jobs: int | None = option(None, "parallel runs; null: one per core, one on a GPU, all on a cluster", least=1, most=1024)
     launcher: LauncherConfig = field(default_factory=LauncherConfig)
     prefixes: str = option("outputs/prefixes", "where shared prefixes are stored, for any suite that can use them")
     out: str = option("outputs/ablate/run", "the suite's folder; the same command continues it")
