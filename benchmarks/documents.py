@@ -16,7 +16,7 @@ from typing import Any
 from ro_fast.findings.amounts import number
 from ro_fast.storage.records import read
 
-from . import faults, scale, stability
+from . import faults, large_data, scale, stability
 from .architectures import Row, read_rows
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -167,6 +167,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "every-row": lambda: every_row(_json(CPU / "bench.json")),
     "faults": lambda: f"{faults.said(read(faults.Campaign, ROOT / CPU / 'faults.json', 'run the campaign again'))}.\n",
     "scale": lambda: scale.table(_json("benchmarks/results/nvidia-h100/scale.json")),
+    "large-data": lambda: large_data.table(_json(CPU / "large_data.json")),
     "networks": lambda: networks(read_rows(ROOT / CPU / "architectures.jsonl")),
 }
 

@@ -284,7 +284,7 @@ class AblateConfig(TrainConfig):
 
     suite: SuiteConfig = field(default_factory=SuiteConfig)
     seeds: Any = option(3, "how many, from seed up; a list; auto: 3, 5, 8 until it is settled")
-    jobs: int | None = option(None, "parallel runs; null: one per core, one on a GPU, all on a cluster", least=1, most=1024)
+    jobs: int | None = option(None, "parallel runs; null: one per core, to fill a GPU, all on a cluster", least=1, most=1024)
     launcher: LauncherConfig = field(default_factory=LauncherConfig)
     prefixes: str = option("outputs/prefixes", "where shared prefixes are stored, for any suite that can use them")
     out: str = option("outputs/ablate/run", "the suite's folder; the same command continues it")

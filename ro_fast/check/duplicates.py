@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ro_fast.check.finding import NOTHING_TO_DO, Example, Finding, Image, Reason, are, by_share, images, of_label, percent
 from ro_fast.check.images import Floats, Images, Ints, components, nearest_others
+from ro_fast.data.stored_images import in_memory
 from ro_fast.said import COMMA, SEMICOLON, Said, together
 
 NEAR = 1 / 6  # of the median distance to the REFERENCE-th nearest other image
@@ -73,7 +74,7 @@ def find_groups(view: Images) -> Groups:
 
 def _identical(view: Images) -> Ints:
     digests: dict[bytes, int] = {}
-    rows = (row for x in (view.data.x_train, view.data.x_test) for row in x.flatten(1).contiguous().numpy())
+    rows = (row for x in (in_memory(view.data.x_train), view.data.x_test) for row in x.flatten(1).contiguous().numpy())
     return np.array([digests.setdefault(hashlib.blake2b(row.data, digest_size=16).digest(), len(digests)) for row in rows])
 
 

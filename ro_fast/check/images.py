@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ro_fast.check.progress import Ticker
 from ro_fast.data import ImageData
+from ro_fast.data.stored_images import in_memory
 
 SIDE = 32  # larger images are averaged down to this many pixels per side before they are compared
 COMPONENTS = 64  # principal components
@@ -41,7 +42,7 @@ class Images:
     @cached_property
     def train(self) -> Floats:
         """Training images [N, D]."""
-        return self._vectors(self.data.x_train)
+        return self._vectors(in_memory(self.data.x_train))
 
     @cached_property
     def test(self) -> Floats:

@@ -15,6 +15,7 @@ import torch
 from ro_fast.check.finding import Example, Finding, Reason, by_share, images, percent
 from ro_fast.check.images import Floats, Images, Ints
 from ro_fast.check.progress import Ticker
+from ro_fast.data.stored_images import in_memory
 from ro_fast.said import Said
 
 WORK = 2.5e10  # pixel differences: half a minute on one core
@@ -46,7 +47,7 @@ def customary_l2(eps: float, values: int) -> float:
 
 def margins(view: Images, eps: float, eps_l2: float) -> Margins:
     """Distances of a random part of the training images to the nearest image of another class, and a finding for each norm."""
-    y, x = view.y_train, view.data.x_train.flatten(1)
+    y, x = view.y_train, in_memory(view.data.x_train).flatten(1)
     count = int(np.clip(WORK / x.numel(), LEAST, MOST))
     rows = np.sort(np.random.default_rng([view.seed, 2]).permutation(len(y))[:count])
     if len(np.unique(y)) < 2:

@@ -9,6 +9,7 @@ import torch
 
 from ro_fast.check.finding import NOTHING_TO_DO, Example, Finding, Reason, are, images, of_label, percent, some
 from ro_fast.data import ImageData
+from ro_fast.data.stored_images import in_memory
 from ro_fast.errors import InputError
 from ro_fast.said import Said
 
@@ -28,9 +29,9 @@ def values(data: ImageData, eps: float) -> list[Finding]:
     found = _scale(data, eps)
     found += _skipped(data) + _blank(data) + _grey(data)
     step = _grey_step(data)
-    top = float(data.x_train.max()) / data.scale
+    top = float(in_memory(data.x_train).max()) / data.scale
     kind = "bytes" if data.x_train.dtype == torch.uint8 else "floats"
-    bottom = float(data.x_train.min()) / data.scale
+    bottom = float(in_memory(data.x_train).min()) / data.scale
     steps = ""
     if step is not None:
         many = f"{eps / step:.0f}" if eps >= 10 * step else f"{eps / step:.2g}"
@@ -57,7 +58,7 @@ def values(data: ImageData, eps: float) -> list[Finding]:
 
 
 def _scale(data: ImageData, eps: float) -> list[Finding]:
-    tops = {part: float(x.max()) / data.scale for part, x in (("training", data.x_train), ("test", data.x_test))}
+    tops = {part: float(x.max()) / data.scale for part, x in (("training", in_memory(data.x_train)), ("test", data.x_test))}
     high = max(tops.values())
     everything = len(data.x_train) + len(data.x_test)
     found = []
@@ -117,7 +118,7 @@ def _skipped(data: ImageData) -> list[Finding]:
 def _blank(data: ImageData) -> list[Finding]:
     """Images with a single value."""
     rows = []
-    for x in (data.x_train, data.x_test):
+    for x in (in_memory(data.x_train), data.x_test):
         flat = x.flatten(1)
         rows.append((flat.amax(1) == flat.amin(1)).nonzero().flatten().tolist())
     train, test = rows
@@ -140,7 +141,7 @@ def _grey(data: ImageData) -> list[Finding]:
     if len(data.image_shape) != 3 or data.image_shape[0] != 3:
         return []
     grey, coloured = [], 0
-    for x in (data.x_train, data.x_test):
+    for x in (in_memory(data.x_train), data.x_test):
         equal = (x == x[:, :1]).flatten(1).all(1)
         coloured += int((~equal).sum())
         grey.append(equal & (x.flatten(1).amax(1) > x.flatten(1).amin(1)))  # blank images are reported as blank

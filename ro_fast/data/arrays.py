@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ro_fast.data.stored_images import StoredImages
 from ro_fast.said import Said
 
 
@@ -14,9 +15,9 @@ class Arrays:
     """All images and labels of a source, as found."""
 
     where: str  # its name in error messages
-    x_train: np.ndarray  # [N, C, H, W] or [N, D], uint8 or float32
+    x_train: np.ndarray | StoredImages  # [N, C, H, W] or [N, D], uint8 or float32
     y_train: np.ndarray  # [N] int64
-    x_test: np.ndarray
+    x_test: np.ndarray | StoredImages
     y_test: np.ndarray
     scale: float = 255.0  # the stored value that corresponds to 1.0
     num_classes: int | None = None  # None: as many as there are distinct labels

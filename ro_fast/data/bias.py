@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ro_fast.data.image_data import ImageData
+from ro_fast.data.stored_images import in_memory, rows_of
 from ro_fast.data.subsets import stream
 from ro_fast.errors import InputError
 
@@ -64,7 +65,7 @@ def _copied(data: ImageData, rows: Tensor) -> ImageData:
     """The images and labels of other rows, in place of those that keep their numbers and files."""
     return replace(
         data,
-        x_train=data.x_train[rows],
+        x_train=rows_of(data.x_train, rows),
         y_train=data.y_train[rows],
         redrawn=None if data.redrawn is None else data.redrawn[rows],
     )
@@ -122,7 +123,7 @@ def _duplicates(data: ImageData, touched: int, rng: np.random.Generator) -> Imag
 
 def _shift(data: ImageData, touched: int, rng: np.random.Generator) -> ImageData:
     rows = torch.from_numpy(_spread(data, touched, rng))
-    x = data.x_train.clone()
+    x = in_memory(data.x_train).clone()
     dimmed = x[rows].double() * DIMMED
     x[rows] = (dimmed if x.is_floating_point() else dimmed.round()).to(x.dtype)
     return replace(data, x_train=x)

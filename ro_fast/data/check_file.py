@@ -19,6 +19,7 @@ from torch import Tensor
 from ro_fast.config import CheckConfig
 from ro_fast.data.image_data import ImageData, Rows
 from ro_fast.data.notices import say_once
+from ro_fast.data.stored_images import AnyImages, rows_of
 from ro_fast.environment import Environment
 from ro_fast.errors import InputError
 from ro_fast.storage.records import read
@@ -138,7 +139,7 @@ def examined(data: ImageData) -> tuple[Examined, Examined]:
     )
 
 
-def _digests(data: ImageData, x: Tensor, y: Tensor) -> list[str]:
+def _digests(data: ImageData, x: AnyImages, y: Tensor) -> list[str]:
     """A short digest of each image with its label, the same however values are stored and on any device."""
     found = []
     for images, labels in zip(x.split(4096), y.split(4096), strict=True):
@@ -199,7 +200,7 @@ def leave_out(data: ImageData, path: Path) -> ImageData:
         data = replace(data, x_extra=data.x_extra[aside] if len(aside) else None, rows_extra=data.rows_extra[aside])
     return replace(
         data,
-        x_train=data.x_train[train],
+        x_train=rows_of(data.x_train, train),
         y_train=data.y_train[train],
         redrawn=None if data.redrawn is None else data.redrawn[train],
         rows_train=data.rows_train[train],

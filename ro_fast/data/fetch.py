@@ -12,6 +12,11 @@ from ro_fast.errors import InputError, WorkError
 from ro_fast.installing import pip_install
 
 
+def cache_folder() -> Path:
+    """Where ro_fast keeps what it can get again: ``ro_fast`` in ``XDG_CACHE_HOME``, or else in ``~/.cache``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "ro_fast"
+
+
 def find_or_download(
     config: DataConfig,
     names: Sequence[str],
@@ -38,8 +43,7 @@ def find_or_download(
         InputError: if they are not there; the message says how to get them.
         WorkError: if the download failed.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "ro_fast" / "data"
-    root = Path(config.path).expanduser() if config.path else cache
+    root = Path(config.path).expanduser() if config.path else cache_folder() / "data"
     roots = [root] if config.path or system is None else [root, system]
     files = _find(roots, names, folders, archive)
     if files is None and config.download:

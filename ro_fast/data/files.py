@@ -6,6 +6,7 @@ import gzip
 import io
 import math
 import pickle
+import struct
 import tarfile
 import warnings
 import zipfile
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from ro_fast.data.stored_images import IN_MEMORY
 from ro_fast.errors import InputError
 from ro_fast.installing import pip_install
 
@@ -123,28 +125,42 @@ def read_arrays(path: Path, names: Sequence[str], optional: Sequence[str] = ()) 
                 if name not in members:
                     raise InputError(f"{path} lacks {name}; it holds {', '.join(sorted(members)) or 'no array'}")
             wanted = [*names, *(name for name in optional if name in members)]
-            return {name: _read_npy(archive, members[name], f"{path}: {name}") for name in wanted}
+            return {name: _read_npy(path, archive, members[name], f"{path}: {name}") for name in wanted}
     except InputError:
         raise
     except Exception as error:  # zipfile's and NumPy's readers raise nearly anything on a damaged file
         raise InputError(f"{path} is not an .npz file of plain arrays: {reason(error)}") from error
 
 
-def _read_npy(archive: zipfile.ZipFile, member: str, where: str) -> np.ndarray:
-    """Reads an array whose header is plain and fits the bytes that follow, so that no memory is taken in vain."""
+def _read_npy(path: Path, archive: zipfile.ZipFile, member: str, where: str) -> np.ndarray:
+    """Reads an array whose header is plain and fits the bytes that follow, so that no memory is taken in vain.
+
+    One of over 1 GiB that is not compressed stays in its file, mapped into memory.
+    """
     with archive.open(member) as file:
         version = np.lib.format.read_magic(file)
         read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Python 2's headers
-            shape, _, dtype = read_header(file)
+            shape, by_columns, dtype = read_header(file)
         if dtype.hasobject:
             raise InputError(f"{where} holds Python objects, which could run code and are not read; save it as numbers")
-        size, rest = math.prod(shape) * dtype.itemsize, archive.getinfo(member).file_size - file.tell()
+        entry, header = archive.getinfo(member), file.tell()
+        size, rest = math.prod(shape) * dtype.itemsize, entry.file_size - header
         if size != rest or min(shape, default=0) < 0:
             raise InputError(f"{where} declares shape {list(shape)} of {dtype}, {size} bytes, but {rest} follow; save it again")
+    if size > IN_MEMORY and entry.compress_type == zipfile.ZIP_STORED and not by_columns:
+        return np.memmap(path, dtype, "r", _offset(path, entry) + header, shape)
     with archive.open(member) as file:
         return np.lib.format.read_array(file, allow_pickle=False)
+
+
+def _offset(path: Path, entry: zipfile.ZipInfo) -> int:
+    """Where an archive's member begins: behind 30 bytes, of which the last four say how long name and extra are."""
+    with path.open("rb") as file:
+        file.seek(entry.header_offset + 26)
+        name, extra = struct.unpack("<HH", file.read(4))
+    return entry.header_offset + 30 + name + extra
 
 
 def _member(content: Any, name: str, path: Path) -> np.ndarray:

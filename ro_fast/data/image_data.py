@@ -1,7 +1,8 @@
-"""A data set in memory: images as stored, labels, and the scale between stored values and [0, 1]."""
+"""A data set: images as stored, labels, and the scale between stored values and [0, 1]."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -11,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ro_fast.data.stored_images import AnyImages, StoredImages, in_memory
+
 Rows = NDArray[np.int64]
 
 
@@ -19,7 +22,7 @@ class ImageData:
     """Training, validation and test images with their labels, all on one device."""
 
     name: str
-    x_train: Tensor  # [N, C, H, W] or [N, D], uint8 or float32, in 0..scale
+    x_train: AnyImages  # [N, C, H, W] or [N, D], uint8 or float32, in 0..scale; too many for memory, they stay in their file
     y_train: Tensor  # [N] int64 in 0..num_classes-1
     x_val: Tensor
     y_val: Tensor
@@ -62,7 +65,7 @@ class ImageData:
         files = None if self.files_train is None else (*self.files_train, *(self.files_val or ()))
         return replace(
             self,
-            x_train=torch.cat([self.x_train, self.x_val])[order],
+            x_train=torch.cat([in_memory(self.x_train), self.x_val])[order],
             y_train=torch.cat([self.y_train, self.y_val])[order],
             x_val=self.x_val[:0],
             y_val=self.y_val[:0],
@@ -74,8 +77,8 @@ class ImageData:
         )
 
     def to(self, device: torch.device | str) -> ImageData:
-        """Returns the same data on another device."""
-        moved: dict[str, Any] = {name: value.to(device) for name, value in self._tensors().items()}
+        """Returns the same data for work on another device, where all lies but training images that are too many for it."""
+        moved: dict[str, Any] = {name: value.to(device) for name, value in self._arrays().items()}
         return replace(self, **moved)
 
     def images(self, x: Tensor) -> Tensor:  # stored values -> float32 in [0, 1]
@@ -87,26 +90,34 @@ class ImageData:
 
         Vectors [N, D] have one of each. A constant channel gets a standard deviation of 1.0, since it is divided by.
         """
-        x = self.x_train if self.x_train.ndim == 4 else self.x_train[:, None]
-        over = [d for d in range(x.ndim) if d != 1]
-        count = x.numel() // x.shape[1]
         # In chunks, since float64 copies of a whole data set would not fit on a GPU beside the model.
-        moments = sum(
-            torch.stack([chunk.sum(over), chunk.square().sum(over)])
-            for chunk in (part.double() / self.scale for part in x.split(4096))
-        )
-        mean, square = torch.as_tensor(moments).cpu() / count
+        parts = (x if x.ndim == 4 else x[:, None] for x in self.x_train.split(4096))
+        moments = torch.stack([self._moments(x) for x in parts]).sum(0).cpu()
+        mean, square = moments / (self.x_train.shape.numel() / moments.shape[1])
         std = (square - mean.square()).clamp_min(0).sqrt()
         return mean.tolist(), torch.where(std > 1e-6, std, 1.0).tolist()
 
+    def _moments(self, x: Tensor) -> Tensor:  # [N, C, ...] -> [2, C] float64: sums of values in [0, 1] and of their squares
+        if x.dtype == torch.uint8:  # counting bytes is twenty times faster
+            counts = torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in x.unbind(1)]).double()
+            values = torch.arange(256, dtype=torch.float64, device=x.device) / self.scale
+            return torch.stack([counts @ values, counts @ values.square()])
+        values, over = x.double() / self.scale, [d for d in range(x.ndim) if d != 1]
+        return torch.stack([values.sum(over), values.square().sum(over)])
+
     def fingerprint(self) -> str:
         """Returns a SHA-256 over images, labels and their meaning, the same on any device and wherever files lie."""
+        return self._fingerprint
+
+    @functools.cached_property  # of every image, which takes its time where they are many
+    def _fingerprint(self) -> str:
         digest = hashlib.sha256(f"{self.name} {self.num_classes} {self.scale}".encode())
-        for name, tensor in self._tensors().items():
-            digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-            digest.update(tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+        for name, array in self._arrays().items():
+            digest.update(f"{name} {array.dtype} {list(array.shape)}".encode())
+            for part in array.split(4096):
+                digest.update(part.cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
         return digest.hexdigest()
 
-    def _tensors(self) -> dict[str, Tensor]:
+    def _arrays(self) -> dict[str, AnyImages]:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: value for name, value in values.items() if isinstance(value, Tensor)}
+        return {name: value for name, value in values.items() if isinstance(value, Tensor | StoredImages)}

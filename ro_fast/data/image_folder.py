@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -48,7 +49,7 @@ def list_folder(root: Path) -> Listing:
         kinds = ", ".join(f"{count} {kind}" for kind, count in left_out.most_common())
         say_once(f"{root}: files left out: {kinds}")
     every = [*items, *tested]
-    if nested := sum(item.path.parent.parent not in (train, test) for item in every):
+    if nested := sum(item.name.count("/") > (1 if train == root else 2) for item in every):
         say_once(f"{root}: images in sub-folders of a class's folder count for that class: {nested} of {len(every)}")
     if test is None:
         return Listing(str(root), items, None, tuple(classes), NUMBERING)
@@ -102,14 +103,16 @@ def _items(root: Path, part: Path | None, classes: list[str], left_out: Counter[
     items: list[Item] = []
     for label, name in enumerate(classes):
         folder = part / name
-        for path in sorted(_files(folder)) if folder.is_dir() else ():
-            if not path.is_file():
+        inside = len(os.path.join(root, ""))
+        # By the parts of its path, since "a/1.png" is not to come between "a-b/1.png" and "a.png".
+        for entry in sorted(_files(folder), key=lambda entry: entry.path.split(os.sep)) if folder.is_dir() else ():
+            if not entry.is_file():
                 left_out["that are no regular file or a link to nothing"] += 1
-            elif path.suffix.lower() in suffixes():
-                items.append(Item(path, path.relative_to(root).as_posix(), label, len(items)))
+            elif _suffix(entry) in suffixes():
+                items.append(Item(Path(entry.path), entry.path[inside:].replace(os.sep, "/"), label, len(items)))
             else:
-                left_out[f"{path.suffix.lower() or 'without an ending'} (not an image that Pillow reads)"] += 1
-    loose = [path for path in part.iterdir() if not _hidden(path) and not path.is_dir()]
+                left_out[f"{_suffix(entry) or 'without an ending'} (not an image that Pillow reads)"] += 1
+    loose = [path for path in part.iterdir() if not _hidden(path.name) and not path.is_dir()]
     if part == root:  # where notes about the data may lie too
         loose = [path for path in loose if path.suffix.lower() in suffixes()]
     if loose:
@@ -117,36 +120,41 @@ def _items(root: Path, part: Path | None, classes: list[str], left_out: Counter[
     return items
 
 
-def _files(folder: Path, above: tuple[Path, ...] = ()) -> Iterable[Path]:
+def _files(folder: Path, above: tuple[Path, ...] = ()) -> Iterable[os.DirEntry[str]]:
     """All that is not a folder below a folder, without what is hidden."""
     real = folder.resolve()
     if real in above:
         raise InputError(f"{folder} is a link to a folder above it; remove it")
-    for path in folder.iterdir():
-        if _hidden(path):
-            continue
-        if path.is_dir():
-            yield from _files(path, (*above, real))
-        else:
-            yield path
+    with os.scandir(folder) as entries:  # many times faster than pathlib, which matters to a million files
+        for entry in entries:
+            if _hidden(entry.name):
+                continue
+            if entry.is_dir():
+                yield from _files(Path(entry.path), (*above, real))
+            else:
+                yield entry
+
+
+def _suffix(entry: os.DirEntry[str]) -> str:
+    return os.path.splitext(entry.name)[1].lower()
 
 
 def folders_in(folder: Path) -> list[Path]:
     """The folders in a folder, sorted, without hidden ones."""
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not _hidden(path))
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not _hidden(path.name))
 
 
 def images_below(folder: Path) -> bool:
     """Whether a folder or one below it has a file that is named as an image."""
-    return any(path.suffix.lower() in suffixes() for path in _files(folder))
+    return any(_suffix(entry) in suffixes() for entry in _files(folder))
 
 
 def _classes(folder: Path) -> list[str]:
     return [path.name for path in folders_in(folder)]
 
 
-def _hidden(path: Path) -> bool:
-    return path.name.startswith(".") or path.name.lower() in _HIDDEN
+def _hidden(name: str) -> bool:
+    return name.startswith(".") or name.lower() in _HIDDEN
 
 
 def named(names: Sequence[str]) -> str:

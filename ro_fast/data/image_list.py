@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from ro_fast.data.arrays import Arrays
-from ro_fast.data.image_file import Unreadable, read_image
+from ro_fast.data.decoding import Reading, decode
 from ro_fast.data.notices import say_once
+from ro_fast.data.stored_images import StoredImages
 from ro_fast.data.subsets import held_out, stream
 from ro_fast.errors import InputError
 
@@ -51,60 +50,52 @@ def read_listing(listing: Listing, skip_bad: bool, seed: int) -> Arrays:
     Raises:
         InputError: if a part or a class has no image, files cannot be decoded, or images differ in size or colour.
     """
-    bad: list[tuple[Path, str]] = []
-    notes: Counter[str] = Counter()
-    parts = [_read(part, bad, notes) for part in (listing.train, listing.test or ())]
+    items = [*listing.train, *(listing.test or ())]
+    images, reading = decode([item.path if item.content is None else item.content for item in items], listing.where)
+    bad = [(items[place].path, why) for place, why in reading.unreadable]
     if bad and not skip_bad:
         raise InputError(_unreadable(bad))
-    skipped = {path for path, _ in bad}
     if bad:
-        total = len(bad) + sum(map(len, parts))
-        say_once(f"skipped {len(bad)} unreadable files of {total}: {', '.join(str(path) for path, _ in bad)}")
-    for note, count in notes.items():
+        say_once(f"skipped {len(bad)} unreadable files of {len(items)}: {', '.join(str(path) for path, _ in bad)}")
+    for note, count in reading.notes.items():
         say_once(f"{listing.where}: {note} ({count} {'file' if count == 1 else 'files'})")
-    train, test = parts
-    _check_classes(listing, train)
+    unreadable = {place for place, _ in reading.unreadable}
+    read = [item for place, item in enumerate(items) if place not in unreadable]
+    to_train = sum(place not in unreadable for place in range(len(listing.train)))
+    train, test = np.arange(to_train), np.arange(to_train, len(read))
+    _check_classes(listing, read[:to_train])
     if listing.test is None:
-        train, test = _split(listing, train, seed)
-    elif not test:
+        train, test = _split(listing, read, seed)
+    elif not len(test):
         raise InputError(f"{listing.where} holds no image to test with")
-    _check_sizes([(item.path, image.shape) for part in (train, test) for item, image in part])
+    _check_sizes(reading, items)
+
+    def taken(rows: np.ndarray) -> tuple[np.ndarray | StoredImages, np.ndarray]:
+        labels = np.array([read[i].label for i in rows], dtype=np.int64)
+        return images.taken(rows) if isinstance(images, StoredImages) else images[rows], labels
+
     return Arrays(
         listing.where,
-        *_stacked(train),
-        *_stacked(test),
-        files=(tuple(item.name for item, _ in train), tuple(item.name for item, _ in test)),
-        rows=(np.array([item.row for item, _ in train]), np.array([item.row for item, _ in test])),
+        *taken(train),
+        *taken(test),
+        files=(tuple(read[i].name for i in train), tuple(read[i].name for i in test)),
+        rows=(np.array([read[i].row for i in train]), np.array([read[i].row for i in test])),
         numbering=listing.numbering,
-        skipped=tuple(item.name for part in (listing.train, listing.test or ()) for item in part if item.path in skipped),
+        skipped=tuple(items[place].name for place, _ in reading.unreadable),
         class_names=listing.class_names,
     )
 
 
-def _read(items: Sequence[Item], bad: list[tuple[Path, str]], notes: Counter[str]) -> list[tuple[Item, np.ndarray]]:
-    found = []
-    for item in items:
-        try:
-            image, done = read_image(item.path if item.content is None else io.BytesIO(item.content))
-        except Unreadable as error:
-            bad.append((item.path, str(error)))
-        else:
-            found.append((item, image))
-            notes.update(done)
-    return found
-
-
-def _check_classes(listing: Listing, train: Sequence[tuple[Item, np.ndarray]]) -> None:
-    present = {item.label for item, _ in train}
+def _check_classes(listing: Listing, train: Sequence[Item]) -> None:
+    present = {item.label for item in train}
     if absent := [name for label, name in enumerate(listing.class_names) if label not in present]:
         names = ", ".join(absent[:NAMED]) + (", ..." if absent[NAMED:] else "")
         raise InputError(f"{listing.where}: class {names} contains no image to train on; a class needs at least one")
 
 
-def _split(
-    listing: Listing, images: list[tuple[Item, np.ndarray]], seed: int
-) -> tuple[list[tuple[Item, np.ndarray]], list[tuple[Item, np.ndarray]]]:
-    labels = np.array([item.label for item, _ in images])
+def _split(listing: Listing, images: Sequence[Item], seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """The places of images to train on and of those to test with."""
+    labels = np.array([item.label for item in images])
     counts = np.bincount(labels)
     if counts.min() < 3:
         name = listing.class_names[int(counts.argmin())]
@@ -112,16 +103,12 @@ def _split(
             f"{listing.where} has no test images, and class {name} has too few to split them off ({counts.min()}); "
             "it needs 3, for training, validation and testing"
         )
-    out = set(held_out(labels, stream(seed, "held_out")).tolist())
+    out = held_out(labels, stream(seed, "held_out"))
     say_once(
         f"{listing.where} has no test images: {len(out)} of {len(images)} are set aside to test with, "
         f"a fifth of each class, drawn by data.seed={seed}"
     )
-    return [images[i] for i in range(len(images)) if i not in out], [images[i] for i in sorted(out)]
-
-
-def _stacked(images: Sequence[tuple[Item, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    return np.stack([image for _, image in images]), np.array([item.label for item, _ in images], dtype=np.int64)
+    return np.setdiff1d(np.arange(len(images)), out), out
 
 
 def _unreadable(bad: list[tuple[Path, str]]) -> str:
@@ -133,18 +120,14 @@ def _unreadable(bad: list[tuple[Path, str]]) -> str:
     return f"{first} is not an image that can be read ({reason}){more}; repair them or skip them with data.skip_bad=true"
 
 
-def _check_sizes(shapes: list[tuple[Path, tuple[int, ...]]]) -> None:
-    counts: dict[tuple[int, ...], int] = {}
-    example: dict[tuple[int, ...], Path] = {}
-    for path, shape in shapes:
-        counts[shape] = counts.get(shape, 0) + 1
-        example.setdefault(shape, path)
-    if len(counts) < 2:
+def _check_sizes(reading: Reading, items: Sequence[Item]) -> None:
+    if len(reading.sizes) < 2:
         return
-    common, other = sorted(counts, key=lambda shape: -counts[shape])[:2]
-    advice = "convert all of them to grey or to RGB" if common[1:] == other[1:] else "resize all of them to one size"
-    (a, b) = ("x".join(map(str, shape)) for shape in (common, other))
+    common, other = sorted(reading.sizes, key=lambda size: -size.count)[:2]
+    advice = "convert all of them to grey or to RGB" if common.shape[1:] == other.shape[1:] else "resize all of them to one size"
+    (a, b) = ("x".join(map(str, size.shape)) for size in (common, other))
+    total = sum(size.count for size in reading.sizes)
     raise InputError(
-        f"{example[common]} is {a} but {example[other]} is {b} (channels x height x width), and {counts[common]} of "
-        f"{len(shapes)} images are {a}; all images must agree: {advice}"
+        f"{items[common.first].path} is {a} but {items[other.first].path} is {b} (channels x height x width), and "
+        f"{common.count} of {total} images are {a}; all images must agree: {advice}"
     )

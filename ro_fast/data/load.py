@@ -19,6 +19,7 @@ from ro_fast.data.extra import read_extra
 from ro_fast.data.image_data import ImageData
 from ro_fast.data.notices import say_once
 from ro_fast.data.sources import SOURCES
+from ro_fast.data.stored_images import AnyImages, StoredImages, in_memory, rows_of
 from ro_fast.data.subsets import balanced_subset, redraw_labels, stream, validation_subset
 from ro_fast.data.validate import validate
 from ro_fast.errors import InputError
@@ -61,11 +62,11 @@ def load_data(config: DataConfig) -> ImageData:
         train, aside = labelled, np.setdiff1d(train, labelled)
     data = ImageData(
         name=config.name,
-        x_train=from_numpy(source.x_train[train]),
+        x_train=_images(source.x_train, train),
         y_train=from_numpy(labels[train]),
-        x_val=from_numpy(source.x_train[val]),
+        x_val=in_memory(_images(source.x_train, val)),
         y_val=from_numpy(labels[val]),
-        x_test=from_numpy(source.x_test[test]),
+        x_test=in_memory(_images(source.x_test, test)),
         y_test=from_numpy(source.y_test[test]),
         num_classes=num_classes,
         rows_train=rows[train],
@@ -80,13 +81,20 @@ def load_data(config: DataConfig) -> ImageData:
         files_test=tuple(source.files[1][i] for i in test) if source.files else None,
         skipped=source.skipped,
         class_names=source.class_names,
-        x_extra=from_numpy(source.x_train[aside]) if len(aside) else None,
+        x_extra=in_memory(_images(source.x_train, aside)) if len(aside) else None,
         rows_extra=rows[aside] if len(aside) else None,
     )
     data = biased(data, config.bias, config.bias_share, config.seed)
     if config.exclude:
         data = leave_out(data, Path(config.exclude))
     return data if config.extra is None else _with_extra(data, config.extra)
+
+
+def _images(x: np.ndarray | StoredImages, rows: np.ndarray) -> AnyImages:
+    """Some images of a source; read from their file when asked for, if it is mapped into memory and they are many."""
+    if isinstance(x, np.memmap):
+        x = StoredImages(x)
+    return rows_of(x, rows) if isinstance(x, StoredImages) else from_numpy(x[rows])
 
 
 def _check_config(config: DataConfig) -> None:
@@ -160,7 +168,7 @@ def _with_extra(data: ImageData, path: str) -> ImageData:
     if x.dtype == np.uint8 and data.x_train.dtype == torch.uint8 and data.scale == 255:
         return dataclasses.replace(data, x_extra=from_numpy(x), y_extra=None if y is None else from_numpy(y))
     # One dtype for all: images stored in other units become float32 in [0, 1], the same values the model gets anyway.
-    images: dict[str, Any] = {name: data.images(getattr(data, name)) for name in ("x_train", "x_val", "x_test")}
+    images: dict[str, Any] = {name: data.images(in_memory(getattr(data, name))) for name in ("x_train", "x_val", "x_test")}
     extra = from_numpy(x).float() / (255 if x.dtype == np.uint8 else 1)
     return dataclasses.replace(data, **images, scale=1.0, x_extra=extra, y_extra=None if y is None else from_numpy(y))
 

@@ -177,7 +177,7 @@ def _own_path(config: DataConfig, what: str) -> Path:
 
 def _as_float32(x: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore"):  # values that float32 cannot hold become infinite and are rejected later
-        return x.astype(np.float32) if x.dtype.kind == "f" else x
+        return x.astype(np.float32, copy=False) if x.dtype.kind == "f" else x
 
 
 SOURCES: dict[str, Callable[[DataConfig], Arrays]] = {

@@ -21,12 +21,13 @@ from ro_fast.errors import InputError, StorageError, WorkError
 from ro_fast.findings.study import RESULTS, Results
 from ro_fast.findings.verdict import more_seeds
 from ro_fast.progress import EpochDone, Listener
-from ro_fast.storage import epochs, records
+from ro_fast.storage import checkpoint, epochs, records
 from ro_fast.storage.paths import own_folder
 from ro_fast.storage.run_folder import alone_in, lock_of
 from ro_fast.storage.saving import writing
 from ro_fast.suite.combine import combinations
 from ro_fast.suite.final_scores import write_final_scores
+from ro_fast.suite.gpu_jobs import gpu_jobs
 from ro_fast.suite.launched import Launched
 from ro_fast.suite.perturbations import compare_checkpoints
 from ro_fast.suite.plan import AUTO, LOCAL, Branch, data_of, plan
@@ -93,7 +94,9 @@ def epochs_to_train(config: AblateConfig) -> tuple[int, int]:
 
 def _threads(config: AblateConfig) -> int | None:
     """CPU threads of each run, on which its bits depend."""
-    return jobs_and_threads(config)[1] if config.launcher.name == LOCAL else config.threads or config.launcher.cpus
+    if config.launcher.name != LOCAL:
+        return config.threads or config.launcher.cpus
+    return jobs_and_threads(config)[1] if choose_device(config.device).type == "cpu" else config.threads
 
 
 def _epochs(branches: list[Branch]) -> tuple[int, int]:
@@ -246,11 +249,29 @@ def epochs_done(run: Path) -> int:
     return 0
 
 
+def _on_gpu(config: AblateConfig) -> int:
+    """Number of parallel runs on this machine's GPU, measured once per process."""
+    branches = plan(config)
+    total, found = _epochs(branches)
+    if total == found:
+        return 1
+    first = branches[0].config
+    key = checkpoint.digest({**checkpoint.flat(first), "out": ""})
+    if key not in _measured:
+        jobs, share = gpu_jobs(first, data_of(first), choose_device(config.device))
+        _log.info("jobs=%d: one run keeps the GPU busy for %.0f %% of the time", jobs, 100 * share)
+        _measured[key] = jobs
+    return _measured[key]
+
+
+_measured: dict[str, int] = {}
+
+
 def jobs_and_threads(config: AblateConfig) -> tuple[int, int | None]:
     """Number of parallel runs here and CPU threads of each: small networks gain more from one process per core than threads."""
     if config.jobs is not None and config.jobs < 1:
         raise InputError(f"jobs = {config.jobs} should be at least 1")
     if choose_device(config.device).type != "cpu":
-        return config.jobs or 1, config.threads
+        return config.jobs or _on_gpu(config), config.threads
     jobs = config.jobs or cores()
     return jobs, config.threads or max(1, cores() // jobs)

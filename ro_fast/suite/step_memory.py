@@ -66,7 +66,7 @@ def _without_stderr() -> Iterator[None]:
 
 
 def _one_step(run: Run, index: torch.Tensor) -> None:
-    run.train_step(run.step(index, Work()), run.config.trainer.lr)
+    run.train_step(run.step(index, run.data.x_train[index], Work()), run.config.trainer.lr)
 
 
 def _standing_bytes(run: Run) -> int:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ro_fast.config import TrainConfig
 from ro_fast.data import ImageData
+from ro_fast.data.stored_images import in_memory
 from ro_fast.findings.outcomes import Cost
 from ro_fast.training.teachers import Trained, teacher
 from ro_fast.training.validate import build_attack
@@ -28,7 +29,7 @@ def induced(config: TrainConfig, data: ImageData, device: torch.device, train: T
     state = config.data.induced
     assert state is not None
     model, cost = teacher(config, "adversarial", {"name": "baseline"}, data, device, train, state)
-    images = {name: data.images(getattr(data, name)) for name in ("x_train", "x_val", "x_test")}
+    images = {name: data.images(in_memory(getattr(data, name))) for name in ("x_train", "x_val", "x_test")}
     for part in ("train", "test") if config.data.induced_test else ("train",):
         images[f"x_{part}"] = _perturbed(config, model, images[f"x_{part}"], getattr(data, f"y_{part}"), device)
     return dataclasses.replace(data, **images, scale=1.0), cost  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ import dataclasses
 import logging
 import shutil
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from ro_fast.check.sample_weights import weights_of
 from ro_fast.config import TrainConfig, to_yaml
 from ro_fast.data import ImageData, augment, load_data
+from ro_fast.data.stored_images import StoredImages
 from ro_fast.environment import choose_device, environment, peak_memory_mb, use_threads
 from ro_fast.errors import InputError, WorkError
 from ro_fast.features.reader import FeatureReader
@@ -282,16 +284,17 @@ class Run:
     def train_epoch(self) -> Trained:
         """One pass over the training images; synchronises with the device once, at its end."""
         t, data = self.config.trainer, self.data
-        batches = torch.randperm(len(data.y_train), generator=self.streams["order"]).to(self.device).split(t.batch_size)
+        order = torch.randperm(len(data.y_train), generator=self.streams["order"])
+        batches = order.to(self.device).split(t.batch_size)
         losses = torch.zeros(len(batches), device=self.device)
         sums = torch.zeros(3, dtype=torch.float64, device=self.device)  # correct, adversarial loss, small-loss samples
         work = Work()
         if self.averaging is not None:
             self.averaging.begin(self.model, self.epoch)
         self.model.train()
-        for i, index in enumerate(batches):
+        for i, (index, stored) in enumerate(zip(batches, self._read(batches, order.split(t.batch_size)), strict=True)):
             lr = piecewise((self.epoch + (i + 1) / len(batches)) / t.epochs, t.lr, t.lr_drops)
-            step = self.step(index, work)
+            step = self.step(index, stored, work)
             losses[i] = self.train_step(step, lr)
             decision = step.decision
             assert decision is not None, "a method decides before it returns"
@@ -307,9 +310,14 @@ class Run:
         correct, adversarial_loss, small = (sums / len(data.y_train)).tolist()
         return Trained(lr, losses.mean().item(), correct, adversarial_loss, small, work.forwards * self.flops / 1e9)
 
-    def step(self, index: Tensor, work: Work) -> Step:
-        """One step on some of the training samples, int64 [N]."""
-        x, remembered = self._batch(index)
+    def _read(self, batches: Sequence[Tensor], on_cpu: Sequence[Tensor]) -> Iterator[Tensor]:
+        """The stored images of each batch of training samples, whose indices are on the device and on the CPU."""
+        x = self.data.x_train
+        return x.ahead(on_cpu) if isinstance(x, StoredImages) else (x[index] for index in batches)
+
+    def step(self, index: Tensor, stored: Tensor, work: Work) -> Step:
+        """One step on some of the training samples, int64 [N], with their images as stored."""
+        x, remembered = self._batch(index, stored)
         return Step(
             self.trained,
             self.attack,
@@ -325,9 +333,9 @@ class Run:
             weights=self.weights if self.epoch >= self.start_epoch else None,
         )
 
-    def _batch(self, index: Tensor) -> tuple[Tensor, Remembered | None]:
+    def _batch(self, index: Tensor, stored: Tensor) -> tuple[Tensor, Remembered | None]:
         """The augmented inputs of some training samples, and their state at the fork, if the method needs it."""
-        x, kind, stream = self.inputs(self.data.x_train[index]), self.config.data.augment, self.streams["augment"]
+        x, kind, stream = self.inputs(stored), self.config.data.augment, self.streams["augment"]
         if self.memory is None:
             return augment(x, kind, stream), None
         # The perturbation moves with its image.

@@ -1,0 +1,180 @@
+"""Decodes the image files of a list: few into memory, many into one file in the cache, which later readings map into memory."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import os
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ro_fast.data.fetch import cache_folder
+from ro_fast.data.image_file import Unreadable, read_image
+from ro_fast.data.stored_images import IN_MEMORY, StoredImages
+from ro_fast.progress import clock
+from ro_fast.storage import records
+from ro_fast.storage.checkpoint import digest
+from ro_fast.storage.run_folder import lock_of
+from ro_fast.storage.saving import saving
+
+_log = logging.getLogger("ro_fast")
+MANY = 20_000  # files; more are decoded only once
+_PART, _BLOCK = 64, 2048  # files that a thread takes at a time, and that are decoded between two looks at the clock
+_SAVED = 5.0  # seconds between two states on disk, and between two lines of progress
+
+
+Source = Path | bytes  # a file, or its content where it lies within another one
+
+
+@dataclass
+class Size:
+    """How many images have a shape, and the first that has."""
+
+    shape: list[int]
+    count: int
+    first: int  # its place in the list
+
+
+@dataclass
+class Reading:
+    """How far a list of files was read, and what was found."""
+
+    done: int = 0
+    unreadable: list[tuple[int, str]] = field(default_factory=list)  # places in the list, with reasons
+    notes: dict[str, int] = field(default_factory=dict)  # what was done to values -> how many files
+    sizes: list[Size] = field(default_factory=list)  # in the order of their first images; only images of the first one are kept
+
+    @property
+    def kept(self) -> int:
+        """Images that are kept so far."""
+        return self.sizes[0].count if self.sizes else 0
+
+    def add(self, images: Sequence[tuple[NDArray[np.uint8] | None, list[str]]]) -> list[NDArray[np.uint8]]:
+        """Notes what the next files of the list hold, and returns those that are kept."""
+        notes, kept = Counter(self.notes), []
+        for place, (image, said) in enumerate(images, self.done):
+            if image is None:
+                self.unreadable.append((place, said[0]))
+                continue
+            notes.update(said)
+            size = next((size for size in self.sizes if size.shape == list(image.shape)), None)
+            if size is None:
+                self.sizes.append(size := Size(list(image.shape), 0, place))
+            size.count += 1
+            if size is self.sizes[0]:
+                kept.append(image)
+        self.done, self.notes = self.done + len(images), dict(notes)
+        return kept
+
+
+def decode(files: Sequence[Source], where: str) -> tuple[NDArray[np.uint8] | StoredImages, Reading]:
+    """The images of files, uint8 [K, C, H, W] in their order, those left out that can't be read or are of another size.
+
+    More than 20 000 files, or more than 1 GiB of images, are decoded once, into a file below ``~/.cache/ro_fast`` (or
+    ``XDG_CACHE_HOME``), and read from there as long as no file of the list has another time or length than then. A reading that
+    was killed continues.
+    """
+    if len(files) > MANY or len(files) * _bytes_of_one(files) > IN_MEMORY:
+        paths = [file for file in files if isinstance(file, Path)]
+        if len(paths) == len(files):
+            return _cached(paths, where)
+    reading = Reading()
+    kept = [image for block in _decoded(files) for image in reading.add(block)]
+    return np.stack(kept) if kept else np.empty((0, 1, 1, 1), np.uint8), reading
+
+
+def _bytes_of_one(files: Sequence[Source]) -> int:
+    return next((image.size for image, _ in map(_decode_one, files) if image is not None), 0)
+
+
+def _decode_one(file: Source) -> tuple[NDArray[np.uint8] | None, list[str]]:
+    """An image and what was done to it, or None and why it can't be read."""
+    try:
+        return read_image(io.BytesIO(file) if isinstance(file, bytes) else file)
+    except Unreadable as error:
+        return None, [str(error)]
+
+
+def _decoded(files: Sequence[Source]) -> Iterator[list[tuple[NDArray[np.uint8] | None, list[str]]]]:
+    """Blocks of decoded files; threads suffice, since Pillow's decoders run beside each other."""
+
+    def part(start: int) -> list[tuple[NDArray[np.uint8] | None, list[str]]]:
+        return [_decode_one(file) for file in files[start : start + _PART]]
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, len(files), _BLOCK):
+            parts = pool.map(part, range(start, min(start + _BLOCK, len(files)), _PART))
+            yield [image for images in parts for image in images]
+
+
+# -- the cache -------------------------------------------------------------------------------------------------------------
+
+
+def _cached(files: Sequence[Path], where: str) -> tuple[StoredImages, Reading]:
+    folder = cache_folder() / "images" / digest(str(Path(where).resolve()))
+    name = _identity(files)
+    images, state = folder / f"{name}.uint8", folder / f"{name}.json"
+    with saving(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        reading = _begun(images, state)
+        if reading.done < len(files):
+            with lock_of(folder / ".lock"):  # of several processes that need it, one reads
+                reading = _begun(images, state)
+                _read_on(files, where, images, state, reading)
+                for older in folder.iterdir():  # of other files, or of these before they changed
+                    if older.stem != name and older.suffix in (images.suffix, state.suffix):
+                        older.unlink()
+    shape = (reading.kept, *(reading.sizes[0].shape if reading.sizes else (1, 1, 1)))
+    pool = np.memmap(images, np.uint8, "r", shape=shape) if reading.kept else np.empty(shape, np.uint8)
+    return StoredImages(pool), reading
+
+
+def _identity(files: Iterable[Path]) -> str:
+    """Changes if a file comes, goes or changes."""
+    told = hashlib.sha256()
+    for file in files:
+        stat = file.stat()
+        told.update(os.fsencode(file) + f"\0{stat.st_size} {stat.st_mtime_ns}\0".encode())
+    return told.hexdigest()[:16]
+
+
+def _begun(images: Path, state: Path) -> Reading:
+    """What an earlier reading has left, if it is whole."""
+    if not (state.exists() and images.exists()):
+        return Reading()
+    reading = records.read(Reading, state, f"delete {state.parent} and run again")
+    long_enough = images.stat().st_size >= reading.kept * (int(np.prod(reading.sizes[0].shape)) if reading.sizes else 0)
+    return reading if long_enough else Reading()
+
+
+def _read_on(files: Sequence[Path], where: str, images: Path, state: Path, reading: Reading) -> None:
+    start, found = time.monotonic(), reading.done
+    told = start
+    _log.info("%s: reading %d files once, into %s", where, len(files) - found, images.parent)
+    with open(images, "r+b" if found else "wb") as file:
+        file.truncate(reading.kept * (int(np.prod(reading.sizes[0].shape)) if reading.sizes else 0))
+        file.seek(0, os.SEEK_END)
+
+        def save() -> None:
+            file.flush()
+            os.fsync(file.fileno())
+            records.write(state, reading)
+
+        for block in _decoded(files[found:]):
+            for image in reading.add(block):
+                file.write(image.tobytes())
+            now = time.monotonic()
+            if now - told > _SAVED:
+                told = now
+                save()
+                left = (now - start) / (reading.done - found) * (len(files) - reading.done)
+                _log.info("%s: %d of %d files read, %s left", where, reading.done, len(files), clock(left))
+        save()
