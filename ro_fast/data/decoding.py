@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import logging
+import math
 import os
 import time
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +22,8 @@ from numpy.typing import NDArray
 from ro_fast.data.fetch import cache_folder
 from ro_fast.data.image_file import Unreadable, read_image
 from ro_fast.data.stored_images import IN_MEMORY, StoredImages
+from ro_fast.environment import cores
+from ro_fast.errors import InputError
 from ro_fast.progress import clock
 from ro_fast.storage import records
 from ro_fast.storage.checkpoint import digest
@@ -51,11 +56,12 @@ class Reading:
     unreadable: list[tuple[int, str]] = field(default_factory=list)  # places in the list, with reasons
     notes: dict[str, int] = field(default_factory=dict)  # what was done to values -> how many files
     sizes: list[Size] = field(default_factory=list)  # in the order of their first images; only images of the first one are kept
+    checksum: int = 0  # CRC-32 of the bytes of the images kept, if they are in a file
 
     @property
-    def kept(self) -> int:
-        """Images that are kept so far."""
-        return self.sizes[0].count if self.sizes else 0
+    def kept(self) -> tuple[int, ...]:
+        """The shape of the images kept so far, [K, C, H, W]."""
+        return (self.sizes[0].count, *self.sizes[0].shape) if self.sizes else (0, 1, 1, 1)
 
     def add(self, images: Sequence[tuple[NDArray[np.uint8] | None, list[str]]]) -> list[NDArray[np.uint8]]:
         """Notes what the next files of the list hold, and returns those that are kept."""
@@ -80,7 +86,7 @@ def decode(files: Sequence[Source], where: str) -> tuple[NDArray[np.uint8] | Sto
 
     More than 20 000 files, or more than 1 GiB of images, are decoded once, into a file below ``~/.cache/ro_fast`` (or
     ``XDG_CACHE_HOME``), and read from there as long as no file of the list has another time or length than then. A reading that
-    was killed continues.
+    was killed continues; one that meets an image of another size ends there.
     """
     if len(files) > MANY or len(files) * _bytes_of_one(files) > IN_MEMORY:
         paths = [file for file in files if isinstance(file, Path)]
@@ -88,7 +94,7 @@ def decode(files: Sequence[Source], where: str) -> tuple[NDArray[np.uint8] | Sto
             return _cached(paths, where)
     reading = Reading()
     kept = [image for block in _decoded(files) for image in reading.add(block)]
-    return np.stack(kept) if kept else np.empty((0, 1, 1, 1), np.uint8), reading
+    return np.stack(kept) if kept else np.empty(reading.kept, np.uint8), reading
 
 
 def _bytes_of_one(files: Sequence[Source]) -> int:
@@ -109,7 +115,7 @@ def _decoded(files: Sequence[Source]) -> Iterator[list[tuple[NDArray[np.uint8] |
     def part(start: int) -> list[tuple[NDArray[np.uint8] | None, list[str]]]:
         return [_decode_one(file) for file in files[start : start + _PART]]
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         for start in range(0, len(files), _BLOCK):
             parts = pool.map(part, range(start, min(start + _BLOCK, len(files)), _PART))
             yield [image for images in parts for image in images]
@@ -132,8 +138,7 @@ def _cached(files: Sequence[Path], where: str) -> tuple[StoredImages, Reading]:
                 for older in folder.iterdir():  # of other files, or of these before they changed
                     if older.stem != name and older.suffix in (images.suffix, state.suffix):
                         older.unlink()
-    shape = (reading.kept, *(reading.sizes[0].shape if reading.sizes else (1, 1, 1)))
-    pool = np.memmap(images, np.uint8, "r", shape=shape) if reading.kept else np.empty(shape, np.uint8)
+    pool = np.memmap(images, np.uint8, "r", shape=reading.kept) if reading.kept[0] else np.empty(reading.kept, np.uint8)
     return StoredImages(pool), reading
 
 
@@ -150,9 +155,21 @@ def _begun(images: Path, state: Path) -> Reading:
     """What an earlier reading has left, if it is whole."""
     if not (state.exists() and images.exists()):
         return Reading()
-    reading = records.read(Reading, state, f"delete {state.parent} and run again")
-    long_enough = images.stat().st_size >= reading.kept * (int(np.prod(reading.sizes[0].shape)) if reading.sizes else 0)
-    return reading if long_enough else Reading()
+    with contextlib.suppress(InputError):
+        reading = records.read(Reading, state, "")
+        if _checksum(images, math.prod(reading.kept)) == reading.checksum:
+            return reading
+    _log.warning("%s is damaged: the files are read again", images)
+    return Reading()
+
+
+def _checksum(file: Path, size: int) -> int | None:
+    """CRC-32 of the first bytes of a file; None if there are fewer."""
+    checksum = 0
+    with open(file, "rb") as opened:
+        while size and (part := opened.read(min(size, 2**24))):
+            checksum, size = zlib.crc32(part, checksum), size - len(part)
+    return None if size else checksum
 
 
 def _read_on(files: Sequence[Path], where: str, images: Path, state: Path, reading: Reading) -> None:
@@ -160,7 +177,7 @@ def _read_on(files: Sequence[Path], where: str, images: Path, state: Path, readi
     told = start
     _log.info("%s: reading %d files once, into %s", where, len(files) - found, images.parent)
     with open(images, "r+b" if found else "wb") as file:
-        file.truncate(reading.kept * (int(np.prod(reading.sizes[0].shape)) if reading.sizes else 0))
+        file.truncate(math.prod(reading.kept))
         file.seek(0, os.SEEK_END)
 
         def save() -> None:
@@ -170,7 +187,11 @@ def _read_on(files: Sequence[Path], where: str, images: Path, state: Path, readi
 
         for block in _decoded(files[found:]):
             for image in reading.add(block):
-                file.write(image.tobytes())
+                content = image.tobytes()
+                reading.checksum = zlib.crc32(content, reading.checksum)
+                file.write(content)
+            if reading.sizes[1:]:
+                return  # an error, which is not to wait for all the others
             now = time.monotonic()
             if now - told > _SAVED:
                 told = now

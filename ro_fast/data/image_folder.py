@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -21,6 +23,8 @@ NUMBERING = Said(
     "place among the image files sorted by class and path, counted from 0 in each part; the file's name tells more",
 )
 _HIDDEN = {"thumbs.db", "desktop.ini", "__macosx", "@eadir"}  # and whatever begins with a dot
+_SILENT = 5.0  # seconds without a word while files are looked for
+_log = logging.getLogger("ro_fast")
 _LAYOUT = "it must have train/ and test/, each with one folder per class"
 
 
@@ -101,7 +105,11 @@ def _items(root: Path, part: Path | None, classes: list[str], left_out: Counter[
     if part is None:
         return []
     items: list[Item] = []
+    told = time.monotonic()
     for label, name in enumerate(classes):
+        if time.monotonic() - told > _SILENT:
+            told = time.monotonic()
+            _log.info("%s: %d files found so far, in %d of %d classes", part, len(items), label, len(classes))
         folder = part / name
         inside = len(os.path.join(root, ""))
         # By the parts of its path, since "a/1.png" is not to come between "a-b/1.png" and "a.png".

@@ -127,7 +127,8 @@ def _check_sizes(reading: Reading, items: Sequence[Item]) -> None:
     advice = "convert all of them to grey or to RGB" if common.shape[1:] == other.shape[1:] else "resize all of them to one size"
     (a, b) = ("x".join(map(str, size.shape)) for size in (common, other))
     total = sum(size.count for size in reading.sizes)
+    among = total if reading.done == len(items) else f"the first {total}"
     raise InputError(
         f"{items[common.first].path} is {a} but {items[other.first].path} is {b} (channels x height x width), and "
-        f"{common.count} of {total} images are {a}; all images must agree: {advice}"
+        f"{common.count} of {among} images are {a}; all images must agree: {advice}"
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +54,13 @@ class Clock:
     def left(self) -> float:
         """Seconds left of the budget."""
         return self.budget - self.spent
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Work that the budget is not for."""
+        begun = time.monotonic()
+        yield
+        self._start += time.monotonic() - begun
 
     def keep(self, plan: Plan) -> None:
         """Stores the plan and the time spent so far."""

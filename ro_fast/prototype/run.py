@@ -87,7 +87,7 @@ def prototype(config: PrototypeConfig, progress: Progress | None = None) -> Prot
 def _decided(config: PrototypeConfig, progress: Progress | None) -> Prototype:
     clock = Clock(config)
     data = load_data(config.data)
-    checked = _checked(config, data)
+    checked = _checked(config, data, clock)
     plan = clock.plan or _plan(config, data, checked, clock)
     clock.keep(plan)
     small = config.data if plan.is_whole else _subset(config.data, plan.sizes)
@@ -144,16 +144,19 @@ def _planned(config: PrototypeConfig, size: int, available: Sizes, extra: list[A
     return dataclasses.replace(plan, seed_seconds=seed_seconds(sizes, epochs, arms, fork, config.attack.steps, speed))
 
 
-def _checked(config: PrototypeConfig, data: ImageData) -> Check:
+def _checked(config: PrototypeConfig, data: ImageData, clock: Clock) -> Check:
     """The check of the data, run now or found done."""
     out = Path(config.out) / "check"
     wanted = CheckConfig(data=config.data, seed=config.seed, threads=config.threads, report=config.report, out=str(out))
+    done = None
     with contextlib.suppress(InputError):  # there is none, or it is incomplete
         done = read_check(out / "check.json")
-        # Its own page stays in the language it was written in.
-        if (done.fingerprint, dataclasses.replace(done.config, report=wanted.report)) == (data.fingerprint(), wanted):
-            return done
-    return check(wanted)
+    if done is None or done.fingerprint != data.fingerprint() or dataclasses.replace(done.config, report=config.report) != wanted:
+        return check(wanted)
+    if done.config.report != wanted.report:
+        with clock.stopped():  # the budget is not for its page in another language
+            return check(wanted)
+    return done
 
 
 def _subset(data: DataConfig, sizes: Sizes) -> DataConfig:

@@ -99,11 +99,15 @@ def test_a_changed_file_is_seen_and_the_older_images_are_deleted(folder):
     assert len(list((folder.parent / "cache").rglob("*.uint8"))) == 1
 
 
-def test_images_that_were_cut_short_are_read_anew(folder):
+@pytest.mark.parametrize("kind", ["uint8", "json"])
+@pytest.mark.parametrize("damage", [lambda content: content[:-5], lambda content: bytes([content[0] ^ 1]) + content[1:]])
+def test_what_was_damaged_is_read_anew(folder, caplog, kind, damage):
     before = load(folder)
-    (images,) = (folder.parent / "cache").rglob("*.uint8")
-    images.write_bytes(images.read_bytes()[:-1])
-    assert same(before, load(folder))
+    (file,) = (folder.parent / "cache").rglob(f"*.{kind}")
+    file.write_bytes(damage(file.read_bytes()))
+    assert same(before, load(folder)) and "is damaged: the files are read again" in caplog.text
+    caplog.clear()
+    assert same(before, load(folder)) and "damaged" not in caplog.text
 
 
 def test_unreadable_files_and_other_sizes_are_named_as_in_a_direct_reading(folder, monkeypatch):
@@ -116,7 +120,7 @@ def test_unreadable_files_and_other_sizes_are_named_as_in_a_direct_reading(folde
         patch.setattr(decoding, "MANY", 1000)
         assert same(skipped, load(folder, skip_bad=True))
     Image.new("RGB", (5, 5)).save(folder / "train" / "b" / "03.png")
-    with pytest.raises(InputError, match=r"00\.png is 3x5x4 but .*03\.png is 3x5x5 .* 39 of 40 images are 3x5x4"):
+    with pytest.raises(InputError, match=r"00\.png is 3x5x4 but .*03\.png is 3x5x5 .* 19 of the first 20 images are 3x5x4"):
         load(folder)
 
 

@@ -73,6 +73,7 @@ def test_the_page_in_both_languages_has_the_same_numbers_and_trains_nothing_anew
     for language in ("ja", "en"):
         prototype(config(out, f"report.language={language}"))
         pages[language] = (out / "report.html").read_text(encoding="utf-8")
+        assert f'<html lang="{language}"' in (out / "check" / "check.html").read_text(encoding="utf-8")
     pages["ja again"] = rebuild_page(out, "ja").read_text(encoding="utf-8")
     assert states == {path: path.stat().st_mtime_ns for path in out.rglob("last.pt")}
     # The last section reports the seconds spent, which keep increasing.

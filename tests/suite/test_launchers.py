@@ -47,6 +47,22 @@ def test_a_job_that_is_killed_is_named_and_the_same_command_continues(launcher: 
     assert numbers(tmp_path / "killed") == numbers(tmp_path / "whole")
 
 
+@pytest.mark.slow
+def test_jobs_outlive_a_command_that_is_killed_and_the_same_command_waits_for_them(tmp_path: Path) -> None:
+    pytest.importorskip("submitit")
+    killed = begun(tmp_path / "killed", "pure", *LAUNCHERS["submitit"])
+    killed.kill()
+    killed.communicate(timeout=60)
+    again = begun(tmp_path / "killed", "pure", *LAUNCHERS["submitit"])
+    told = again.communicate(timeout=240)[1]
+    assert again.returncode == 0, told
+    for arm in ("baseline", "pure"):
+        epochs = (tmp_path / "killed" / "runs" / arm / "seed0" / "metrics.jsonl").read_text().splitlines()
+        assert len(epochs) == 20
+    ablate(compose("ablate", [*line(tmp_path / "whole"), "jobs=1"]))
+    assert numbers(tmp_path / "killed") == numbers(tmp_path / "whole")
+
+
 @pytest.mark.parametrize("launcher", ["submitit", "ray"])
 def test_a_launcher_that_is_not_installed_is_told_before_anything_starts(
     launcher: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
