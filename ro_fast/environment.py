@@ -77,6 +77,17 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def memory() -> float:
+    """Bytes of memory that this process may use: the machine's, or its container's; infinite if unknown."""
+    known = [float("inf")]
+    if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
+        known.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):  # "max": no limit
+            known.append(float(Path(file).read_text()))
+    return min(known)
+
+
 def use_threads(threads: int | None) -> None:
     """Sets torch's CPU threads, also for MKL and OpenMP libraries loaded later."""
     if threads is not None:

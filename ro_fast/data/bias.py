@@ -123,7 +123,7 @@ def _duplicates(data: ImageData, touched: int, rng: np.random.Generator) -> Imag
 
 def _shift(data: ImageData, touched: int, rng: np.random.Generator) -> ImageData:
     rows = torch.from_numpy(_spread(data, touched, rng))
-    x = in_memory(data.x_train).clone()
+    x = in_memory(data.x_train, 2).clone()
     dimmed = x[rows].double() * DIMMED
     x[rows] = (dimmed if x.is_floating_point() else dimmed.round()).to(x.dtype)
     return replace(data, x_train=x)

@@ -179,11 +179,12 @@ def leave_out(data: ImageData, path: Path) -> ImageData:
             all that are validated with.
     """
     content = read_check(path)
-    what, whole = f"data.exclude={path}", data.pooled()
-    if unknown := _unknown(content.train, whole.rows_train, _digests(data, whole.x_train, whole.y_train), what, data):
-        if unknown == len(whole.y_train):
+    what, rows = f"data.exclude={path}", np.concatenate([data.rows_train, data.rows_val])
+    digests = _digests(data, data.x_train, data.y_train) + _digests(data, data.x_val, data.y_val)
+    if unknown := _unknown(content.train, rows, digests, what, data):
+        if unknown == len(rows):
             raise _of_other_data(what, data)
-        say_once(f"{what} was made without {unknown} of the {len(whole.y_train)} training and validation images here; these stay")
+        say_once(f"{what} was made without {unknown} of the {len(rows)} training and validation images here; these stay")
     _unknown(content.test, data.rows_test, _digests(data, data.x_test, data.y_test), what, data)
     out = np.array(sorted(excluded(content.findings)), dtype=np.int64)
     train, val = (np.flatnonzero(~np.isin(rows, out)) for rows in (data.rows_train, data.rows_val))

@@ -23,8 +23,7 @@ def read_extra(path: str, image_shape: tuple[int, ...], num_classes: int) -> tup
         raise InputError(f"data.extra={path} does not exist; it must be an .npz file with x and, where labels are known, y")
     arrays = read_arrays(given_file(file, f"data.extra={path}"), ("x",), optional=("y",))
     x, y = arrays["x"], arrays.get("y")
-    if x.dtype.kind == "f":
-        x = x.astype(np.float32)
+    x = x.astype(np.float32) if x.dtype.kind == "f" else np.array(x)  # in memory, also if it is mapped from its file
     check_images(x, f"{path}: x")
     if x.shape[1:] != image_shape:
         raise InputError(f"{path}: an image is {list(x.shape[1:])} but a training image {list(image_shape)}; they must agree")

@@ -150,9 +150,22 @@ def _read_npy(path: Path, archive: zipfile.ZipFile, member: str, where: str) -> 
         if size != rest or min(shape, default=0) < 0:
             raise InputError(f"{where} declares shape {list(shape)} of {dtype}, {size} bytes, but {rest} follow; save it again")
     if size > IN_MEMORY and entry.compress_type == zipfile.ZIP_STORED and not by_columns:
-        return np.memmap(path, dtype, "r", _offset(path, entry) + header, shape)
+        start = _offset(path, entry)
+        if checksum(path, start, entry.file_size) != entry.CRC:
+            raise InputError(f"{where} is damaged (its checksum is another one); download or save it again")
+        return np.memmap(path, dtype, "r", start + header, shape)
     with archive.open(member) as file:
         return np.lib.format.read_array(file, allow_pickle=False)
+
+
+def checksum(path: Path, start: int, size: int) -> int | None:
+    """CRC-32 of a part of a file; None if the file ends before."""
+    found = 0
+    with path.open("rb") as file:
+        file.seek(start)
+        while size and (part := file.read(min(size, 2**24))):
+            found, size = zlib.crc32(part, found), size - len(part)
+    return None if size else found
 
 
 def _offset(path: Path, entry: zipfile.ZipInfo) -> int:

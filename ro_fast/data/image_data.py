@@ -65,7 +65,7 @@ class ImageData:
         files = None if self.files_train is None else (*self.files_train, *(self.files_val or ()))
         return replace(
             self,
-            x_train=torch.cat([in_memory(self.x_train), self.x_val])[order],
+            x_train=torch.cat([in_memory(self.x_train, 3), self.x_val])[order],
             y_train=torch.cat([self.y_train, self.y_val])[order],
             x_val=self.x_val[:0],
             y_val=self.y_val[:0],
@@ -79,7 +79,10 @@ class ImageData:
     def to(self, device: torch.device | str) -> ImageData:
         """Returns the same data for work on another device, where all lies but training images that are too many for it."""
         moved: dict[str, Any] = {name: value.to(device) for name, value in self._arrays().items()}
-        return replace(self, **moved)
+        there = replace(self, **moved)
+        if "_fingerprint" in self.__dict__:
+            there.__dict__["_fingerprint"] = self._fingerprint
+        return there
 
     def images(self, x: Tensor) -> Tensor:  # stored values -> float32 in [0, 1]
         """Returns stored images as float32 in [0, 1]."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -44,11 +46,24 @@ def _formats() -> tuple[str, ...]:
     return tuple(sorted(set(image.OPEN) - _REFUSED))
 
 
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Within, Pillow doesn't warn of tags that don't matter to the pixels: in all threads, so it must be begun before them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def pillow_version() -> str:
+    """The version of the library that decodes."""
+    return str(_pillow().__version__)
+
+
 def read_image(path: Path | IO[bytes]) -> tuple[np.ndarray, list[str]]:
     """Returns an image [C, H, W] of uint8, upright as its EXIF orientation says, and what was done to its values.
 
     C is 1 for grey modes and 3 for all others, palettes included. 16 bits v become round(v / 257); transparent pixels are
-    composed on white; of several frames the first counts.
+    composed on white; of several frames the first counts. What Pillow warns of is not silenced here, see :func:`quiet`.
 
     Raises:
         Unreadable: if Pillow can't decode it, or its values have no known white (32-bit numbers).
@@ -57,13 +72,11 @@ def read_image(path: Path | IO[bytes]) -> tuple[np.ndarray, list[str]]:
     try:
         from PIL import ImageOps
 
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about tags that don't matter to the pixels
-            with pillow.open(path, formats=_formats()) as image:
-                notes = [FRAMES] if getattr(image, "is_animated", False) else []
-                image.load()
-                pixels, more = _as_bytes(ImageOps.exif_transpose(image), *_sixteen_bits(image))
-                return pixels.reshape(*pixels.shape[:2], -1).transpose(2, 0, 1), notes + more
+        with pillow.open(path, formats=_formats()) as image:
+            notes = [FRAMES] if getattr(image, "is_animated", False) else []
+            image.load()
+            pixels, more = _as_bytes(ImageOps.exif_transpose(image), *_sixteen_bits(image))
+            return pixels.reshape(*pixels.shape[:2], -1).transpose(2, 0, 1), notes + more
     except Unreadable:
         raise
     except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file

@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from ro_fast.data.image_file import suffixes
@@ -111,13 +111,13 @@ def _items(root: Path, part: Path | None, classes: list[str], left_out: Counter[
             told = time.monotonic()
             _log.info("%s: %d files found so far, in %d of %d classes", part, len(items), label, len(classes))
         folder = part / name
-        inside = len(os.path.join(root, ""))
+        prefix, inside = folder.relative_to(root).as_posix(), len(str(folder))
         # By the parts of its path, since "a/1.png" is not to come between "a-b/1.png" and "a.png".
         for entry in sorted(_files(folder), key=lambda entry: entry.path.split(os.sep)) if folder.is_dir() else ():
-            if not entry.is_file():
+            if not _is(entry.is_file):
                 left_out["that are no regular file or a link to nothing"] += 1
             elif _suffix(entry) in suffixes():
-                items.append(Item(Path(entry.path), entry.path[inside:].replace(os.sep, "/"), label, len(items)))
+                items.append(Item(Path(entry.path), prefix + entry.path[inside:].replace(os.sep, "/"), label, len(items)))
             else:
                 left_out[f"{_suffix(entry) or 'without an ending'} (not an image that Pillow reads)"] += 1
     loose = [path for path in part.iterdir() if not _hidden(path.name) and not path.is_dir()]
@@ -137,10 +137,18 @@ def _files(folder: Path, above: tuple[Path, ...] = ()) -> Iterable[os.DirEntry[s
         for entry in entries:
             if _hidden(entry.name):
                 continue
-            if entry.is_dir():
+            if _is(entry.is_dir):
                 yield from _files(Path(entry.path), (*above, real))
             else:
                 yield entry
+
+
+def _is(kind: Callable[[], bool]) -> bool:
+    """False for a link that leads to itself, too, as pathlib has it."""
+    try:
+        return kind()
+    except OSError:
+        return False
 
 
 def _suffix(entry: os.DirEntry[str]) -> str:

@@ -168,7 +168,7 @@ def _with_extra(data: ImageData, path: str) -> ImageData:
     if x.dtype == np.uint8 and data.x_train.dtype == torch.uint8 and data.scale == 255:
         return dataclasses.replace(data, x_extra=from_numpy(x), y_extra=None if y is None else from_numpy(y))
     # One dtype for all: images stored in other units become float32 in [0, 1], the same values the model gets anyway.
-    images: dict[str, Any] = {name: data.images(in_memory(getattr(data, name))) for name in ("x_train", "x_val", "x_test")}
+    images: dict[str, Any] = {name: data.images(in_memory(getattr(data, name), 8)) for name in ("x_train", "x_val", "x_test")}
     extra = from_numpy(x).float() / (255 if x.dtype == np.uint8 else 1)
     return dataclasses.replace(data, **images, scale=1.0, x_extra=extra, y_extra=None if y is None else from_numpy(y))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ro_fast.environment import memory
 from ro_fast.errors import InputError
 
 IN_MEMORY = 2**30  # bytes; training images that take no more are held in memory
@@ -36,6 +36,8 @@ class StoredImages:
         self.shape = torch.Size((len(self.rows), *pool.shape[1:]))
         self.dtype = torch.from_numpy(np.empty(0, pool.dtype)).dtype
         self.nbytes = self.shape.numel() * pool.itemsize
+        # Taken as bytes: of numbers that lie in a file at no multiple of their size, NumPy would copy all before it takes some.
+        self._bytes = pool.reshape(len(pool), self.shape[1:].numel()).view(np.uint8)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -99,7 +101,7 @@ class StoredImages:
         x = torch.empty((len(rows), *self.shape[1:]), dtype=self.dtype, pin_memory=pinned)
         # Read by NumPy: torch maps read-only files only for writing, which the system may refuse for one larger than its memory.
         # Rows are known to be there; with mode "raise" NumPy would read into a buffer of its own first.
-        np.take(self.pool, rows, axis=0, out=x.numpy(), mode="clip")
+        np.take(self._bytes, rows, axis=0, out=x.numpy().reshape(len(rows), self.shape[1:].numel()).view(np.uint8), mode="clip")
         return x
 
 
@@ -118,18 +120,22 @@ def rows_of(x: AnyImages, index: Tensor | NDArray[np.int64] | slice) -> AnyImage
     return found if found.nbytes > IN_MEMORY else found.held(found.device)
 
 
-def in_memory(x: AnyImages) -> Tensor:
+def in_memory(x: AnyImages, times: float = 1) -> Tensor:
     """All images as a tensor, for work that looks at all of them together.
 
+    Args:
+        x: the images.
+        times: the memory that this work takes in all, as a multiple of theirs.
+
     Raises:
-        InputError: if they would fill half of the machine's memory.
+        InputError: if this is more than half of the memory.
     """
     if isinstance(x, Tensor):
         return x
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if 2 * x.nbytes > memory:
+    room = memory() / 2 / times
+    if x.nbytes > room:
         raise InputError(
-            f"{len(x)} images take {x.nbytes / 1e9:.1f} GB, too much for {memory / 1e9:.1f} GB of memory where all are "
-            f"looked at together; give data.train_size={int(len(x) * memory / x.nbytes / 4)}, or less"
+            f"{len(x)} images of {x.nbytes / 1e9:.1f} GB are too many to look at together in {memory() / 1e9:.1f} GB of memory; "
+            f"give data.train_size={int(len(x) * room / x.nbytes)}, or less"
         )
     return x.held(x.device)

@@ -10,6 +10,7 @@ import collections
 import contextlib
 import dataclasses
 import logging
+import math
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
@@ -259,7 +260,8 @@ def _on_gpu(config: AblateConfig) -> int:
     key = checkpoint.digest({**checkpoint.flat(first), "out": ""})
     if key not in _measured:
         jobs, share = gpu_jobs(first, data_of(first), choose_device(config.device))
-        _log.info("jobs=%d: one run keeps the GPU busy for %.0f %% of the time", jobs, 100 * share)
+        told = "it takes one process only" if math.isnan(share) else f"one run keeps it busy for {100 * share:.0f} % of the time"
+        _log.info("jobs=%d on the GPU: %s", jobs, told)
         _measured[key] = jobs
     return _measured[key]
 

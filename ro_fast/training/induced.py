@@ -29,7 +29,7 @@ def induced(config: TrainConfig, data: ImageData, device: torch.device, train: T
     state = config.data.induced
     assert state is not None
     model, cost = teacher(config, "adversarial", {"name": "baseline"}, data, device, train, state)
-    images = {name: data.images(in_memory(getattr(data, name))) for name in ("x_train", "x_val", "x_test")}
+    images = {name: data.images(in_memory(getattr(data, name), 12)) for name in ("x_train", "x_val", "x_test")}
     for part in ("train", "test") if config.data.induced_test else ("train",):
         images[f"x_{part}"] = _perturbed(config, model, images[f"x_{part}"], getattr(data, f"y_{part}"), device)
     return dataclasses.replace(data, **images, scale=1.0), cost  # type: ignore[arg-type]

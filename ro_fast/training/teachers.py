@@ -56,7 +56,7 @@ def gather(config: TrainConfig, data: ImageData, device: torch.device, train: Tr
     if y is None:
         model, costs["pseudo_labels"] = teacher(config, "pseudo_labels", {"name": "natural"}, labelled, device, train)
         y = _answers(model, data, data.x_extra, config.trainer.eval_batch_size, device)
-    x_train, y_train = torch.cat([in_memory(data.x_train), data.x_extra]), torch.cat([data.y_train, y])
+    x_train, y_train = torch.cat([in_memory(data.x_train, 2), data.x_extra]), torch.cat([data.y_train, y])
     return Helped(dataclasses.replace(labelled, x_train=x_train, y_train=y_train, redrawn=None), teachers, costs)
 
 

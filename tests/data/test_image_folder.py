@@ -42,10 +42,11 @@ def test_what_is_left_out_is_said_in_one_line(tmp_path, caplog):
     (tmp_path / "train" / "loose.png").write_text("")
     (tmp_path / "train" / "b" / "gone.png").symlink_to("nowhere.png")
     os.mkfifo(tmp_path / "test" / "b" / "pipe.png")
+    (tmp_path / "test" / "b" / "itself.png").symlink_to("itself.png")
     assert len(load(tmp_path).x_test) == 8
     (told,) = [record.getMessage() for record in caplog.records]
     assert "2 .heic (not an image" in told and "1 .txt (not" in told and "1 in train, in no class folder" in told
-    assert "2 that are no regular file or a link to nothing" in told
+    assert "3 that are no regular file or a link to nothing" in told
     assert "DS_Store" not in told and "6 " not in told
 
 

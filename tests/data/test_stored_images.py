@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -43,6 +45,25 @@ def test_they_are_the_images_that_would_be_held(file, monkeypatch):
     assert stored.pooled().fingerprint() == held.pooled().fingerprint()
 
 
+def test_floats_are_read_a_batch_at_a_time_too(tmp_path, monkeypatch):
+    x = np.random.default_rng(0).random((4000, 1, 8, 8), np.float32)
+    np.savez(tmp_path / "data.npz", x_train=x, y_train=np.arange(4000) % 2, x_test=x[:9], y_test=np.arange(9) % 2)
+    stored = load(tmp_path / "data.npz", monkeypatch, True).x_train
+    tracemalloc.start()
+    batch = stored[torch.arange(8)]
+    taken = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert taken < x.nbytes / 10 and batch.equal(load(tmp_path / "data.npz", monkeypatch, False).x_train[:8])
+
+
+def test_a_damaged_file_is_refused(file, monkeypatch):
+    content = bytearray(file.read_bytes())
+    content[5000] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(InputError, match=r"data\.npz: x_train is damaged"):
+        load(file, monkeypatch, True)
+
+
 def test_some_of_them_stay_in_the_file_only_if_they_are_many(file, monkeypatch):
     stored = load(file, monkeypatch, True)
     monkeypatch.setattr("ro_fast.data.stored_images.IN_MEMORY", 1000)
@@ -80,6 +101,6 @@ def test_a_run_is_bit_for_bit_that_of_images_in_memory(file, monkeypatch, tmp_pa
 
 def test_work_on_all_images_is_refused_where_they_would_fill_memory(file, monkeypatch):
     x = load(file, monkeypatch, True).x_train
-    monkeypatch.setattr("ro_fast.data.stored_images.os.sysconf", lambda name: 150 if name == "SC_PHYS_PAGES" else 200)
-    with pytest.raises(InputError, match=r"images take .* give data.train_size=\d+, or less"):
+    monkeypatch.setattr("ro_fast.data.stored_images.memory", lambda: 1.9 * x.nbytes)
+    with pytest.raises(InputError, match=r"are too many to look at together .* give data.train_size=\d+, or less"):
         in_memory(x)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
@@ -43,7 +44,14 @@ def begun(folder: Path, arm: str, *more: str) -> subprocess.Popen[str]:
     metrics = folder / "runs" / arm / "seed0" / "metrics.jsonl"
     before = metrics.stat().st_size if metrics.exists() else 0
     command = [sys.executable, "-m", "ro_fast", "ablate", *line(folder), *more]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which what a shell starts with & ignores
+    )
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
         if metrics.exists() and metrics.stat().st_size > before:

@@ -25,4 +25,4 @@ def test_the_number_is_measured_once_and_told(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(run, "gpu_jobs", lambda *given: measured.append(given) or (3, 0.31))
     with caplog.at_level(logging.INFO, "ro_fast"):
         assert [run._on_gpu(small(tmp_path)) for _ in range(2)] == [3, 3]
-    assert len(measured) == 1 and "jobs=3: one run keeps the GPU busy for 31 % of the time" in caplog.text
+    assert len(measured) == 1 and "jobs=3 on the GPU: one run keeps it busy for 31 % of the time" in caplog.text

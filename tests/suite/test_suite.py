@@ -202,27 +202,26 @@ def worker_at(folder: Path) -> int:
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the workers in /proc")
 def test_a_suite_outlives_its_workers_interrupts_and_kills(tmp_path: Path) -> None:
-    long = "trainer.epochs=40"  # long enough for signals to arrive in time
-    killed = begun(tmp_path / "killed", "pure", "jobs=2", long)
+    killed = begun(tmp_path / "killed", "pure", "jobs=2")
     for worker in Path(f"/proc/{killed.pid}/task/{killed.pid}/children").read_text().split():
         os.kill(int(worker), signal.SIGINT)  # which is for the suite alone to answer
     os.kill(worker_at(tmp_path / "killed" / "runs" / "pure" / "seed0"), signal.SIGKILL)
     told = killed.communicate(timeout=120)[1]
     assert killed.returncode == 1 and "Traceback" not in told
     assert "pure, seed 0: its process was ended by SIGKILL" in told.splitlines()[-1]
-    assert len(metrics(tmp_path / "killed" / "runs" / "baseline" / "seed0")) == 40  # the other one went on
+    assert len(metrics(tmp_path / "killed" / "runs" / "baseline" / "seed0")) == 20  # the other one went on
 
-    interrupted = begun(tmp_path / "killed", "pure", "jobs=2", long)
+    interrupted = begun(tmp_path / "killed", "pure", "jobs=2")
     os.killpg(interrupted.pid, signal.SIGINT)  # as a terminal does
     told = interrupted.communicate(timeout=120)[1]
     assert interrupted.returncode == 130 and "Traceback" not in told and "interrupted; the state is saved" in told
 
-    killed = begun(tmp_path / "killed", "pure", "jobs=2", long)
+    killed = begun(tmp_path / "killed", "pure", "jobs=2")
     killed.kill()
     killed.communicate()
     assert not (tmp_path / "killed" / "results.json").exists()
     for folder in ("killed", "whole"):
-        ablate(compose("ablate", [*line(tmp_path / folder), "jobs=1", long]))
+        ablate(compose("ablate", [*line(tmp_path / folder), "jobs=1"]))
     assert runs(tmp_path / "killed") == runs(tmp_path / "whole") != {}
 
 

@@ -39,7 +39,8 @@ def record_on_gpu(run: Callable[[], Tensor], model: nn.Module) -> tuple[Tensor, 
             buffer.copy_(before)
     torch.cuda.current_stream().wait_stream(aside)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    # By default it would fail if another thread, which reads images, takes memory meanwhile.
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
         # Folding the weights is part of the graph, so that each replay sees their current values.
         result = run()
     return result, graph.replay
