@@ -127,10 +127,11 @@ def make_arrays(file: Path, shape: tuple[int, ...]) -> None:
 def of_arrays(name: str, file: Path) -> dict[str, Any]:
     """Seconds to open the file, images a second in random batches, and what training waits for them."""
     make_arrays(file, SIZES[name])
-    _forget(file)  # before it is mapped: the system keeps what is
+    _forget(file)
     start = time.perf_counter()
     data = load_data(DataConfig(name="npz", path=str(file)))
     opened = time.perf_counter() - start
+    _forget(file)  # what opening it has read; none of it is mapped yet
     cold = rate(data)
     start = time.perf_counter()
     data.fingerprint()
