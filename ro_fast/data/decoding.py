@@ -86,8 +86,8 @@ def decode(files: Sequence[Source], where: str) -> tuple[NDArray[np.uint8] | Sto
     """The images of files, uint8 [K, C, H, W] in their order, those left out that can't be read or are of another size.
 
     More than 20 000 files, or files of more than 1 GiB of images, are decoded once, into a file below ``~/.cache/ro_fast`` (or
-    ``XDG_CACHE_HOME``), and read from there as long as no file of the list has another time or length than then. A reading that
-    was killed continues; one that meets an image of another size ends there.
+    ``XDG_CACHE_HOME``), and read from there as long as no file of the list has other times or another length than then. A
+    reading that was killed continues; one that meets an image of another size ends there.
     """
     with quiet():
         size = _bytes_of_one(files)

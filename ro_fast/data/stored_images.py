@@ -73,8 +73,7 @@ class StoredImages:
 
     def ahead(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
         """The images of each batch of indices, read and copied to the device while the batches before are worked on."""
-        cuda = self.device.type == "cuda"
-        stream = torch.cuda.Stream(self.device) if cuda else None
+        stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
         order = iter(batches)
         with ThreadPoolExecutor(1, "images") as reader:
             coming: deque[Future[tuple[Tensor, Any]]] = deque()

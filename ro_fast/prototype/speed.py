@@ -11,7 +11,6 @@ import torch
 
 from ro_fast.config import TrainConfig
 from ro_fast.data import ImageData
-from ro_fast.data.stored_images import in_memory
 from ro_fast.environment import use_threads
 from ro_fast.training.trainer import Run
 
@@ -47,7 +46,7 @@ def measure_speed(config: TrainConfig, data: ImageData, device: torch.device, jo
             start = time.perf_counter()
             run.train_epoch()
             trained = time.perf_counter()
-            run.score(in_memory(few.x_train), few.y_train)
+            run.score(few.x_train, few.y_train)
             seconds.append((trained - start, time.perf_counter() - trained))
     train, judge = seconds[-1]
     return Speed(train / count, judge / count, jobs)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from ro_fast.check.sample_weights import weights_of
 from ro_fast.config import TrainConfig, to_yaml
 from ro_fast.data import ImageData, augment, load_data
-from ro_fast.data.stored_images import StoredImages
+from ro_fast.data.stored_images import AnyImages, StoredImages
 from ro_fast.environment import choose_device, environment, peak_memory_mb, use_threads
 from ro_fast.errors import InputError, WorkError
 from ro_fast.features.reader import FeatureReader
@@ -386,7 +386,7 @@ class Run:
             with torch.no_grad(), self._autocast():
                 self.model(step.x)
 
-    def score(self, x: Tensor, y: Tensor, reader: FeatureReader | None = None) -> Scores:
+    def score(self, x: AnyImages, y: Tensor, reader: FeatureReader | None = None) -> Scores:
         """Natural and robust accuracy in fp32, with the same noise at every epoch."""
         noise = torch.Generator(self.device).manual_seed(self.config.seed)
         attack = dataclasses.replace(self.eval_attack, generator=noise)

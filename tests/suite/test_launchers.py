@@ -5,6 +5,9 @@ from __future__ import annotations
 import importlib.util
 import os
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -45,6 +48,27 @@ def test_a_job_that_is_killed_is_named_and_the_same_command_continues(launcher: 
     assert "[40/40]" in told and "[41/40]" not in told  # twenty epochs of two arms, each told once
     ablate(compose("ablate", [*line(tmp_path / "whole"), "jobs=1"]))
     assert numbers(tmp_path / "killed") == numbers(tmp_path / "whole")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks at processes in /proc")
+def test_suites_swept_by_joblib_end_in_the_same_results_though_a_worker_is_killed(tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    sweep = ("-m", "seed=0,1", "jobs=1", f"out={tmp_path}/killed${{seed}}", "hydra/launcher=joblib")
+    command = [sys.executable, "-m", "ro_fast", "ablate", *line(tmp_path), *sweep]
+    lock, metrics = (tmp_path / "killed0" / "runs" / "pure" / "seed0" / name for name in (".lock", "metrics.jsonl"))
+    killed = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while killed.poll() is None and not (metrics.exists() and len(metrics.read_text().splitlines()) > 4):
+        time.sleep(0.01)
+    owner = lock_of(lock).owner
+    assert owner is not None and owner.pid != killed.pid
+    os.kill(owner.pid, signal.SIGKILL)
+    told = killed.communicate(timeout=120)[1]
+    assert killed.returncode == 1 and "Traceback" not in told, told
+    assert subprocess.run(command, capture_output=True, timeout=240).returncode == 0
+    for seed in (0, 1):
+        ablate(compose("ablate", [*line(tmp_path / f"whole{seed}"), "jobs=1", f"seed={seed}"]))
+        assert numbers(tmp_path / f"killed{seed}") == numbers(tmp_path / f"whole{seed}")
 
 
 @pytest.mark.slow
