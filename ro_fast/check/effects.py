@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ro_fast.config import CheckConfig, DataConfig
+from ro_fast.data.naming import as_options
 from ro_fast.errors import InputError
 from ro_fast.findings.amounts import with_interval
 from ro_fast.findings.harms import EASES, WORSENS, Harm
@@ -53,8 +54,7 @@ def beside(config: CheckConfig) -> Path:
 
 def command(data: DataConfig) -> str:
     """The command that measures the effects on these data."""
-    path = "" if data.path is None else f" data.path={data.path}"
-    return f"ro-fast ablate suite=bias data={data.name}{path}"
+    return f"ro-fast ablate suite=bias {as_options(data)}"
 
 
 def effect(kind: str, results: Results | None) -> str | None:

@@ -84,7 +84,7 @@ def draw_coverage(view: Images, regions: Sequence[Region], words: Words, width: 
     for number, region in enumerate(region for region in regions if region.letter):
         place = test[region.rows]
         colour, marker = PALETTE[1:][number % len(PALETTE[1:])], MARKERS[number % len(MARKERS)]
-        told = {"letter": region.letter, "label": region.label, "n": len(region.rows)}
+        told = {"letter": region.letter, "name": view.data.class_name(region.label), "n": len(region.rows)}
         label = words("figure.region", **told)
         x, y = place[:, 0], place[:, 1]
         ax.scatter(x, y, s=34, color=colour, marker=marker, edgecolors=INK, linewidths=0.6, rasterized=True, label=label)

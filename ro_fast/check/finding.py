@@ -12,7 +12,7 @@ from ro_fast.said import COMMA, Said, together
 SEVERITIES = ("serious", "warning", "info")
 # In the order in which to read them: what is wrong with the images themselves distorts all that follows.
 SECTIONS = {
-    "Quality": ("range",),
+    "Quality": ("range", "radius"),
     "Distribution": ("shift", "uncovered", "unrepresentative"),
     "Class balance": ("imbalance",),
     "Label noise": ("label_error",),

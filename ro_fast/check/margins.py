@@ -98,20 +98,30 @@ def _finding(view: Images, rows: Ints, distance: Floats, other: Ints, norm: str,
             high=f"{100 * ci.high:.1f}",
             n=len(rows),
         )
-    elif len(near):
-        looked = Said("margin.all", "{share} of {images}", share=percent(share), images=images(len(rows), "training image"))
     else:
-        looked = Said("margin.none", "none of {images}", images=images(len(rows), "training image"))
-    message = Said(
-        "margin.found",
-        "{norm}: {looked} lie within 2·eps = {radius} of an image of another class; the median distance is {median}, {times} "
-        "times eps.",
-        norm=norm,
-        looked=looked,
-        radius=f"{2 * radius:.3g}",
-        median=f"{np.median(distance):.3g}",
-        times=f"{np.median(distance) / radius:.1f}",
-    )
+        looked = Said("margin.all", "{share} of {images}", share=percent(share), images=images(len(rows), "training image"))
+    values = {
+        "norm": norm,
+        "radius": f"{2 * radius:.3g}",
+        "median": f"{np.median(distance):.3g}",
+        "times": f"{np.median(distance) / radius:.1f}",
+    }
+    if len(near) or len(rows) < len(y):
+        message = Said(
+            "margin.found",
+            "{norm}: {looked} lie within 2·eps = {radius} of an image of another class; the median distance is {median}, {times} "
+            "times eps.",
+            looked=looked,
+            **values,
+        )
+    else:
+        message = Said(
+            "margin.none",
+            "{norm}: none of {images} lie within 2·eps = {radius} of an image of another class; the median distance is {median}, "
+            "{times} times eps.",
+            images=images(len(rows), "training image"),
+            **values,
+        )
     severity = by_share(share, warning=0.01, serious=0.1)
     if severity != "info":
         advice = Said(

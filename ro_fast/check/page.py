@@ -15,6 +15,7 @@ from ro_fast.check.figures import POINTS
 from ro_fast.check.finding import NEW_LABELS, NOTHING_TO_DO, SECTIONS, SEVERITIES, Finding, are, images
 from ro_fast.data import ImageData
 from ro_fast.data.check_file import Check
+from ro_fast.data.naming import short_name
 from ro_fast.pages import render
 from ro_fast.pages.chart import Drawing
 from ro_fast.pages.words import Words
@@ -44,6 +45,7 @@ def render_page(
         t=words,
         say=words.say,
         result=result,
+        name=short_name(result.config.data.name, result.config.data.path),
         first=first(findings),
         looked_at=looked_at(result),
         sections={name: [_entry(f, result, data, words) for f in findings if f.section == name] for name in SECTIONS},

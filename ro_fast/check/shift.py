@@ -117,16 +117,23 @@ def _class_means(view: Images) -> list[Finding]:
         return []
     worst = max(moved, key=lambda label: moved[label])
     severity = "serious" if moved[worst] >= VERY_FAR else "warning"
-    message = Said(
-        "shift.means",
-        "The mean image differs between training and test in {n} of {classes} classes ({names}), most in class {name}, by "
-        "{distance} standard deviations.",
-        n=len(moved),
-        classes=view.classes,
-        names=some(view.names(moved)),
-        name=view.data.class_name(worst),
-        distance=f"{moved[worst]:.1f}",
-    )
+    values = {"classes": view.classes, "name": view.data.class_name(worst), "distance": f"{moved[worst]:.1f}"}
+    if len(moved) == 1:
+        message = Said(
+            "shift.mean",
+            "The mean image of class {name}, one of {classes}, differs between training and test by {distance} standard "
+            "deviations.",
+            **values,
+        )
+    else:
+        message = Said(
+            "shift.means",
+            "The mean image differs between training and test in {n} of {classes} classes ({names}), most in class {name}, by "
+            "{distance} standard deviations.",
+            n=len(moved),
+            names=some(view.names(moved)),
+            **values,
+        )
     advice = Said(
         "shift.means_do",
         "Wrong labels cause this as well as different cameras or days: resolve suspect labels first, then compare these "

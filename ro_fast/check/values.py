@@ -25,7 +25,7 @@ def check_eps(eps: float) -> None:
 
 
 def values(data: ImageData, eps: float) -> list[Finding]:
-    """Findings on the scale of pixels; the last one describes it."""
+    """Findings on the scale of pixels, one of which describes it, and on the radius in that scale."""
     found = _scale(data, eps)
     found += _skipped(data) + _blank(data) + _grey(data)
     step = _grey_step(data)
@@ -46,15 +46,27 @@ def values(data: ImageData, eps: float) -> list[Finding]:
         of_255=f"{eps * 255:.3g}",
         steps=steps,
     )
-    advice = NOTHING_TO_DO
-    if step is not None and eps < step / 2:
-        advice = Said(
-            "range.steps_do",
-            "A perturbation below half a grey step vanishes when images are rounded to their own steps: such a radius is "
-            "mathematical, not physical. Choose eps by what a camera or an attacker could change.",
-        )
-    found.append(Finding("range", "info", 0, 0.0, message, advice))
-    return found
+    found.append(Finding("range", "info", 0, 0.0, message, NOTHING_TO_DO))
+    return found + _radius(data, eps, step)
+
+
+def _radius(data: ImageData, eps: float, step: float | None) -> list[Finding]:
+    """The finding on a radius so small that no stored image can hold such a change."""
+    if step is None or eps >= step / 2:
+        return []
+    message = Said(
+        "radius.found",
+        "eps = {eps} is {share} of one step of grey of these images, {step}.",
+        eps=f"{eps:.4g}",
+        share=percent(eps / step),
+        step=f"{step:.3g}",
+    )
+    advice = Said(
+        "radius.do",
+        "A change below half a step vanishes when an image is stored with its own steps: such a radius is mathematical, not "
+        "physical. Choose eps by what a camera or an attacker could change.",
+    )
+    return [Finding("radius", "warning", len(data.x_train) + len(data.x_test), 1.0, message, advice)]
 
 
 def _scale(data: ImageData, eps: float) -> list[Finding]:

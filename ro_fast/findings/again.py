@@ -28,7 +28,7 @@ def said_again(run_dir: Path, results: Results) -> dict[str, str]:
     said: list[str] = []
     for level in (0.95, LOOK_LEVEL):  # which one depends on how the seeds were chosen
         findings = {
-            name: write_finding(results.data, question.arms, question.rules, results.arms, level)
+            name: write_finding(results.named, question.arms, question.rules, results.arms, level)
             for name, question in asked.items()
             if question.rules
         }
@@ -41,13 +41,13 @@ def said_again(run_dir: Path, results: Results) -> dict[str, str]:
         )
         every = [claim for of_part in claims.values() for claim in of_part]
         told: list[Finding] = [*findings.values(), *map(finding_of_claims, claims.values())]
-        told.append(finding_of_study(every, list(findings.values()), results.data))
+        told.append(finding_of_study(every, list(findings.values()), results.named))
         for question in asked.values():
             if question.ranking and question.ranking_rules:
-                told.append(finding_of_ranking(question.ranking, results.data, question.ranking_rules.cost))
+                told.append(finding_of_ranking(question.ranking, results.named, question.ranking_rules.cost))
             if question.harms:
                 share = results.config.get("data.bias_share")
-                told.append(finding_of_harms(question.harms, results.data, float(str(share or 0))))
+                told.append(finding_of_harms(question.harms, results.named, float(str(share or 0))))
         said += [sentence for finding in told for sentence in finding.sentences]
         said += [judged.text for finding in told for judged in finding.arms]
         said += [condition.text for claim in every for condition in claim.conditions]

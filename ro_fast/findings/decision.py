@@ -9,7 +9,7 @@ The rules are ``rules`` of configs/prototype.yaml, fixed before the runs that th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ro_fast.config import DecisionConfig
@@ -17,7 +17,7 @@ from ro_fast.data.check_file import Observation
 from ro_fast.findings.fall import Fall
 from ro_fast.findings.outcomes import Arm
 from ro_fast.findings.overfitting import BASELINE, NONE, OVERFITS, Overfitting
-from ro_fast.findings.ranking import COSTS_NATURAL, FIRST, HELPS, OPEN, ORDER, Ranked
+from ro_fast.findings.ranking import COSTS_NATURAL, FIRST, HELPS, MITIGATION, OPEN, ORDER, Ranked
 from ro_fast.findings.simultaneous import Comparison, simultaneous
 from ro_fast.findings.statistics import Estimate
 from ro_fast.overfitting.detector import MIN_VALUES, watch
@@ -25,6 +25,7 @@ from ro_fast.storage.epochs import Epoch
 
 NATURAL, EXCLUDE = "natural", "exclude"
 EARLY, MORE, REPAIR = "early_stopping", "more_data", "repair"
+EXTRAPOLATED = "extrapolated"  # the verdict on MORE, which no run has tried
 
 
 @dataclass(frozen=True)
@@ -67,15 +68,25 @@ class Action:
     """Something to do: a repair of the data, or a measure with its expected gain."""
 
     action: str  # a mitigation's name, or one of EARLY, MORE and REPAIR
-    verdict: str  # one of ranking's
+    verdict: str  # one of ranking's, or EXTRAPOLATED
     factor: str | None = None
     gain: Comparison | None = None
+    beyond: Comparison | None = None  # its gain over keeping the best epoch of plain adversarial training
     natural: Comparison | None = None
     work: float | None = None  # as a multiple of plain adversarial training
     score: float = 0.0  # lower bound of the gain over the work
     finding: Concern | None = None  # what a repair addresses
     tied: bool = False  # its gain can't be told apart from that of the first mitigation
     labels: int = 0  # that people have to look at or to buy
+
+
+@dataclass(frozen=True)
+class Lead:
+    """How much more the first of the measured actions that help gains than the second."""
+
+    first: str
+    second: str
+    difference: Comparison
 
 
 @dataclass(frozen=True)
@@ -159,8 +170,8 @@ def order_actions(
 
     First come problems that invalidate every number: serious findings of the check, except suspect labels, whose removal is tried
     as a mitigation. Then what helps: mitigations as judged and ordered by ``ranking`` and, placed among them by the lower bound
-    of the gain over the work, :func:`early_stopping` and twice the images, with an extrapolated gain. Then what is undecided,
-    and what harms.
+    of the gain over the work, :func:`early_stopping`. Then twice the images, if their extrapolated gain matters; then what is
+    undecided, and what harms.
     """
     repairs = [
         Action(REPAIR, FIRST, finding=Concern.of(finding))
@@ -170,7 +181,8 @@ def order_actions(
     measured = [_mitigation(entry) for entry in ranking]
     others = [early]
     if curve is not None:
-        others.append(_judged(MORE, curve.gain, work=2.0, least=rules.min_gain))
+        more = _judged(MORE, curve.gain, work=2.0, least=rules.min_gain)
+        others.append(replace(more, verdict=EXTRAPOLATED) if more.verdict == HELPS else more)
     for other in others:
         measured.insert(next((i for i, action in enumerate(measured) if _goes_before(other, action)), len(measured)), other)
     actions = repairs + measured
@@ -179,9 +191,41 @@ def order_actions(
     return actions
 
 
+_ORDER = (HELPS, EXTRAPOLATED, *ORDER[1:])
+
+
 def _goes_before(a: Action, b: Action) -> bool:
     """By verdict; within each, the most certain gain for the least work first."""
-    return (ORDER.index(a.verdict), -a.score) < (ORDER.index(b.verdict), -b.score)
+    return (_ORDER.index(a.verdict), -a.score) < (_ORDER.index(b.verdict), -b.score)
+
+
+def beyond_best(arms: Sequence[Arm]) -> dict[str, Comparison]:
+    """mitigation -> its robust accuracy at the end minus that of plain adversarial training at its best epoch on validation,
+    paired by seed: what it brings to someone who keeps the best epoch anyway.
+    """
+    best = {seed.seed: seed.best_robust_acc for arm in arms if arm.name == BASELINE for seed in arm.seeds}
+    ends = {arm.name: {seed.seed: seed.last_robust_acc for seed in arm.seeds} for arm in arms if arm.role == MITIGATION}
+    return simultaneous({name: _paired(own, best) for name, own in ends.items()})
+
+
+def lead(arms: Sequence[Arm], actions: Sequence[Action]) -> Lead | None:
+    """The difference between the gains of the first two actions that were tried and help, paired by seed; None if there is one.
+
+    Its interval holds for the first against all others that help at once.
+    """
+    ends = {arm.name: {seed.seed: seed.last_robust_acc for seed in arm.seeds} for arm in arms}
+    ends[EARLY] = {seed.seed: seed.best_robust_acc for arm in arms if arm.name == BASELINE for seed in arm.seeds}
+    helping = [action.action for action in actions if action.verdict in (FIRST, HELPS) and action.action in ends]
+    if len(helping) < 2:
+        return None
+    first, *others = helping
+    found = simultaneous({name: _paired(ends[first], ends[name]) for name in others})
+    return Lead(first, others[0], found[others[0]])
+
+
+def _paired(a: Mapping[int, float], b: Mapping[int, float]) -> list[float]:
+    """Differences of the seeds that both have."""
+    return [a[seed] - b[seed] for seed in sorted(a.keys() & b.keys())]
 
 
 def worth(arms: Sequence[Arm], best: str | None) -> dict[str, Worth]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ro_fast.config import RankingConfig, RulesConfig, SmallLossConfig
+from ro_fast.data.naming import short_name
 from ro_fast.environment import Environment
 from ro_fast.errors import InputError
 from ro_fast.findings.claims import Claim
@@ -85,6 +86,12 @@ class Results(Answer):
     environment: Environment = field(default_factory=Environment)
     parts: list[Part] | None = None
     finding: Finding
+
+    @property
+    def named(self) -> str:
+        """The data, as a reader knows them."""
+        path = self.config.get("data.path")
+        return short_name(self.data, str(path) if path else None)
 
 
 @dataclass(frozen=True, kw_only=True)

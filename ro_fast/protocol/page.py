@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ro_fast.data.naming import short_name
 from ro_fast.pages import render
 from ro_fast.pages.words import Words
 from ro_fast.protocol.decide import UNDECIDED, Criterion, Decision
@@ -22,6 +23,7 @@ def write_page(protocol: Protocol, path: Path, language: str, decision: Decision
         Path(__file__).parent,
         t=words,
         protocol=protocol,
+        name=short_name(protocol.data, protocol.path),
         decision=decision,
         told=_all_told(decision, words) if decision else [],
         rows=_rows(protocol, words),

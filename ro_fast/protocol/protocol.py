@@ -49,6 +49,7 @@ class Protocol:
     checkpoint: str  # "best" by validation, or "last"
     limits: Limits
     signed_by: list[str] = field(default_factory=list)
+    path: str | None = None  # of the data, if they have one of their own
     written: str = ""
     ro_fast: str = ""
 
@@ -96,6 +97,7 @@ def make_protocol(config: ProtocolConfig) -> Protocol:
         checkpoint=config.checkpoint,
         limits=limits,
         signed_by=list(config.signed_by),
+        path=config.data.path,
         written=datetime.date.today().isoformat(),
         ro_fast=__version__,
     )

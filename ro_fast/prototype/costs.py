@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from ro_fast.config import CostConfig
 from ro_fast.errors import InputError
-from ro_fast.findings.decision import EXCLUDE, MORE, Action
+from ro_fast.findings.decision import MORE, Action
 
 # Dense matrix products in bf16 (V100, T4: fp16) with sums in fp32, TFLOP/s, from NVIDIA's data sheets and white papers.
 GPUS = {"H200": 989, "H100": 989, "A100": 312, "L40S": 362, "L4": 121, "RTX 4090": 165, "RTX 3090": 71, "V100": 125, "T4": 65}
@@ -60,14 +60,13 @@ def costs(config: CostConfig, gflop: float, here_hours: float) -> Costs:
     return Costs(gflop, here_hours, machine, there, config.per_hour, config.per_label, config.currency)
 
 
-def with_labels(action: Action, suspects: int, trained: int, available: int) -> Action:
-    """An action with the labels that it needs from people: those of suspects to look at, or of images to buy.
+def with_labels(action: Action, trained: int, available: int) -> Action:
+    """An action with the labels that it needs from people: of images to look at, or to buy.
 
     Args:
         action: what is done.
-        suspects: images that the check suspects.
         trained: images that the prototype trained on.
         available: the user's training images.
     """
-    labels = {EXCLUDE: suspects, MORE: max(0, 2 * trained - available)}.get(action.action, 0)
+    labels = max(0, 2 * trained - available) if action.action == MORE else 0
     return replace(action, labels=action.finding.count if action.finding is not None else labels)

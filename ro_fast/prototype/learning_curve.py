@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from ro_fast.findings.decision import LearningCurve, Size
 from ro_fast.findings.outcomes import Arm
 from ro_fast.findings.simultaneous import Comparison
-from ro_fast.findings.statistics import Estimate, mean_ci95
+from ro_fast.findings.statistics import Estimate, Interval, mean_ci95
 
 FACTOR = 2  # how far to extrapolate; further is guesswork
 
@@ -17,8 +17,11 @@ def learning_curve(arms: Sequence[Arm], sizes: Mapping[str, int], test_size: int
     """Extrapolates the last robust accuracy to twice as many training images.
 
     Each seed's error is assumed to follow ``1 − accuracy = a · n^−b`` (a power law, as Hestness et al. 2017, arXiv 1712.00409,
-    find for natural accuracy), fitted by least squares of logarithms over the sizes; the gain is the fitted error at n
-    minus that at 2n, for the largest n. An error below half a test image is set to half a test image.
+    find for natural accuracy), b fitted by least squares of logarithms over the sizes; so the error measured at the largest n
+    times ``2^−b`` is that at 2n. An error below half a test image is set to half a test image.
+
+    The interval covers the seeds and the power law as far as the sizes show how well it holds: it spans the 95 % intervals over
+    seeds with b from all sizes and with b from each two neighbouring ones.
 
     Args:
         arms: those of a suite.
@@ -33,15 +36,19 @@ def learning_curve(arms: Sequence[Arm], sizes: Mapping[str, int], test_size: int
         return None
     order = sorted(by_name, key=sizes.__getitem__)
     accuracy = {name: {seed.seed: seed.last_robust_acc for seed in by_name[name].seeds} for name in order}
-    ahead = [
-        _ahead([sizes[name] for name in order], [accuracy[name][seed] for name in order], test_size)
-        for seed in accuracy[order[0]]
-    ]
-    gain = mean_ci95([after - now for now, after in ahead])
+    seeds = list(accuracy[order[-1]])
+    errors = [[max(1 - accuracy[name][seed], 0.5 / test_size) for name in order] for seed in seeds]
+    images = [sizes[name] for name in order]
+    spans = [(0, len(images)), *((i, i + 2) for i in range(len(images) - 1))]
+    gains, ends = [], []
+    for a, b in spans:
+        ahead = [min(1.0, own[-1] * FACTOR ** _slope(images[a:b], own[a:b])) for own in errors]
+        gains.append(mean_ci95([own[-1] - error for own, error in zip(errors, ahead, strict=True)]))
+        ends.append(mean_ci95([1 - error for error in ahead]))
     return LearningCurve(
         [_size(sizes[name], mean_ci95(list(accuracy[name].values()))) for name in order],
-        _size(FACTOR * sizes[order[-1]], mean_ci95([after for _, after in ahead])),
-        Comparison(gain.mean, gain.ci95),
+        Size(FACTOR * images[-1], ends[0].mean, _spanned(ends)),
+        Comparison(gains[0].mean, _spanned(gains)),
     )
 
 
@@ -49,17 +56,18 @@ def _size(images: int, accuracy: Estimate) -> Size:
     return Size(images, accuracy.mean, accuracy.ci95)
 
 
-def _ahead(sizes: Sequence[int], accuracy: Sequence[float], test_size: int) -> tuple[float, float]:
-    """Fitted accuracy at the largest size, and at twice that.
+def _spanned(estimates: Sequence[Estimate]) -> Interval | None:
+    """From the lowest to the highest end of their intervals."""
+    intervals = [estimate.ci95 for estimate in estimates if estimate.ci95 is not None]
+    return (min(low for low, _ in intervals), max(high for _, high in intervals)) if intervals else None
 
-    >>> now, after = _ahead([100, 200, 400], [0.2, 0.6, 0.8], 1000)
-    >>> round(now, 3), round(after, 3)
-    (0.8, 0.9)
+
+def _slope(sizes: Sequence[int], errors: Sequence[float]) -> float:
+    """−b of the power law.
+
+    >>> round(_slope([100, 200, 400], [0.8, 0.4, 0.2]), 3)
+    -1.0
     """
-    x = [math.log(size) for size in sizes]
-    y = [math.log(max(1 - value, 0.5 / test_size)) for value in accuracy]
+    x, y = ([math.log(value) for value in values] for values in (sizes, errors))
     middle, height = math.fsum(x) / len(x), math.fsum(y) / len(y)
-    slope = math.fsum((a - middle) * (b - height) for a, b in zip(x, y, strict=True)) / math.fsum((a - middle) ** 2 for a in x)
-    fitted = [height + slope * (math.log(size) - middle) for size in (sizes[-1], FACTOR * sizes[-1])]
-    now, after = (1 - min(1.0, math.exp(value)) for value in fitted)
-    return now, after
+    return math.fsum((a - middle) * (b - height) for a, b in zip(x, y, strict=True)) / math.fsum((a - middle) ** 2 for a in x)

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ro_fast.data.naming import short_name
 from ro_fast.errors import InputError
-from ro_fast.findings.decision import EARLY, MORE, NATURAL, Action, Worth
+from ro_fast.findings.decision import EARLY, EXCLUDE, EXTRAPOLATED, MORE, NATURAL, Action, Worth
 from ro_fast.findings.overfitting import BASELINE
 from ro_fast.findings.ranking import FIRST, HELPS, OPEN
 from ro_fast.findings.statistics import Interval
-from ro_fast.findings.study import read_curves, read_results
+from ro_fast.findings.study import Curves, read_curves, read_results
 from ro_fast.pages import render
 from ro_fast.pages.chart import Drawing
 from ro_fast.pages.words import LANGUAGES
 from ro_fast.pages.words import Words as Texts
 from ro_fast.prototype.charts import draw_charts, picture_of_curves
+from ro_fast.prototype.enough import MOST
 from ro_fast.prototype.result import RESULT, Prototype, read_prototype
 from ro_fast.prototype.slide import draw_slide
 from ro_fast.report import build_report
@@ -25,6 +28,14 @@ from ro_fast.storage import records
 from ro_fast.storage.checkpoint import write_text
 
 SLIDE = "slide.svg"
+# What a mitigation is called on the command line; the best epoch's weights are kept by every run.
+OPTIONS = {
+    "label_smoothing": "method=label_smoothing",
+    "mixup": "method.inputs=mixup",
+    "ema": "method.averaging=ema",
+    EXCLUDE: "data.exclude=check.json",
+    EARLY: "best.pt",
+}
 
 
 class Words(Texts):
@@ -45,10 +56,11 @@ class Words(Texts):
 
     def time(self, hours: float) -> str:
         """A length of time, in the unit that suits it."""
-        if hours < 1 / 3600:
+        unit = unit_of(hours)
+        value = hours / HOURS[unit]
+        if unit == "second" and value < 1:
             return str(self("time.less"))
-        key, value = ("hours", hours) if hours >= 1 else ("minutes", 60 * hours) if hours >= 1 / 60 else ("seconds", 3600 * hours)
-        return str(self(f"time.{key}", value=f"{value:.1f}" if value < 10 else f"{value:.0f}"))
+        return str(self(f"time.{unit}", value=f"{value:.1f}" if value < 10 else f"{value:.0f}"))
 
     def percent(self, share: float) -> str:
         """A probability, without the certainty that rounding would lend it."""
@@ -64,6 +76,14 @@ class Words(Texts):
             key = "action.more_data_there" if 2 * plan.train <= plan.available else "action.more_data"
             return str(self(key, size=2 * plan.train, available=plan.available))
         return str(self(f"action.{name}")) if name in self.texts["action"] else action.factor or name
+
+
+HOURS = {"hour": 1.0, "minute": 1 / 60, "second": 1 / 3600}
+
+
+def unit_of(hours: float) -> str:
+    """The largest unit of which a length of time has one at least, else the second."""
+    return next((unit for unit, length in HOURS.items() if hours >= length), "second")
 
 
 def _points(value: float, sign: str = "") -> str:
@@ -83,24 +103,33 @@ def sentences(result: Prototype, language: str) -> list[str]:
 
 
 def _brings(action: Action, words: Words) -> str:
+    """What an action brings, as a sentence of its own after another; "" if that isn't known."""
     if action.gain is None:
         return ""
-    gain = words.estimate(action.gain.difference, action.gain.ci95)
-    return str(words("first_gain", gain=gain, work=f"{action.work:.2f}"))
+    work = action.work or 1.0
+    values = {
+        "gain": words.estimate(action.gain.difference, action.gain.ci95),
+        "work": words("same_work") if abs(work - 1) < 0.005 else words("times_work", work=f"{work:.2f}"),
+    }
+    if action.beyond is None:
+        return str(words("first_gain", **values))
+    return str(words("first_gain_beyond", **values, beyond=words.estimate(action.beyond.difference, action.beyond.ci95)))
 
 
 def write_page(result: Prototype, out: Path, language: str) -> Path:
     """Writes the suite's own report, the charts and ``report.html`` into the prototype's folder."""
     suite = out / "suite"
     build_report(suite, language)
-    curves = read_curves(suite, read_results(suite))
+    found = read_results(suite)
+    curves = read_curves(suite, found)
+    best_epochs = {seed.seed: seed.best_epoch for arm in found.arms if arm.name == BASELINE for seed in arm.seeds}
     words = Words(language)
     names = [words.action(action, result) for action in result.actions]
-    charts = draw_charts(result, curves, words, names, _best(result, words), out / "figures")
+    charts = draw_charts(result, curves, best_epochs, words, names, _best(result, words), out / "figures")
     slide = _slide(result, picture_of_curves(result, curves, words), words)
     write_text(out / SLIDE, slide)
     page = out / "report.html"
-    write_text(page, _render(result, charts, slide, words))
+    write_text(page, _render(result, curves, charts, slide, words, out))
     return page
 
 
@@ -121,32 +150,40 @@ def rebuild_page(out: Path, language: str | None = None) -> Path:
     return page
 
 
-def _render(result: Prototype, charts: Mapping[str, Drawing], slide: str, words: Words) -> str:
+def _render(
+    result: Prototype, curves: Curves, charts: Mapping[str, Drawing], slide: str, words: Words, out: Path
+) -> str:
     plan = result.plan
     best = _best(result, words)
     return render(
         "page.html.j2",
         Path(__file__).parent,
         t=words,
-        name=_name(result),
+        name=short_name(result.data, result.path),
         result=result,
         plan=plan,
+        whole="_all" if plan.train == plan.available else "",  # what is said otherwise where all images were used
         sentences=result.sentences,
         evidence=_evidence(result, words),
+        rang=result.risk.alarms is not None and any(epoch is not None for epoch in result.risk.alarms.alarm_epochs),
         min_gap=f"{100 * result.rules.min_gap:g}",
+        curves_more=_about_curves(result, curves, words),
         worth=[_worth(name, row, best, words) for name, row in result.worth.items()],
+        worth_more=_about_natural(result, words),
         actions=[_row(number, action, result, words) for number, action in enumerate(result.actions, 1)],
-        still_open=_still_open(result, words),
-        tied=[words.action(action, result) for action in result.actions if action.tied],
+        order_more=_about_order(result, words),
         costs=_costs(result, words),
-        costs_head=[*words("costs_head"), result.costs.currency, words("costs_per", unit=_unit(result, words))],
+        priced=result.costs.per_hour is not None or result.costs.per_label is not None,
+        money=words("costs_money", currency=result.costs.currency),
+        per_unit=words("costs_per", unit=_unit(result, words)),
         costs_note=_costs_note(result, words),
         missing=_missing(result, words),
-        best=words("curves_best", what=best) if best else "",
+        tried=sum(action.gain is not None and action.action != MORE for action in result.actions),
+        best=words("curves_best") if best else "",
         say=to_say(result, words),
         slide=slide,
         charts=charts,
-        commands=_commands(result),
+        commands=_commands(result, out, words),
     )
 
 
@@ -161,20 +198,22 @@ def to_say(result: Prototype, words: Words) -> list[str]:
     todo = words("first_none")
     if first is not None:
         todo = words("say_first", what=words.action(first, result), gain=_brings(first, words))
-    return [found, todo, words("say_unknown", images=plan.train, available=plan.available, seeds=plan.seeds)]
+    whole = "_all" if plan.train == plan.available else ""
+    return [found, todo, words(f"say_unknown{whole}", images=plan.train, available=plan.available, seeds=plan.seeds)]
 
 
 def _slide(result: Prototype, chart: str, words: Words) -> str:
     plan, best = result.plan, _best(result, words)
     ran = {"arms": plan.arms, "seeds": plan.seeds, "train": plan.train, "test": plan.test, "seconds": f"{plan.seconds:.0f}"}
     return draw_slide(
-        title=words("title", data=_name(result)),
+        title=words("title", data=short_name(result.data, result.path)),
         risk=words("risk", level=words(f"level.{result.risk.level}")),
         level=result.risk.level,
         points=to_say(result, words),
         chart=chart,
-        caption=words("slide_caption", best=words("curves_best", what=best) if best else ""),
+        caption=words("slide_caption", best=words("curves_best") if best else ""),
         foot=words("slide_foot", **ran),
+        axes=(words("chart.epoch"), words("chart.robust")),
         html=words("html"),
     )
 
@@ -183,10 +222,6 @@ def _best(result: Prototype, words: Words) -> str:
     """The best mitigation in words, "" if none helps."""
     name = next((name for name in result.worth if name not in (NATURAL, BASELINE)), None)
     return words.action(Action(name, OPEN), result) if name else ""
-
-
-def _name(result: Prototype) -> str:
-    return Path(result.path).name if result.path else result.data
 
 
 def _evidence(result: Prototype, words: Words) -> list[str]:
@@ -202,11 +237,56 @@ def _evidence(result: Prototype, words: Words) -> list[str]:
         told.append(words("evidence_alarms_none"))
     else:
         rang = [epoch for epoch in risk.alarms.alarm_epochs if epoch is not None]
-        epochs = words("list").join(map(str, rang))
+        epochs = words("list").join(str(epoch + 1) for epoch in sorted(rang))
         at = words("evidence_alarms_at", epochs=epochs, total=result.plan.epochs) if rang else ""
         told.append(words("evidence_alarms", rang=len(rang), seeds=risk.alarms.seeds, at=at))
     if risk.label_errors is not None:
-        told.append(words("evidence_labels", count=risk.label_errors.count, share=f"{100 * risk.label_errors.share:.1f}"))
+        labels = risk.label_errors
+        told.append(words("evidence_labels", count=labels.count, images=result.plan.checked, share=f"{100 * labels.share:.1f}"))
+    return told
+
+
+def _about_curves(result: Prototype, curves: Curves, words: Words) -> str:
+    """Why accuracy on training images lies below that on test images, where it does for long; else ""."""
+    plain = curves[BASELINE]
+    below = int((plain["train_robust_acc"].mean(0) < plain["test_robust_acc"].mean(0)).sum())
+    if 4 * below < plain["epoch"].size:
+        return ""
+    labels = result.risk.label_errors
+    wrong = words("curves_wrong_labels", count=labels.count) if labels is not None else ""
+    return str(words("curves_below", below=below, total=plain["epoch"].size, labels=wrong))
+
+
+def _about_natural(result: Prototype, words: Words) -> str:
+    """Why training without an attack gives the lower natural accuracy, where it does and labels are suspect; else ""."""
+    plain, labels = result.worth.get(NATURAL), result.risk.label_errors
+    if plain is None or labels is None or plain.natural.ci95 is None:
+        return ""
+    ours = result.worth[BASELINE].natural.ci95
+    return str(words("worth_natural", count=labels.count)) if ours is not None and ours[0] > plain.natural.ci95[1] else ""
+
+
+def _about_order(result: Prototype, words: Words) -> list[str]:
+    """How sure the order is, and whether more seeds could change it."""
+    told = []
+    if (lead := result.lead) is not None:
+        number = {action.action: str(row) for row, action in enumerate(result.actions, 1)}
+        low, high = lead.difference.ci95 or (0.0, 0.0)
+        values = {
+            "first": number[lead.first],
+            "second": number[lead.second],
+            "difference": words.estimate(lead.difference.difference, lead.difference.ci95, sign=True),
+        }
+        told.append(words("order_open" if low <= 0 <= high else "order_lead", **values))
+    tied = [words.action(action, result) for action in result.actions if action.tied]
+    if len(tied) > 1:
+        told.append(words("order_tied", what=words("list").join(tied)))
+    if result.enough is not None:
+        what = [words.action(action, result) for action in result.actions if action.action in result.enough.actions]
+        options = {"seeds": result.enough.seeds, "options": result.enough.options}
+        told.append(words("still_open", what=words("list").join(what), **options))
+    else:
+        told.append(words("more_budget", seeds=MOST))
     return told
 
 
@@ -216,35 +296,34 @@ class _Row:
 
     number: int
     what: str
+    option: str
     verdict: str
     helps: bool
     gain: tuple[str, str]
+    beyond: tuple[str, str]
     natural: tuple[str, str]
     work: str
 
 
 def _row(number: int, action: Action, result: Prototype, words: Words) -> _Row:
-    gain, natural = action.gain, action.natural
+    gain, beyond, natural = (
+        None if change is None else words.parts(change.difference, change.ci95, sign=True)
+        for change in (action.gain, action.beyond, action.natural)
+    )
     return _Row(
         number,
         words.action(action, result),
+        OPTIONS.get(action.action, ""),
         words("verdict")[action.verdict],
         action.verdict in (FIRST, HELPS),
-        (words("before"), "") if gain is None else words.parts(gain.difference, gain.ci95, sign=True),
-        ("", "") if natural is None else words.parts(natural.difference, natural.ci95, sign=True),
+        gain or (words("before"), ""),
+        beyond or ("", ""),
+        natural or ("", ""),
         "" if action.work is None else f"{action.work:.2f}",
     )
 
 
-def _still_open(result: Prototype, words: Words) -> str:
-    """What would decide what is open, "" if nothing would."""
-    if result.enough is None:
-        return ""
-    what = [words.action(action, result) for action in result.actions if action.action in result.enough.actions]
-    return str(words("still_open", what=words("list").join(what), seeds=result.enough.seeds, options=result.enough.options))
-
-
-LEAST = 0.01  # cost, in hours or money, below which neither it nor a gain per cost is told
+LEAST = 0.01  # money, below which it is not told
 
 
 @dataclass(frozen=True)
@@ -260,39 +339,54 @@ class _CostRow:
 
 
 def _costs(result: Prototype, words: Words) -> list[_CostRow]:
-    """Of plain adversarial training, and of what is to be done first or helps."""
+    """Of plain adversarial training, of what is to be done first or helps, and of relabelling instead of leaving out."""
     plain = Action(BASELINE, OPEN, work=1.0)
-    rows = []
-    for action in (plain, *(action for action in result.actions if action.verdict in (FIRST, HELPS))):
-        work = action.work or 0.0
-        money = result.costs.money(work, action.labels)
-        spent = work * result.costs.hours if _unit(result, words) == words("hour") else money
-        gain = None if action.gain is None or not spent or spent < LEAST else 100 * action.gain.difference / spent
-        rows.append(
-            _CostRow(
-                words("worth_of.baseline") if action is plain else words.action(action, result),
-                work * result.costs.hours,
-                words.time(work * result.costs.hours) if work else "",
-                f"{action.labels}" if action.labels else "",
-                "" if money is None else f"< {LEAST}" if 0 < money < LEAST else f"{money:,.2f}",
-                "" if gain is None else f"{gain:,.0f}" if abs(gain) >= 100 else f"{gain:.3g}",
-            )
-        )
+    helping = [action for action in result.actions if action.verdict in (FIRST, HELPS, EXTRAPOLATED)]
+    rows = [_cost_row(words("worth_of.baseline"), plain, result, words)]
+    rows += [_cost_row(words.action(action, result), action, result, words) for action in helping]
+    if result.suspects and any(action.action == EXCLUDE for action in helping):
+        relabel = Action("relabel", OPEN, work=1.0, labels=result.suspects)
+        rows.append(_cost_row(words("costs_relabel"), relabel, result, words))
     return rows
 
 
+def _cost_row(what: str, action: Action, result: Prototype, words: Words) -> _CostRow:
+    hours = (action.work or 0.0) * result.costs.hours
+    money = result.costs.money(action.work or 0.0, action.labels)
+    # Time is only part of the cost where labels are needed too, and only money adds the two.
+    spent = money if _priced(result) else None if action.labels else hours / HOURS[unit_of(result.costs.hours)]
+    if not spent or (_priced(result) and spent < LEAST):
+        spent = None
+    gain = 100 * action.gain.difference / spent if action.gain is not None and spent is not None else None
+    return _CostRow(
+        what,
+        hours,
+        words.time(hours) if hours else "",
+        f"{action.labels}" if action.labels else "",
+        "" if money is None else f"< {LEAST}" if 0 < money < LEAST else f"{money:,.2f}",
+        "" if gain is None else f"{gain:,.0f}" if abs(gain) >= 100 else f"{gain:.3g}",
+    )
+
+
 def _unit(result: Prototype, words: Words) -> str:
-    """What gains are divided by: money, or hours where it isn't known what these cost."""
-    return str(words("hour") if result.costs.per_hour is None else result.costs.currency)
+    """What gains are divided by."""
+    return result.costs.currency if _priced(result) else str(words("unit")[unit_of(result.costs.hours)])
+
+
+def _priced(result: Prototype) -> bool:
+    """Whether gains are divided by money; else by time, since it isn't known what that costs."""
+    return result.costs.per_hour is not None
 
 
 def _costs_note(result: Prototype, words: Words) -> str:
     own, plan = result.costs, result.plan
     where = words({None: "costs_here", "": "costs_own"}.get(own.machine, "costs_gpu"), gpu=own.machine)
     size = {"available": plan.available, "epochs": plan.epochs, "model": plan.model, "gflop": f"{own.gflop:.3g}"}
-    note = words("costs_note", where=where, **size)
     missing = [key for key, value in (("cost.per_hour", own.per_hour), ("cost.per_label", own.per_label)) if value is None]
-    return f"{note} {words('costs_missing', keys=words('list').join(missing))}" if missing else str(note)
+    told = [words("costs_note", where=where, unit_head=words("costs_per", unit=_unit(result, words)), **size)]
+    if missing:
+        told.append(words("costs_missing", keys=words("list").join(f"{key}=" for key in missing), currency=own.currency))
+    return str(words("space").join(told))
 
 
 @dataclass(frozen=True)
@@ -315,20 +409,20 @@ def _missing(result: Prototype, words: Words) -> str:
     more = next((action for action in result.actions if action.action == MORE), None)
     if more is None or more.gain is None:
         return str(words("missing_unknown"))
-    gain = words.estimate(more.gain.difference, more.gain.ci95, sign=True)
-    return str(words("missing_yes" if more.verdict in (FIRST, HELPS) else "missing_no", gain=gain))
+    if more.verdict == EXTRAPOLATED:
+        return str(words("missing_yes", gain=words.estimate(more.gain.difference, more.gain.ci95)))
+    return str(words("missing_no", gain=words.estimate(more.gain.difference, more.gain.ci95, sign=True)))
 
 
-def _commands(result: Prototype) -> list[str]:
-    """What to run next, including the most helpful mitigation."""
-    options = {
-        "label_smoothing": "method=label_smoothing",
-        "mixup": "method.inputs=mixup",
-        "ema": "method.averaging=ema",
-        "exclude": "data.exclude=check.json",
-        EARLY: "trainer.early_stop=ro",
-    }
-    best = [options[a.action] for a in result.actions if a.verdict in (FIRST, HELPS) and a.action in options][:1]
-    path = f' data.path="{result.path}"' if result.path else ""
-    data = f"data={result.data}{path}"
-    return [f"ro-fast ablate {data}", " ".join(["ro-fast train", data, *best]), "ro-fast evaluate checkpoint=..."]
+def _commands(result: Prototype, out: Path, words: Words) -> list[tuple[str, str]]:
+    """What to run next and what for, including the most helpful mitigation that training has to be told of."""
+    options = OPTIONS | {EXCLUDE: shlex.quote(f"data.exclude={out / 'check' / 'check.json'}")}
+    helps = [action.action for action in result.actions if action.verdict in (FIRST, HELPS) and action.action in options]
+    best = [options[name] for name in helps if name != EARLY][:1]
+    data = result.data_options
+    return [
+        (words("next_protocol"), f"ro-fast protocol {data} robust=..."),
+        (words("next_ablate"), f"ro-fast ablate {data}"),
+        (words("next_train"), " ".join(["ro-fast train", data, *best])),
+        (words("next_evaluate"), "ro-fast evaluate protocol=outputs/protocol/protocol.yaml checkpoint=..."),
+    ]

@@ -8,13 +8,13 @@ from pathlib import Path
 from ro_fast.config import DecisionConfig
 from ro_fast.environment import Environment
 from ro_fast.errors import InputError
-from ro_fast.findings.decision import Action, Concern, LearningCurve, Risk, Worth
+from ro_fast.findings.decision import Action, Concern, Lead, LearningCurve, Risk, Worth
 from ro_fast.prototype.costs import Costs
 from ro_fast.prototype.enough import Enough
 from ro_fast.storage.records import read
 
 RESULT = "prototype.json"
-VERSION = 3  # of prototype.json: 3 has costs
+VERSION = 4  # of prototype.json: 4 has gains beyond the best epoch
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class Ran:
     train: int  # images
     available: int  # available training images
     test: int
+    checked: int  # training and validation images that the check looked at
     classes: int
     epochs: int
     fork_epoch: int
@@ -45,6 +46,7 @@ class Prototype:
     version: int
     data: str
     path: str | None
+    data_options: str  # as a command line takes the data
     language: str
     sentences: list[str]  # in that language: the risk, the finding, what to do first
     risk: Risk
@@ -52,10 +54,12 @@ class Prototype:
     actions: list[Action]  # most important first
     learning_curve: LearningCurve | None
     check: list[Concern]
+    suspects: int  # images that data.exclude would leave out of training and validation
     plan: Ran
     rules: DecisionConfig
     environment: Environment
     costs: Costs
+    lead: Lead | None = None  # None if fewer than two of the actions tried help
     enough: Enough | None = None  # what would decide what is open
 
 

@@ -15,9 +15,20 @@ from ro_fast.check import check
 from ro_fast.config import AblateConfig, ArmConfig, CheckConfig, DataConfig, PrototypeConfig
 from ro_fast.data import ImageData, load_data
 from ro_fast.data.check_file import Check, excluded, read_check
+from ro_fast.data.naming import as_options
 from ro_fast.environment import choose_device
 from ro_fast.errors import InputError
-from ro_fast.findings.decision import EXCLUDE, Concern, alarms, assess_risk, early_stopping, order_actions, worth
+from ro_fast.findings.decision import (
+    EXCLUDE,
+    Concern,
+    alarms,
+    assess_risk,
+    beyond_best,
+    early_stopping,
+    lead,
+    order_actions,
+    worth,
+)
 from ro_fast.findings.fall import probability_of_fall
 from ro_fast.findings.overfitting import BASELINE, overfitting
 from ro_fast.findings.ranking import FIRST, HELPS
@@ -148,6 +159,7 @@ def _checked(config: PrototypeConfig, data: ImageData, clock: Clock) -> Check:
     """The check of the data, run now or found done."""
     out = Path(config.out) / "check"
     wanted = CheckConfig(data=config.data, seed=config.seed, threads=config.threads, report=config.report, out=str(out))
+    setattr(wanted, "eps" if config.attack.norm == "linf" else "eps_l2", config.attack.eps)
     done = None
     with contextlib.suppress(InputError):  # there is none, or it is incomplete
         done = read_check(out / "check.json")
@@ -231,8 +243,9 @@ def _decide(config: PrototypeConfig, data: ImageData, checked: Check, plan: Plan
     fall = probability_of_fall(results.arms, config.rules.min_gap, sizes, plan.available.train)
     early = early_stopping(baseline, found.gap, results.ranking_rules.max_natural_loss)
     actions = order_actions(results.ranking, early, checked.findings, curve, config.rules)
-    suspects = len(excluded(checked.findings))
-    actions = [with_labels(action, suspects, plan.sizes.train, plan.available.train) for action in actions]
+    actions = [with_labels(action, plan.sizes.train, plan.available.train) for action in actions]
+    beyond = beyond_best(results.arms)
+    actions = [dataclasses.replace(action, beyond=beyond.get(action.action)) for action in actions]
     arms = [arm.name for arm in results.arms]
     best = next((action.action for action in actions if action.action in arms and action.verdict in (FIRST, HELPS)), None)
     seconds = sum(epoch.train_seconds for run in runs for epoch in run) / sum(map(len, runs))
@@ -242,6 +255,7 @@ def _decide(config: PrototypeConfig, data: ImageData, checked: Check, plan: Plan
         version=VERSION,
         data=config.data.name,
         path=config.data.path,
+        data_options=as_options(config.data),
         language=config.report.language or LANGUAGES[0],
         sentences=[],
         risk=assess_risk(found, alarms(runs), checked.findings, fall),
@@ -249,10 +263,12 @@ def _decide(config: PrototypeConfig, data: ImageData, checked: Check, plan: Plan
         actions=actions,
         learning_curve=curve,
         check=[Concern.of(finding) for finding in checked.findings if finding.severity != "info"],
+        suspects=len(excluded(checked.findings)),
         plan=Ran(
             train=plan.sizes.train,
             available=plan.available.train,
             test=plan.sizes.test,
+            checked=checked.train_size,
             classes=data.num_classes,
             epochs=plan.epochs,
             fork_epoch=results.fork_epoch,
@@ -269,4 +285,5 @@ def _decide(config: PrototypeConfig, data: ImageData, checked: Check, plan: Plan
         rules=config.rules,
         environment=results.environment,
         costs=costs(config.cost, gflop * plan.available.train / plan.sizes.train, seconds_of_all * plan.epochs / 3600),
+        lead=lead(results.arms, actions),
     )

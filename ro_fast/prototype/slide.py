@@ -12,10 +12,22 @@ WIDTH, HEIGHT = 1600, 900
 _COLUMN, _COLUMNS = 690, 1400  # one of two columns, and both
 _ROOM = 600  # for the paragraphs and the title
 _SIZES = (30, 28, 26, 24, 22, 20)  # of their letters
-_NOT_FIRST = "、。，．）」』：％%"  # never begin a line in Japanese
+# What never begins and never ends a line in Japanese (JIS X 4051, its stricter rule).
+_NOT_FIRST = "、。，．・：；？！）」』】〉》％%ー〜々ぁぃぅぇぉっゃゅょゎァィゥェォッャュョヮヵヶ"
+_NOT_LAST = "（「『【〈《"
 
 
-def draw_slide(title: str, risk: str, level: str, points: Sequence[str], chart: str, caption: str, foot: str, html: str) -> str:
+def draw_slide(
+    title: str,
+    risk: str,
+    level: str,
+    points: Sequence[str],
+    chart: str,
+    axes: tuple[str, str],
+    caption: str,
+    foot: str,
+    html: str,
+) -> str:
     """The slide as SVG.
 
     Args:
@@ -23,7 +35,7 @@ def draw_slide(title: str, risk: str, level: str, points: Sequence[str], chart: 
         risk: the answer, in large letters.
         level: "high", "medium" or "low", which colours it.
         points: what to say, one paragraph each.
-        chart: a PNG in base64, on the right, with its ``caption``.
+        chart: a PNG in base64, on the right, with the titles of its ``axes``, x and y, and its ``caption``.
         foot: how it was found out.
         html: the language of the texts, as HTML names it.
     """
@@ -40,6 +52,7 @@ def draw_slide(title: str, risk: str, level: str, points: Sequence[str], chart: 
         colour={"low": "#009e73", "medium": "#e69f00", "high": "#d55e00"}[level],
         points=[wrapped(point, _COLUMN / size) for point in points],
         chart=chart,
+        axes=axes,
         caption=wrapped(caption, _COLUMN / 20),
         foot=wrapped(foot, _COLUMNS / 20)[0],
         html=html,
@@ -54,16 +67,27 @@ def _height(points: Sequence[str], size: int) -> float:
 def wrapped(text: str, width: float) -> list[str]:
     """A text in lines at most so wide, in units of the letter size; SVG itself breaks no lines.
 
-    >>> wrapped("a few words here", 5), wrapped("日本語の文章。", 3)
-    (['a few', 'words', 'here'], ['日本語', 'の文章。'])
+    >>> wrapped("a few words here", 5), wrapped("日本語の文章。", 3), wrapped("長い（シード）", 3)
+    (['a few', 'words', 'here'], ['日本語', 'の文', '章。'], ['長い', '（シー', 'ド）'])
     """
     lines, line = [], ""
-    for piece in _pieces(text):
-        if line and _wide(line + piece.rstrip()) > width and piece.strip() not in _NOT_FIRST:
+    for piece in _together(_pieces(text)):
+        if line and _wide(line + piece.rstrip()) > width:
             lines.append(line.rstrip())
             line = ""
         line += piece if line else piece.lstrip()
     return [*lines, line.rstrip()]
+
+
+def _together(pieces: Sequence[str]) -> list[str]:
+    """The pieces with those joined between which no line ends."""
+    joined = [""]
+    for piece in pieces:
+        if not joined[-1] or piece[0] in _NOT_FIRST or joined[-1][-1] in _NOT_LAST:
+            joined[-1] += piece
+        else:
+            joined.append(piece)
+    return joined
 
 
 def _pieces(text: str) -> list[str]:

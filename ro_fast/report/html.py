@@ -88,7 +88,7 @@ def _finding(results: Results, question: Question, words: SuiteWords) -> Finding
     if question.finding is not None:
         return question.finding
     if question.rules is not None:
-        return write_finding(results.data, question.arms, question.rules)
+        return write_finding(results.named, question.arms, question.rules)
     return Finding([words("suite.no_rules")])
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ro_fast.config import AblateConfig, DataConfig, SuiteConfig
+from ro_fast.data.naming import short_name
 from ro_fast.environment import Environment, choose_device, environment
 from ro_fast.findings.claims import Claim, finding_of_claims, finding_of_study, judge
 from ro_fast.findings.harms import finding_of_harms, rank_harms
@@ -37,8 +38,9 @@ def collect(config: AblateConfig, branches: list[Branch], wall_seconds: float) -
         for name, own in runs.items()
     }
     arms = add_images(summarise_arms(configured, seeds, {name: own[0].fork for name, own in runs.items()}), images)
+    named = short_name(config.data.name, config.data.path)
     findings = {
-        part.name: write_finding(config.data.name, _own(part, arms), part.rules, arms, level) for part in parts if part.rules
+        part.name: write_finding(named, _own(part, arms), part.rules, arms, level) for part in parts if part.rules
     }
     judged = judge(
         {part.name: part.claims for part in parts},
@@ -59,7 +61,7 @@ def collect(config: AblateConfig, branches: list[Branch], wall_seconds: float) -
         for part in (parts if suite.parts else [])
     ]
     claims = [claim for of_part in judged.values() for claim in of_part]
-    study = Answer(claims=claims, finding=finding_of_study(claims, list(findings.values()), config.data.name))
+    study = Answer(claims=claims, finding=finding_of_study(claims, list(findings.values()), named))
     prefixes = {branch.prefix.out: branch.fork for branch in branches}
     return Results(
         **vars(study if suite.parts else answers[suite.name]),
@@ -100,9 +102,9 @@ def _answer(part: SuiteConfig, arms: list[Arm], claims: list[Claim], by_rules: F
     if by_rules is not None:
         finding = by_rules
     elif ranking and part.ranking:
-        finding = finding_of_ranking(ranking, data.name, part.ranking.cost)
+        finding = finding_of_ranking(ranking, short_name(data.name, data.path), part.ranking.cost)
     elif harms:
-        finding = finding_of_harms(harms, data.name, data.bias_share)
+        finding = finding_of_harms(harms, short_name(data.name, data.path), data.bias_share)
     else:
         finding = finding_of_claims(claims)
     return Answer(

@@ -148,7 +148,7 @@ def test_effects_on_robust_overfitting_come_from_a_results_file(noisy: tuple[Pat
 
 
 def test_clean_data_has_no_fault(tmp_path: Path) -> None:
-    result = run(tmp_path, "digits", eps=0.03)
+    result = run(tmp_path, "digits", eps=0.04)
     assert found(result) == set()
     low, high = result.two_sample_test["low"], result.two_sample_test["high"]
     assert low <= 0.5 <= high
@@ -263,6 +263,14 @@ def test_pairs_at_exactly_two_eps_count(tmp_path: Path) -> None:
     np.savez(tmp_path / "bytes.npz", x_train=x, y_train=y, x_test=x[:20], y_test=y[:20])
     data = load_data(DataConfig(name="npz", path=str(tmp_path / "bytes.npz"), val_size=4)).pooled()
     assert margins(Images(data), 8 / 255, 1e-6).findings[0].count == 40
+
+
+def test_a_radius_that_no_stored_image_can_hold_is_told(tmp_path: Path) -> None:
+    x = (np.random.default_rng(0).integers(0, 17, (60, 1, 8, 8)) / 16).astype(np.float32)
+    np.savez(tmp_path / "grey.npz", x_train=x, y_train=np.arange(60) % 2, x_test=x[:20], y_test=np.arange(20) % 2)
+    data = load_data(DataConfig(name="npz", path=str(tmp_path / "grey.npz"), val_size=4)).pooled()
+    below, above = ([f for f in values(data, eps) if f.kind == "radius"] for eps in (0.031, 0.0313))
+    assert [f.severity for f in below] == ["warning"] and "49.6 % of one step" in below[0].message and above == []
 
 
 @pytest.mark.parametrize(("colour", "severity"), [(True, "warning"), (False, "info")])

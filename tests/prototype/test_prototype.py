@@ -23,7 +23,20 @@ from ro_fast.cli import compose
 from ro_fast.config import ArmConfig, DecisionConfig
 from ro_fast.data.check_file import Observation
 from ro_fast.errors import InputError
-from ro_fast.findings.decision import Action, Alarms, LearningCurve, Size, assess_risk, early_stopping, order_actions
+from ro_fast.findings.decision import (
+    EARLY,
+    EXTRAPOLATED,
+    MORE,
+    Action,
+    Alarms,
+    LearningCurve,
+    Size,
+    assess_risk,
+    beyond_best,
+    early_stopping,
+    lead,
+    order_actions,
+)
 from ro_fast.findings.overfitting import IN_LOSS, NONE, ONE_SEED, OVERFITS, RISING, UNSETTLED, Overfitting
 from ro_fast.findings.ranking import COSTS_NATURAL, FIRST, HARMS, HELPS, OPEN, Ranked
 from ro_fast.findings.simultaneous import Comparison
@@ -59,7 +72,7 @@ def test_two_seeds_of_every_arm_and_a_decision(made: tuple[Path, Prototype]) -> 
     names = [action.action for action in result.actions]
     assert {"label_smoothing", "mixup", "ema", "exclude", "early_stopping", "more_data"} <= set(names)
     verdicts = [action.verdict for action in result.actions]
-    assert verdicts == sorted(verdicts, key=(FIRST, HELPS, COSTS_NATURAL, OPEN, HARMS).index)
+    assert verdicts == sorted(verdicts, key=(FIRST, HELPS, EXTRAPOLATED, COSTS_NATURAL, OPEN, HARMS).index)
     assert result.worth["natural"].work < 0.75  # plain training is cheaper
     assert [point.size for point in result.learning_curve.points] == [50, 100, 200]
 
@@ -76,9 +89,9 @@ def test_the_page_in_both_languages_has_the_same_numbers_and_trains_nothing_anew
         assert f'<html lang="{language}"' in (out / "check" / "check.html").read_text(encoding="utf-8")
     pages["ja again"] = rebuild_page(out, "ja").read_text(encoding="utf-8")
     assert states == {path: path.stat().st_mtime_ns for path in out.rglob("last.pt")}
-    # The last section reports the seconds spent, which keep increasing.
+    # The last section but one reports the seconds spent, which keep increasing.
     told = {
-        language: re.sub(r"<(svg|script).*?</\1>", "", page, flags=re.DOTALL).split("<body>")[1].rsplit("<h2", 1)[0]
+        language: re.sub(r"<(svg|script).*?</\1>", "", page, flags=re.DOTALL).split("<body>")[1].rsplit("<h2", 2)[0]
         for language, page in pages.items()
     }
     # Decimals are measured numbers; whole ones also occur in words.
@@ -116,7 +129,14 @@ def test_languages_name_every_kind_of_finding_and_verdict() -> None:
     texts = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in TEXTS.glob("*.yaml")}
     assert set(texts) == {"en", "ja"}
     for text in texts.values():
-        assert set(text["kind"]) == set(KINDS) and set(text["verdict"]) == {FIRST, HELPS, COSTS_NATURAL, OPEN, HARMS}
+        assert set(text["kind"]) == set(KINDS) and set(text["verdict"]) == {
+            FIRST,
+            HELPS,
+            EXTRAPOLATED,
+            COSTS_NATURAL,
+            OPEN,
+            HARMS,
+        }
 
 
 LABELS = Observation("label_error", "serious", 10, 0.1, "labels", "look")
@@ -166,6 +186,28 @@ def test_what_spoils_numbers_comes_first_then_the_surest_gain_for_the_least_work
     assert [action.action for action in actions] == ["repair", "a", "early_stopping", "b", "e", "more_data", "c", "d"]
     assert [action.verdict for action in actions] == [FIRST, HELPS, HELPS, HELPS, COSTS_NATURAL, OPEN, OPEN, HARMS]
     assert order_actions(ranking, early, [], None, RULES)[0].verdict == FIRST
+    matters = LearningCurve([], Size(2, 0.5, None), Comparison(0.5, (0.4, 0.6)))  # the greatest gain, but nobody has tried it
+    extrapolated = order_actions(ranking, early, [], matters, RULES)
+    assert [action.action for action in extrapolated][:5] == ["a", "early_stopping", "b", "more_data", "e"]
+    assert extrapolated[3].verdict == EXTRAPOLATED
+
+
+def test_gains_are_told_against_the_best_epoch_and_against_each_other() -> None:
+    best, last = (0.60, 0.62, 0.61), (0.50, 0.50, 0.52)
+    ends = {"a": (0.63, 0.66, 0.64), "b": (0.59, 0.61, 0.58)}
+    arms = arms_of(
+        {
+            "baseline": [run(s, best_robust_acc=best[s], last_robust_acc=last[s]) for s in range(3)],
+            **{name: [run(s, last_robust_acc=end[s]) for s in range(3)] for name, end in ends.items()},
+        },
+        [ArmConfig(name=name, role="mitigation") for name in ends],
+    )
+    beyond = beyond_best(arms)
+    assert beyond["a"].difference == pytest.approx(0.1 / 3) and beyond["b"].difference < 0 and "baseline" not in beyond
+    found = lead(arms, [Action(MORE, EXTRAPOLATED), Action("a", FIRST), Action(EARLY, HELPS), Action("b", HELPS)])
+    assert found is not None and (found.first, found.second) == ("a", EARLY)
+    assert found.difference.difference == pytest.approx(0.1 / 3)  # keeping the best epoch ends where that epoch was
+    assert lead(arms, [Action("a", FIRST), Action("b", OPEN)]) is None
 
 
 def test_an_earlier_epoch_that_costs_natural_accuracy_is_not_shown_to_help() -> None:
@@ -187,7 +229,7 @@ def test_costs_are_hours_money_and_labels(made: tuple[Path, Prototype]) -> None:
     assert told.costs.hours == pytest.approx(told.costs.gflop / (312e3 * ATTAINED * 3600))
     assert told.costs.money(2.0, 10) == pytest.approx(6 * told.costs.hours + 5)
     labels = {action.action: action.labels for action in told.actions}
-    assert labels["more_data"] == 200 and labels["mixup"] == 0 and labels["exclude"] > 10
+    assert labels["more_data"] == 200 and labels["mixup"] == labels["exclude"] == 0 and told.suspects > 10
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "A100" in page and "JPY" in page and "cost.per_hour" not in page
     fast = prototype(config(out, "cost.hours_per_gflop=2"))
@@ -264,6 +306,17 @@ def test_a_power_law_is_extrapolated_exactly() -> None:
     assert found.doubled.mean == pytest.approx(1 - 3.5 * 800**-0.5)
     assert found.gain.difference == pytest.approx(3.5 * (400**-0.5 - 800**-0.5))
     assert learning_curve(arms[:2], sizes, 1000) is None
+
+
+def test_an_extrapolation_continues_what_was_measured_and_says_how_well_the_law_holds() -> None:
+    sizes = {"quarter": 100, "half": 200, "whole": 400}
+    bent = {"quarter": 0.5, "half": 0.4, "whole": 0.2}  # the error falls by a fifth, then by half
+    arms = arms_of({name: [run(seed, last_robust_acc=1 - bent[name] - seed / 1000) for seed in (0, 1)] for name in sizes})
+    found = learning_curve(arms, sizes, 1000)
+    assert found is not None and found.gain.ci95 is not None
+    assert found.doubled.mean - found.points[-1].mean == pytest.approx(found.gain.difference)
+    low, high = found.gain.ci95
+    assert low <= 0.2 * 0.2 and high >= 0.2 * 0.5  # as between the smaller sizes, or as between the larger ones
 
 
 def test_a_seed_takes_what_its_arms_take() -> None:
