@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 POINTS = 4000  # training images drawn; every image of a finding is among them
 NAMED_CLASSES = 20
+LETTERS_OF_LEGEND = 40  # of class names in all; longer ones give way to numbers, which the page explains
 MARKERS = "oXs^DvP*"
 
 
@@ -129,15 +130,20 @@ def _by_class(ax: Axes, view: Images, labels: np.ndarray, place: Floats) -> None
 
     present = np.unique(labels)
     colours = matplotlib.colormaps["tab20" if len(present) > 10 else "tab10"]
+    names = [view.data.class_name(int(label)) for label in present]
+    if len("".join(names)) > LETTERS_OF_LEGEND:
+        names = [str(label) for label in present]
     for number, label in enumerate(present):
         mine = labels == label
         colour = colours(number % colours.N)
-        ax.scatter(place[mine, 0], place[mine, 1], s=7, color=colour, alpha=0.6, linewidths=0, rasterized=True, label=str(label))
+        x, y = place[mine, 0], place[mine, 1]
+        ax.scatter(x, y, s=7, color=colour, alpha=0.6, linewidths=0, rasterized=True, label=names[number])
     if len(present) <= NAMED_CLASSES:
         ax.legend(
             loc="upper center",
             bbox_to_anchor=(0.5, -0.08),
             ncols=5 if len(present) <= 10 else 7,
+            columnspacing=1.0,
             markerscale=2.2,
             handletextpad=0,
         )

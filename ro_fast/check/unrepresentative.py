@@ -39,16 +39,24 @@ def unrepresentative(view: Images) -> list[Finding]:
     p = hypergeom.cdf(allowed, n + m, m, count + allowed) if count else 1.0
     expected = allowed * n / (m + 1)
     share = count / n
-    message = Said(
-        "unrepresentative.found",
-        "{images} ({share}) {are} farther from the test images than all but {allowed} of these are; {expected} would be expected "
-        "by chance.",
-        images=images(count, "training image"),
-        share=percent(share),
-        are=are(count),
-        allowed=allowed,
-        expected=f"{expected:.1f}",
-    )
+    expected_by_chance = {"allowed": allowed, "expected": f"{expected:.1f}"}
+    if count:
+        message = Said(
+            "unrepresentative.found",
+            "{images} ({share}) {are} farther from the test images than all but {allowed} of these are; {expected} would be "
+            "expected by chance.",
+            images=images(count, "training image"),
+            share=percent(share),
+            are=are(count),
+            **expected_by_chance,
+        )
+    else:
+        message = Said(
+            "unrepresentative.none",
+            "No training image is farther from the test images than all but {allowed} of these are; {expected} would be expected "
+            "by chance.",
+            **expected_by_chance,
+        )
     severity, advice = "info", Said("unrepresentative.sound", "No more than expected by chance; nothing to do.")
     if p < P and count > 2 * expected:
         severity = "serious" if share >= 0.1 else "warning"

@@ -143,7 +143,8 @@ def _prototype(config: Any) -> None:
     result = prototype(config, progress)
     print("\n".join(result.sentences))
     if (more := result.enough) is not None:
-        print(f"open: {', '.join(more.actions)}; the same command with {more.options} would probably decide it")
+        decides = "would probably decide it" if result.plan.seeds > 1 else f"goes on to {more.seeds} seeds, which have intervals"
+        print(f"open: {', '.join(more.actions)}; the same command with {more.options} {decides}")
     print(f"{result.plan.seconds:.0f} s; page: {Path(config.out) / 'report.html'}")
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ro_fast.findings.decision import Action
 from ro_fast.findings.ranking import OPEN
-from ro_fast.prototype.plan import Plan
+from ro_fast.prototype.plan import SEEDS, Plan
 
 USUAL = 0.0095  # standard deviation of gains paired by seed: the median of 136 arms in benchmarks/results/cpu
 MOST = 20  # seeds; what more of them would decide is too small to matter here
@@ -41,7 +41,8 @@ def least_gain(seeds: int, comparisons: int) -> float | None:
 
 
 def enough(actions: Sequence[Action], seeds: int, plan: Plan, spent: float) -> Enough | None:
-    """What would decide the measured actions that are open, if gains and spreads stay as they are.
+    """What would decide the measured actions that are open, if gains and spreads stay as they are; after a single seed, which
+    shows no spread, what gives all of them an interval.
 
     Args:
         actions: as judged after so many seeds.
@@ -53,6 +54,9 @@ def enough(actions: Sequence[Action], seeds: int, plan: Plan, spent: float) -> E
         None if nothing is open that at most :data:`MOST` seeds would decide.
     """
     measured = [action for action in actions if action.factor is not None]
+    a_seed = max(plan.seed_seconds, spent / seeds)  # the second counts the check too, so it is on the safe side
+    if seeds == 1:
+        return Enough([action.action for action in measured], SEEDS, _minutes(spent + (SEEDS - 1) * a_seed))
     needed = {}
     for action in measured:
         if action.verdict == OPEN and action.gain is not None and action.gain.ci95 is not None:
@@ -64,7 +68,11 @@ def enough(actions: Sequence[Action], seeds: int, plan: Plan, spent: float) -> E
     if not needed:
         return None
     most = max(needed.values())
-    return Enough(list(needed), most, math.ceil(SPARE * (spent + (most - seeds) * plan.seed_seconds) / 60))
+    return Enough(list(needed), most, _minutes(spent + (most - seeds) * a_seed))
+
+
+def _minutes(seconds: float) -> int:
+    return math.ceil(SPARE * seconds / 60)
 
 
 def _width(seeds: int, comparisons: int) -> float:

@@ -111,9 +111,15 @@ def _brings(action: Action, words: Words) -> str:
         "gain": words.estimate(action.gain.difference, action.gain.ci95),
         "work": words("same_work") if abs(work - 1) < 0.005 else words("times_work", work=f"{work:.2f}"),
     }
-    if action.beyond is None:
+    beyond = action.beyond
+    if beyond is None:
         return str(words("first_gain", **values))
-    return str(words("first_gain_beyond", **values, beyond=words.estimate(action.beyond.difference, action.beyond.ci95)))
+    low, high = beyond.ci95 or (0.0, 0.0)
+    if low <= 0 <= high:
+        difference, span = words.parts(beyond.difference, beyond.ci95, sign=True)
+        return str(words("first_gain_over.open", **values, difference=difference, interval=span))
+    size = words.estimate(abs(beyond.difference), (low, high) if low > 0 else (-high, -low))
+    return str(words(f"first_gain_over.{'above' if low > 0 else 'below'}", **values, beyond=size))
 
 
 def write_page(result: Prototype, out: Path, language: str) -> Path:
@@ -281,7 +287,9 @@ def _about_order(result: Prototype, words: Words) -> list[str]:
     tied = [words.action(action, result) for action in result.actions if action.tied]
     if len(tied) > 1:
         told.append(words("order_tied", what=words("list").join(tied)))
-    if result.enough is not None:
+    if result.enough is not None and result.plan.seeds == 1:
+        told.append(words("one_seed", seeds=result.enough.seeds, options=result.enough.options))
+    elif result.enough is not None:
         what = [words.action(action, result) for action in result.actions if action.action in result.enough.actions]
         options = {"seeds": result.enough.seeds, "options": result.enough.options}
         told.append(words("still_open", what=words("list").join(what), **options))

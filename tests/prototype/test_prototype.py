@@ -284,7 +284,9 @@ def test_what_a_budget_decides() -> None:
     plan = Plan(Sizes(100, 20, 50), Sizes(100, 20, 50), 10, 60.0)
     told = enough([action("clear", 0.05, 0.01, HELPS), action("near", 0.03, 0.04), action("none", 0.0001, 0.04)], 3, plan, 240.0)
     assert told is not None and told.actions == ["near"]  # "none" is too small for any number of seeds
-    assert told.seeds == 4 and told.options == "budget=6min seeds=4"
+    assert told.seeds == 4 and told.options == "budget=6min seeds=4"  # a seed took 80 s, not the 60 s expected
+    single = enough([action("near", 0.03, 0.04), action("none", 0.0001, 0.04)], 1, plan, 240.0)
+    assert single is not None and single.actions == ["near", "none"] and single.seeds == 3
     assert enough([action("clear", 0.05, 0.01, HELPS)], 3, plan, 240.0) is None
 
 
