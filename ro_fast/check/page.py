@@ -124,6 +124,7 @@ class _Entry:
     """A finding as shown on the page."""
 
     kind: str
+    title: str
     severity: str
     message: str
     advice: str  # "" if there is nothing to do
@@ -140,6 +141,7 @@ def _entry(finding: Finding, result: Check, data: ImageData, words: Words) -> _E
     shown = [_Shown(words.say(e.caption), [_image(data, part, row) for part, row in e.images]) for e in examples]
     return _Entry(
         finding.kind,
+        words.texts["title_of"].get(getattr(finding.message, "key", ""), words(f"kind.{finding.kind}")),
         finding.severity,
         words.say(finding.message),
         "" if finding.advice == NOTHING_TO_DO else words.say(finding.advice),

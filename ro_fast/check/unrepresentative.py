@@ -39,23 +39,29 @@ def unrepresentative(view: Images) -> list[Finding]:
     p = hypergeom.cdf(allowed, n + m, m, count + allowed) if count else 1.0
     expected = allowed * n / (m + 1)
     share = count / n
-    expected_by_chance = {"allowed": allowed, "expected": f"{expected:.1f}"}
+    # Beyond the largest distance of a test image, or the second largest, and so on.
+    than = Said("unrepresentative.all_but", "all but {n} of these are", n=allowed - 1, rank=allowed)
+    values = {
+        "than": than if allowed > 1 else Said("unrepresentative.any", "any of these is"),
+        "neighbours": K,
+        "expected": f"{expected:.1f}",
+    }
     if count:
         message = Said(
             "unrepresentative.found",
-            "{images} ({share}) {are} farther from the test images than all but {allowed} of these are; {expected} would be "
+            "{images} ({share}) {are} farther from the {neighbours} nearest test images than {than}; {expected} would be "
             "expected by chance.",
             images=images(count, "training image"),
             share=percent(share),
             are=are(count),
-            **expected_by_chance,
+            **values,
         )
     else:
         message = Said(
             "unrepresentative.none",
-            "No training image is farther from the test images than all but {allowed} of these are; {expected} would be expected "
-            "by chance.",
-            **expected_by_chance,
+            "No training image is farther from the {neighbours} nearest test images than {than}; {expected} would be expected by "
+            "chance.",
+            **values,
         )
     severity, advice = "info", Said("unrepresentative.sound", "No more than expected by chance; nothing to do.")
     if p < P and count > 2 * expected:

@@ -95,6 +95,7 @@ class Worth:
 
     natural: Estimate
     robust: Estimate
+    fall: Estimate  # of robust accuracy, from its own best epoch to its end
     work: float
 
 
@@ -233,7 +234,9 @@ def worth(arms: Sequence[Arm], best: str | None) -> dict[str, Worth]:
     by_name = {arm.name: arm for arm in arms}
     plain = _work(by_name[BASELINE])
     return {
-        name: Worth(by_name[name].last_natural_acc, by_name[name].last_robust_acc, _work(by_name[name]) / plain)
+        name: Worth(
+            by_name[name].last_natural_acc, by_name[name].last_robust_acc, by_name[name].ro_gap, _work(by_name[name]) / plain
+        )
         for name in (NATURAL, BASELINE, best)
         if name is not None and name in by_name
     }

@@ -19,7 +19,8 @@ def render(template: str, folder: Path = _HERE, filters: Mapping[str, Any] | Non
     from jinja2 import Environment, FileSystemLoader
 
     page = Environment(loader=FileSystemLoader([folder, _HERE]), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    page.filters.update(value=_value, fields=as_json, **(filters or {}))
+    named = values["t"].texts["page"]["fields"] if "t" in values else {}
+    page.filters.update(value=_value, fields=as_json, field=lambda key: named.get(key, key.replace("_", " ")), **(filters or {}))
     made = page.get_template(template).render(**values)
     return made if "t" not in values else _with_contents(made, values["t"]("page.contents"))
 

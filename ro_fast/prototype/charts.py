@@ -113,7 +113,7 @@ def draw_curves(
     result: Prototype, curves: Curves, best_epochs: Mapping[int, int], words: Words, best: str, width: float
 ) -> Chart:
     """Robust accuracy by epoch, counted from 1: plain adversarial training on test and training images, and the most helpful
-    mitigation; below, each seed's best epoch, and above, the detector's alarms.
+    mitigation; where its training goes its own way; below, each seed's best epoch, and above, the detector's alarms.
     """
     chart = new_chart(width, 3.4)
     ax = chart.figure.subplots()
@@ -128,8 +128,8 @@ def draw_curves(
             chart.band(
                 ax, best, own["epoch"] + 1, own["test_robust_acc"], PALETTE[2], text, owner=best, linestyle="-.", linewidth=2.2
             )
-    mark_fork(ax, result.plan.fork_epoch + 1)
     if best_epochs:
+        mark_fork(ax, result.plan.fork_epoch + 1)
         alarms = [] if result.risk.alarms is None else result.risk.alarms.alarm_epochs
         _mark(ax, list(best_epochs.values()), "^", 0.02, INK)
         _mark(ax, [alarm for alarm in alarms if alarm is not None], "v", 0.98, PALETTE[1])

@@ -12,7 +12,7 @@ from ro_fast.data.naming import short_name
 from ro_fast.errors import InputError
 from ro_fast.findings.decision import EARLY, EXCLUDE, EXTRAPOLATED, MORE, NATURAL, Action, Worth
 from ro_fast.findings.overfitting import BASELINE
-from ro_fast.findings.ranking import FIRST, HELPS, OPEN
+from ro_fast.findings.ranking import COSTS_NATURAL, FIRST, HELPS, OPEN
 from ro_fast.findings.statistics import Interval
 from ro_fast.findings.study import Curves, read_curves, read_results
 from ro_fast.pages import render
@@ -52,7 +52,10 @@ class Words(Texts):
     def parts(self, value: float, ci95: Interval | None, sign: bool = False) -> tuple[str, str]:
         """The number and its interval, "" with a single seed, which has none."""
         number = _points(value, "+" if sign else "")
-        return number, "" if ci95 is None else self("interval", lo=_points(ci95[0]), hi=_points(ci95[1]))
+        if ci95 is None:
+            return number, ""
+        signs = "+" if ci95[0] < 0 else ""  # on both ends or on neither
+        return number, self("interval", lo=_points(ci95[0], signs), hi=_points(ci95[1], signs))
 
     def time(self, hours: float) -> str:
         """A length of time, in the unit that suits it."""
@@ -87,7 +90,7 @@ def unit_of(hours: float) -> str:
 
 
 def _points(value: float, sign: str = "") -> str:
-    return f"{round(100 * value, 1) + 0.0:{sign}.1f}"  # + 0.0: no "-0.0"
+    return f"{round(100 * value, 1) + 0.0:{sign}.1f}".replace("-", "−")  # + 0.0: no "-0.0"
 
 
 def sentences(result: Prototype, language: str) -> list[str]:
@@ -99,7 +102,21 @@ def sentences(result: Prototype, language: str) -> list[str]:
         words("risk", level=words(f"level.{level}")),
         words(f"found.{level}", gap=words.estimate(gap.mean, gap.ci95)),
         words("first_none") if first is None else words("first", what=words.action(first, result), gain=_brings(first, words)),
+        *_instead(result, first, words),
+        *([words("caution_radius", eps=f"{result.plan.eps:.4g}")] if any(c.kind == "radius" for c in result.check) else []),
     ]
+
+
+def _instead(result: Prototype, first: Action | None, words: Words) -> list[str]:
+    """What gains more than the first, but costs more natural accuracy than a help may."""
+    least = 0.0 if first is None or first.gain is None else first.gain.difference
+    gaining = [a for a in result.actions if a.verdict == COSTS_NATURAL and a.gain is not None and a.gain.difference > least]
+    if not gaining:
+        return []
+    most = max(gaining, key=lambda action: action.gain.difference if action.gain is not None else 0.0)
+    assert most.gain is not None and most.natural is not None
+    values = {"gain": _points(most.gain.difference, "+"), "cost": _points(-most.natural.difference)}
+    return [words("instead", what=words.action(most, result), limit=f"{100 * result.max_natural_loss:g}", **values)]
 
 
 def _brings(action: Action, words: Words) -> str:
@@ -178,6 +195,7 @@ def _render(
         worth_more=_about_natural(result, words),
         actions=[_row(number, action, result, words) for number, action in enumerate(result.actions, 1)],
         order_more=_about_order(result, words),
+        limit=f"{100 * result.max_natural_loss:g}",
         costs=_costs(result, words),
         priced=result.costs.per_hour is not None or result.costs.per_label is not None,
         money=words("costs_money", currency=result.costs.currency),
@@ -185,7 +203,7 @@ def _render(
         costs_note=_costs_note(result, words),
         missing=_missing(result, words),
         tried=sum(action.gain is not None and action.action != MORE for action in result.actions),
-        best=words("curves_best") if best else "",
+        best=words("curves_best", what=best) if best else "",
         say=to_say(result, words),
         slide=slide,
         charts=charts,
@@ -212,12 +230,13 @@ def _slide(result: Prototype, chart: str, words: Words) -> str:
     plan, best = result.plan, _best(result, words)
     ran = {"arms": plan.arms, "seeds": plan.seeds, "train": plan.train, "test": plan.test, "seconds": f"{plan.seconds:.0f}"}
     return draw_slide(
-        title=words("title", data=short_name(result.data, result.path)),
+        title=words("slide_title", data=short_name(result.data, result.path)),
         risk=words("risk", level=words(f"level.{result.risk.level}")),
         level=result.risk.level,
         points=to_say(result, words),
         chart=chart,
-        caption=words("slide_caption", best=words("curves_best") if best else ""),
+        caption=words("slide_caption", best=words("curves_best", what=best) if best else ""),
+        decide=words("slide_decide"),
         foot=words("slide_foot", **ran),
         axes=(words("chart.epoch"), words("chart.robust")),
         html=words("html"),
@@ -275,8 +294,11 @@ def _about_natural(result: Prototype, words: Words) -> str:
 def _about_order(result: Prototype, words: Words) -> list[str]:
     """How sure the order is, and whether more seeds could change it."""
     told = []
+    number = {action.action: str(row) for row, action in enumerate(result.actions, 1)}
+    alone = [action.action for action in result.actions if action.verdict in (FIRST, HELPS) and action.gain is not None]
+    if len(alone) == 1:
+        told.append(words("order_alone", first=number[alone[0]]))
     if (lead := result.lead) is not None:
-        number = {action.action: str(row) for row, action in enumerate(result.actions, 1)}
         low, high = lead.difference.ci95 or (0.0, 0.0)
         values = {
             "first": number[lead.first],
@@ -349,31 +371,40 @@ class _CostRow:
 def _costs(result: Prototype, words: Words) -> list[_CostRow]:
     """Of plain adversarial training, of what is to be done first or helps, and of relabelling instead of leaving out."""
     plain = Action(BASELINE, OPEN, work=1.0)
-    helping = [action for action in result.actions if action.verdict in (FIRST, HELPS, EXTRAPOLATED)]
+    gaining = (FIRST, HELPS, EXTRAPOLATED, COSTS_NATURAL)
+    helping = [action for action in result.actions if action.verdict in gaining]
     rows = [_cost_row(words("worth_of.baseline"), plain, result, words)]
     rows += [_cost_row(words.action(action, result), action, result, words) for action in helping]
-    if result.suspects and any(action.action == EXCLUDE for action in helping):
+    if result.suspects:
         relabel = Action("relabel", OPEN, work=1.0, labels=result.suspects)
         rows.append(_cost_row(words("costs_relabel"), relabel, result, words))
     return rows
 
 
 def _cost_row(what: str, action: Action, result: Prototype, words: Words) -> _CostRow:
-    hours = (action.work or 0.0) * result.costs.hours
-    money = result.costs.money(action.work or 0.0, action.labels)
+    work = action.work or 0.0
+    if action.action == MORE:
+        work *= result.plan.train / result.plan.available  # twice the images tried, not twice all
+    hours = work * result.costs.hours
+    money = result.costs.money(work, action.labels)
     # Time is only part of the cost where labels are needed too, and only money adds the two.
     spent = money if _priced(result) else None if action.labels else hours / HOURS[unit_of(result.costs.hours)]
     if not spent or (_priced(result) and spent < LEAST):
         spent = None
-    gain = 100 * action.gain.difference / spent if action.gain is not None and spent is not None else None
+    least = None if action.gain is None or action.gain.ci95 is None else action.gain.ci95[0]
+    gain = 100 * least / spent if least is not None and spent is not None else None
     return _CostRow(
         what,
         hours,
         words.time(hours) if hours else "",
         f"{action.labels}" if action.labels else "",
         "" if money is None else f"< {LEAST}" if 0 < money < LEAST else f"{money:,.2f}",
-        "" if gain is None else f"{gain:,.0f}" if abs(gain) >= 100 else f"{gain:.3g}",
+        "" if gain is None else _brief(gain),
     )
+
+
+def _brief(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def _unit(result: Prototype, words: Words) -> str:
@@ -389,7 +420,7 @@ def _priced(result: Prototype) -> bool:
 def _costs_note(result: Prototype, words: Words) -> str:
     own, plan = result.costs, result.plan
     where = words({None: "costs_here", "": "costs_own"}.get(own.machine, "costs_gpu"), gpu=own.machine)
-    size = {"available": plan.available, "epochs": plan.epochs, "model": plan.model, "gflop": f"{own.gflop:.3g}"}
+    size = {"available": plan.available, "epochs": plan.epochs, "model": plan.model, "gflop": _brief(own.gflop)}
     missing = [key for key, value in (("cost.per_hour", own.per_hour), ("cost.per_label", own.per_label)) if value is None]
     told = [words("costs_note", where=where, unit_head=words("costs_per", unit=_unit(result, words)), **size)]
     if missing:
@@ -404,13 +435,14 @@ class _WorthRow:
     name: str
     natural: tuple[str, str]
     robust: tuple[str, str]
+    fall: tuple[str, str]
     work: str
 
 
 def _worth(name: str, row: Worth, best: str, words: Words) -> _WorthRow:
     told = words(f"worth_of.{name}") if name in (NATURAL, BASELINE) else words("worth_of.best", what=best)
-    natural, robust = (words.parts(found.mean, found.ci95) for found in (row.natural, row.robust))
-    return _WorthRow(told, natural, robust, f"{row.work:.2f}")
+    natural, robust, fall = (words.parts(found.mean, found.ci95) for found in (row.natural, row.robust, row.fall))
+    return _WorthRow(told, natural, robust, fall, f"{row.work:.2f}")
 
 
 def _missing(result: Prototype, words: Words) -> str:

@@ -24,6 +24,7 @@ class Ran:
     train: int  # images
     available: int  # available training images
     test: int
+    validation: int
     checked: int  # training and validation images that the check looked at
     classes: int
     epochs: int
@@ -57,6 +58,7 @@ class Prototype:
     suspects: int  # images that data.exclude would leave out of training and validation
     plan: Ran
     rules: DecisionConfig
+    max_natural_loss: float  # of a measure that counts as a help
     environment: Environment
     costs: Costs
     lead: Lead | None = None  # None if fewer than two of the actions tried help

@@ -225,7 +225,10 @@ def _train(
             expected = time.monotonic() - start
             clock.keep(plan)
         complete = count
-    return results or ablate(AblateConfig(**{**common, "seeds": seeds[:complete]}))
+    if results is None:
+        with clock.stopped():  # nothing was left to train
+            results = ablate(AblateConfig(**{**common, "seeds": seeds[:complete]}))
+    return results
 
 
 def _shown(progress: Progress | None, total: int, done: int, title: str) -> AbstractContextManager[Listener | None]:
@@ -268,6 +271,7 @@ def _decide(config: PrototypeConfig, data: ImageData, checked: Check, plan: Plan
             train=plan.sizes.train,
             available=plan.available.train,
             test=plan.sizes.test,
+            validation=plan.sizes.val,
             checked=checked.train_size,
             classes=data.num_classes,
             epochs=plan.epochs,
@@ -283,6 +287,7 @@ def _decide(config: PrototypeConfig, data: ImageData, checked: Check, plan: Plan
             epoch_seconds_of_all=seconds_of_all,
         ),
         rules=config.rules,
+        max_natural_loss=results.ranking_rules.max_natural_loss,
         environment=results.environment,
         costs=costs(config.cost, gflop * plan.available.train / plan.sizes.train, seconds_of_all * plan.epochs / 3600),
         lead=lead(results.arms, actions),

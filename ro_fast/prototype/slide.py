@@ -10,7 +10,7 @@ from ro_fast.pages import render
 
 WIDTH, HEIGHT = 1600, 900
 _COLUMN, _COLUMNS = 690, 1400  # one of two columns, and both
-_ROOM = 600  # for the paragraphs and the title
+_ROOM = 560  # for the paragraphs and the title
 _SIZES = (30, 28, 26, 24, 22, 20)  # of their letters
 # What never begins and never ends a line in Japanese (JIS X 4051, its stricter rule).
 _NOT_FIRST = "、。，．・：；？！）」』】〉》％%ー〜々ぁぃぅぇぉっゃゅょゎァィゥェォッャュョヮヵヶ"
@@ -25,6 +25,7 @@ def draw_slide(
     chart: str,
     axes: tuple[str, str],
     caption: str,
+    decide: str,
     foot: str,
     html: str,
 ) -> str:
@@ -36,6 +37,7 @@ def draw_slide(
         level: "high", "medium" or "low", which colours it.
         points: what to say, one paragraph each.
         chart: a PNG in base64, on the right, with the titles of its ``axes``, x and y, and its ``caption``.
+        decide: what is to be decided.
         foot: how it was found out.
         html: the language of the texts, as HTML names it.
     """
@@ -54,6 +56,7 @@ def draw_slide(
         chart=chart,
         axes=axes,
         caption=wrapped(caption, _COLUMN / 20),
+        decide=wrapped(decide, _COLUMNS / 24)[0],
         foot=wrapped(foot, _COLUMNS / 20)[0],
         html=html,
     )
