@@ -140,6 +140,8 @@ def draw_curves(
 
 def _mark(ax: Axes, epochs: Sequence[int], marker: str, height: float, colour: str) -> None:
     """One mark per seed, at a height within the panel."""
+    if not epochs:
+        return  # a line without points would take room of its own
     place = ax.get_xaxis_transform()
     x, y = [epoch + 1 for epoch in epochs], [height] * len(epochs)
     ax.plot(x, y, marker, color=colour, ms=6, alpha=0.6, clip_on=False, transform=place)

@@ -13,7 +13,7 @@ from ro_fast.errors import InputError
 from ro_fast.findings.decision import EARLY, EXCLUDE, EXTRAPOLATED, MORE, NATURAL, Action, Worth
 from ro_fast.findings.overfitting import BASELINE
 from ro_fast.findings.ranking import COSTS_NATURAL, FIRST, HELPS, OPEN
-from ro_fast.findings.statistics import Interval
+from ro_fast.findings.statistics import Estimate, Interval
 from ro_fast.findings.study import Curves, read_curves, read_results
 from ro_fast.pages import render
 from ro_fast.pages.chart import Drawing
@@ -48,6 +48,10 @@ class Words(Texts):
         """Points with their interval, from fractions, for use within a sentence."""
         number, span = self.parts(value, ci95, sign)
         return str(self("estimate", value=number, interval=span) if span else self("bare", value=number))
+
+    def change(self, fall: Estimate) -> str:
+        """A fall of accuracy as a change, in points with their interval: a rise is positive."""
+        return self.estimate(*_turned(fall), sign=True)
 
     def parts(self, value: float, ci95: Interval | None, sign: bool = False) -> tuple[str, str]:
         """The number and its interval, "" with a single seed, which has none."""
@@ -89,6 +93,11 @@ def unit_of(hours: float) -> str:
     return next((unit for unit, length in HOURS.items() if hours >= length), "second")
 
 
+def _turned(fall: Estimate) -> tuple[float, Interval | None]:
+    """A fall as a change, and its interval."""
+    return -fall.mean, None if fall.ci95 is None else (-fall.ci95[1], -fall.ci95[0])
+
+
 def _points(value: float, sign: str = "") -> str:
     return f"{round(100 * value, 1) + 0.0:{sign}.1f}".replace("-", "−")  # + 0.0: no "-0.0"
 
@@ -100,7 +109,7 @@ def sentences(result: Prototype, language: str) -> list[str]:
     first = next((action for action in result.actions if action.verdict == FIRST), None)
     return [
         words("risk", level=words(f"level.{level}")),
-        words(f"found.{level}", gap=words.estimate(gap.mean, gap.ci95)),
+        words(f"found.{level}", gap=words.estimate(gap.mean, gap.ci95), change=words.change(gap)),
         words("first_none") if first is None else words("first", what=words.action(first, result), gain=_brings(first, words)),
         *_instead(result, first, words),
         *([words("caution_radius", eps=f"{result.plan.eps:.4g}")] if any(c.kind == "radius" for c in result.check) else []),
@@ -217,7 +226,8 @@ def to_say(result: Prototype, words: Words) -> list[str]:
     if risk.fall is not None:
         fall = words("say_fall", limit=f"{100 * risk.fall.beyond:g}", percent=words.percent(risk.fall.here))
     gap = words.estimate(risk.gap.mean, risk.gap.ci95)
-    found = words("say_found", images=plan.train, found=words(f"say_level.{risk.level}", gap=gap), fall=fall)
+    level = words(f"say_level.{risk.level}", gap=gap, change=words.change(risk.gap))
+    found = words("say_found", images=plan.train, found=level, fall=fall)
     first = next((action for action in result.actions if action.verdict == FIRST), None)
     todo = words("first_none")
     if first is not None:
@@ -251,8 +261,7 @@ def _best(result: Prototype, words: Words) -> str:
 
 def _evidence(result: Prototype, words: Words) -> list[str]:
     risk = result.risk
-    gap = words.estimate(risk.gap.mean, risk.gap.ci95)
-    told = [words("evidence_gap", gap=gap, min_gap=f"{100 * result.rules.min_gap:g}")]
+    told = [words("evidence_gap", change=words.change(risk.gap), min_gap=f"{100 * result.rules.min_gap:g}")]
     if (fall := risk.fall) is not None:
         limit = f"{100 * fall.beyond:g}"
         told.append(words("evidence_fall", limit=limit, percent=words.percent(fall.here), images=result.plan.train))
@@ -435,14 +444,14 @@ class _WorthRow:
     name: str
     natural: tuple[str, str]
     robust: tuple[str, str]
-    fall: tuple[str, str]
+    change: tuple[str, str]  # of robust accuracy after its own best epoch
     work: str
 
 
 def _worth(name: str, row: Worth, best: str, words: Words) -> _WorthRow:
     told = words(f"worth_of.{name}") if name in (NATURAL, BASELINE) else words("worth_of.best", what=best)
-    natural, robust, fall = (words.parts(found.mean, found.ci95) for found in (row.natural, row.robust, row.fall))
-    return _WorthRow(told, natural, robust, fall, f"{row.work:.2f}")
+    natural, robust = (words.parts(found.mean, found.ci95) for found in (row.natural, row.robust))
+    return _WorthRow(told, natural, robust, words.parts(*_turned(row.fall), sign=True), f"{row.work:.2f}")
 
 
 def _missing(result: Prototype, words: Words) -> str:

@@ -253,7 +253,7 @@ def test_unknown_costs_are_told_before_training(changes: list[str], words: str, 
 
 def test_the_meeting_gets_its_sentences_and_a_slide(made: tuple[Path, Prototype]) -> None:
     out, _ = made
-    for language, begins in (("ja", "手元の画像200枚"), ("en", "In short runs of plain adversarial training on 200 of our images")):
+    for language, begins in (("ja", "手元の画像200枚"), ("en", "In short runs of plain adversarial training on 200")):
         page = re.sub(r"<svg.*?</svg>", "", rebuild_page(out, language).read_text(encoding="utf-8"), flags=re.DOTALL)
         slide = ElementTree.fromstring((out / "slide.svg").read_text(encoding="utf-8"))  # well-formed
         said = "".join(text.text or "" for text in slide.iter("{http://www.w3.org/2000/svg}text"))
