@@ -17,6 +17,7 @@ from ro_fast.check.margins import Margins
 from ro_fast.check.uncovered import Region
 from ro_fast.pages.chart import Chart, Drawing, draw, new_chart
 from ro_fast.pages.figure_style import GREY, INK, PALETTE, WIDE
+from ro_fast.pages.letters import width_of
 from ro_fast.pages.words import Words
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 POINTS = 4000  # training images drawn; every image of a finding is among them
 NAMED_CLASSES = 20
+LONG_NAME = 14  # of which two don't fit side by side below a panel, in units of the letter size
 LETTERS_OF_LEGEND = 40  # of class names in all; longer ones give way to numbers, which the page explains
 MARKERS = "oXs^DvP*"
 
@@ -112,7 +114,8 @@ def draw_map(
 ) -> Chart:
     """Training images in the plane, coloured by class, and again by finding."""
     across = width >= WIDE
-    chart = new_chart(width, 4.6 if across else 8.4)
+    kinds = sum(1 for kind in KINDS if any(f.kind == kind and f.train_indices for f in findings))
+    chart = new_chart(width, (4.6 if across else 8.4) + 0.2 * max(0, kinds - 2))
     by_class, by_finding = chart.figure.subplots(1, 2) if across else chart.figure.subplots(2, 1)
     _by_class(by_class, view, view.y_train[rows], place)
     _by_finding(by_finding, findings, rows, place, words)
@@ -170,7 +173,9 @@ def _by_finding(ax: Axes, findings: Sequence[Finding], rows: np.ndarray, place: 
             rasterized=True,
             label=words("figure.of_kind", kind=words(f"kind.{kind}"), n=len(seen[kind])),
         )
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=2, handletextpad=0.2)
+    # A legend wider than its panel would squeeze it.
+    columns = 1 if any(width_of(text.get_text()) > LONG_NAME for text in ax.legend().get_texts()) else 2
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=columns, handletextpad=0.2)
 
 
 def draw_margins(wide: Margins, words: Words, width: float) -> Chart:

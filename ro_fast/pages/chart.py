@@ -8,6 +8,7 @@ only points at what is drawn.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import json
@@ -249,13 +250,26 @@ def _reduce(element: ET.Element, used: set[str]) -> None:
 
 def _shorter(key: str, value: str) -> str:
     if key == f"{_LINK}href":
-        return value
+        return _with_fewer_colours(value)
     if key == "style":
         value = re.sub(r"font-family:[^;]*;? ?", "", value)
         return re.sub(r"#[0-9a-f]{6}", lambda colour: _page_colour(colour[0]), value)
     if key == "d":
         value = re.sub(r"M (\S+ \S+)((?: L \S+ \S+)+)", _line, re.sub(r"\s+", " ", value).strip())
     return re.sub(r"-?\d+\.\d{2,}", lambda number: f"{round(float(number[0]), 1):.6g}", value)
+
+
+def _with_fewer_colours(link: str) -> str:
+    """An embedded PNG of points in 128 colours, which takes a fifth of the room; any other link as it is."""
+    start, comma, data = link.partition("base64,")
+    if start != "data:image/png;":
+        return link
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    picture = Image.open(io.BytesIO(base64.b64decode(data)))
+    picture.quantize(128, method=Image.Quantize.FASTOCTREE).save(buffer, "png", optimize=True)
+    return f"{start}{comma}{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def _line(found: re.Match[str]) -> str:

@@ -262,6 +262,8 @@ def _best(result: Prototype, words: Words) -> str:
 def _evidence(result: Prototype, words: Words) -> list[str]:
     risk = result.risk
     told = [words("evidence_gap", change=words.change(risk.gap), min_gap=f"{100 * result.rules.min_gap:g}")]
+    if risk.level == "medium":
+        told.append(words("evidence_medium")[risk.code])
     if (fall := risk.fall) is not None:
         limit = f"{100 * fall.beyond:g}"
         told.append(words("evidence_fall", limit=limit, percent=words.percent(fall.here), images=result.plan.train))

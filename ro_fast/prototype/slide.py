@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
 from ro_fast.pages import render
+from ro_fast.pages.letters import is_wide, width_of
 
 WIDTH, HEIGHT = 1600, 900
 _COLUMN, _COLUMNS = 690, 1400  # one of two columns, and both
@@ -75,7 +75,7 @@ def wrapped(text: str, width: float) -> list[str]:
     """
     lines, line = [], ""
     for piece in _together(_pieces(text)):
-        if line and _wide(line + piece.rstrip()) > width:
+        if line and width_of(line + piece.rstrip()) > width:
             lines.append(line.rstrip())
             line = ""
         line += piece if line else piece.lstrip()
@@ -97,17 +97,8 @@ def _pieces(text: str) -> list[str]:
     """Words with the space after them; letters of scripts without spaces one by one."""
     pieces = [""]
     for letter in text:
-        if _is_wide(letter) or (pieces[-1] and (pieces[-1][-1] == " " or _is_wide(pieces[-1][-1]))):
+        if is_wide(letter) or (pieces[-1] and (pieces[-1][-1] == " " or is_wide(pieces[-1][-1]))):
             pieces.append(letter)
         else:
             pieces[-1] += letter
     return [piece for piece in pieces if piece]
-
-
-def _is_wide(letter: str) -> bool:
-    return unicodedata.east_asian_width(letter) in "WF"
-
-
-def _wide(text: str) -> float:
-    """In units of the letter size; Latin letters are a good half as wide as they are high."""
-    return sum(1.0 if _is_wide(letter) else 0.58 for letter in text)

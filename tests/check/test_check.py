@@ -24,10 +24,11 @@ from ro_fast.check import Finding, check, scores
 from ro_fast.check.balance import balance
 from ro_fast.check.duplicates import duplicates
 from ro_fast.check.effects import effect, measured
+from ro_fast.check.figures import draw_map
 from ro_fast.check.finding import KINDS, SECTIONS, SEVERITIES
 from ro_fast.check.images import Images
 from ro_fast.check.margins import margins
-from ro_fast.check.page import looked_at
+from ro_fast.check.page import looked_at, page_words
 from ro_fast.check.uncovered import uncovered
 from ro_fast.check.values import values
 from ro_fast.config import CheckConfig, DataConfig, PageConfig
@@ -35,6 +36,8 @@ from ro_fast.data import load_data
 from ro_fast.data.check_file import EXCLUDED_KINDS, Check, Observation, excluded, read_check
 from ro_fast.errors import InputError
 from ro_fast.findings.study import read_results
+from ro_fast.pages.figure_style import NARROW, WIDE, style
+from ro_fast.pages.words import LANGUAGES
 from ro_fast.storage.records import as_json
 
 BIAS = Path(__file__).parents[2] / "benchmarks/results/cpu/bias-digits_noisy"
@@ -263,6 +266,20 @@ def test_pairs_at_exactly_two_eps_count(tmp_path: Path) -> None:
     np.savez(tmp_path / "bytes.npz", x_train=x, y_train=y, x_test=x[:20], y_test=y[:20])
     data = load_data(DataConfig(name="npz", path=str(tmp_path / "bytes.npz"), val_size=4)).pooled()
     assert margins(Images(data), 8 / 255, 1e-6).findings[0].count == 40
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("width", [WIDE, NARROW])
+def test_names_of_findings_leave_the_map_its_room(language: str, width: float) -> None:
+    view = Images(load_data(DataConfig(name="digits")).pooled())
+    findings = [Finding(kind, "warning", 40, 0.1, "", "", list(range(40)), []) for kind in KINDS]
+    rows = np.arange(200)
+    with style():
+        chart = draw_map(view, findings, rows, view.features[0][rows, :2], "PCA", page_words(language), width)
+        chart.figure.canvas.draw()
+    room = [axes.get_position() for axes in chart.figure.axes]
+    across = 0.35 if width == WIDE else 0.7  # two panels beside each other, or one below the other
+    assert all(panel.width > across and panel.height > 0.2 for panel in room)
 
 
 def test_a_radius_that_no_stored_image_can_hold_is_told(tmp_path: Path) -> None:

@@ -137,6 +137,7 @@ def test_languages_name_every_kind_of_finding_and_verdict() -> None:
             OPEN,
             HARMS,
         }
+        assert set(text["evidence_medium"]) == {NONE, IN_LOSS, UNSETTLED, RISING, ONE_SEED}
 
 
 LABELS = Observation("label_error", "serious", 10, 0.1, "labels", "look")
