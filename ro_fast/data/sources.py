@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from ro_fast.installing import pip_install
 from ro_fast.said import Said
 
 DIGITS_TEST_SIZE = 597  # of 1797; leaves 1000 to train on and 200 to validate
+CLOTHES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 
 
@@ -62,7 +64,7 @@ def embedded_tops(config: DataConfig) -> Arrays:
 def fashion_mnist(config: DataConfig) -> Arrays:
     """Reads Fashion-MNIST's four IDX files (Xiao et al. 2017, arXiv 1708.07747)."""
     advice = "install Debian's dataset-fashion-mnist (apt install dataset-fashion-mnist)"
-    return _idx_files(config, "FashionMNIST", DEBIAN_FASHION_MNIST, advice)
+    return replace(_idx_files(config, "FashionMNIST", DEBIAN_FASHION_MNIST, advice), class_names=CLOTHES)
 
 
 def mnist(config: DataConfig) -> Arrays:

@@ -15,6 +15,7 @@ from torch import Tensor
 from ro_fast.attacks.cascade import Stage
 from ro_fast.config import EvaluateConfig
 from ro_fast.config_values import check_values
+from ro_fast.data.naming import as_options
 from ro_fast.data.subsets import balanced_subset, stream
 from ro_fast.environment import Environment, choose_device, environment, use_threads
 from ro_fast.errors import InputError
@@ -143,12 +144,21 @@ def settings_of(config: EvaluateConfig) -> Settings:
     return replace(level, **{name: value for name, value in given.items() if value is not None})
 
 
+def _where_all_are(trained: Trained) -> str:
+    """How to get at the test images that a run's own data leave out, "" if they leave out none."""
+    data = trained.data_config
+    if data.test_size is None and data.train_size is None:
+        return ""
+    whole = replace(data, train_size=None, test_size=None, val_size=None)
+    return f", as the run took a part of them; for all, add {as_options(whole)}"
+
+
 def _evaluate(config: EvaluateConfig, trained: Trained, settings: Settings, store: _Store, tell: Tell | None) -> Evaluation:
     data = trained.data
     x, y = data.x_test, data.y_test
     if config.samples is not None:
         if config.samples > len(y):
-            raise InputError(f"samples = {config.samples}; {data.name} has {len(y)} test images here")
+            raise InputError(f"samples = {config.samples}; {data.name} has {len(y)} test images here{_where_all_are(trained)}")
         index = torch.from_numpy(balanced_subset(y.numpy(), config.samples, stream(trained.data_config.seed, "test")))
         x, y = x[index], y[index]
     x = data.images(x)

@@ -257,7 +257,7 @@ def test_bad_checkpoints_are_one_sentence(run: Path, tmp_path: Path) -> None:
         (str(run), {"data": npz(1, 4)}, "trained for 10 classes but data npz has 4"),
         (str(run), {"model": ModelConfig(width=8)}, "model.width"),
         (str(run), {"model": ModelConfig(name="mlp")}, "is not a 'mlp'"),
-        (str(run), {"samples": 10**6}, "test images"),
+        (str(run), {"samples": 10**6}, "test images here, as the run took a part of them; for all, add data=digits"),
         (str(run), {"queries": 0}, "queries = 0"),
     ]
     for name, options, words in cases:
