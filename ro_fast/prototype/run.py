@@ -63,6 +63,7 @@ from ro_fast.suite.run import ablate, epochs_to_train, jobs_and_threads
 from ro_fast.training.validate import check as check_run
 
 log = logging.getLogger("ro_fast")
+WITHOUT_SUSPECTS = "without the images that the check suspects"
 Progress = Callable[[int, int, str], AbstractContextManager[Listener]]  # total epochs, already done, title
 
 
@@ -191,16 +192,14 @@ def _without_suspects(config: PrototypeConfig, small: DataConfig, checked: Check
         return []
     path = Path(config.out) / "check" / "check.json"
     here = load_data(small)
-    suspects = len(excluded(checked.findings) & {*here.rows_train.tolist(), *here.rows_val.tolist()})
-    if not suspects:
+    if not excluded(checked.findings) & {*here.rows_train.tolist(), *here.rows_val.tolist()}:
         return []
     try:
         load_data(dataclasses.replace(small, exclude=str(path)))
     except InputError as error:
         log.info("prototype: leaving suspects out is not tested: %s", error)
         return []
-    about = f"without the {suspects} images that the check suspects"
-    return [ArmConfig(name=EXCLUDE, role="mitigation", factor=about, set={"data.exclude": str(path)})]
+    return [ArmConfig(name=EXCLUDE, role="mitigation", factor=WITHOUT_SUSPECTS, set={"data.exclude": str(path)})]
 
 
 def _train(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 
 from ro_fast.evaluation.checkpoints import Evaluated, OfCheckpoint
 from ro_fast.evaluation.evaluate import Result
@@ -19,9 +20,12 @@ _MARKERS = "oDs^"
 _NORMS = {"linf": "L∞", "l2": "L2"}
 
 
+SEVERAL = 4  # models, above which states are summed up over seeds
+
+
 @dataclass(frozen=True)
 class _Row:
-    """One attack: the accuracy of each model, with its interval."""
+    """One model: its accuracy after each attack, with its interval."""
 
     name: str
     cells: list[tuple[str, str]]
@@ -59,14 +63,18 @@ def write_evaluation_page(found: Evaluated, out: Path, language: str | None = No
         one=one,
         eps=f"{one.eps:.4g}",
         norm=_NORMS[one.norm],
-        sentences=[_sentence(name, model, words) for name, model in found.models.items()],
+        sentences=_sentences(found, words),
         doubts=[
             words("evaluation.doubt", model=_name(name, words), warning=words.say(warning))
             for name, model in found.models.items()
             for warning in model.warnings
         ],
-        names=[_name(name, words) for name in found.models],
-        rows=[_Row(_attack(key, one, words, "attack"), [_cell(r, words) for r in rs]) for key, rs in _by_attack(found).items()],
+        attacks=[_attack(key, one, words, "short") for key in _by_attack(found)],
+        described=words("page.between.comma").join(_attack(key, one, words, "attack") for key in _by_attack(found)),
+        rows=[
+            _Row(_name(name, words), [_cell(results[number], words) for results in _by_attack(found).values()])
+            for number, name in enumerate(found.models)
+        ],
         classes=[_OfClass(_name(name, words), _classes(model, words)) for name, model in found.models.items()],
         drawing=draw("evaluation", partial(draw_evaluation, found, words), out),
     )
@@ -79,10 +87,11 @@ def draw_evaluation(found: Evaluated, words: Words, width: float) -> Chart:
     chart = new_chart(width, 3.4 if width >= WIDE else 4.2)
     ax = chart.figure.subplots()
     one, by_attack = next(iter(found.models.values())), _by_attack(found)
+    apart = min(0.16, 0.7 / len(found.models))
     heads = [_attack(key, one, words, "short") for key in by_attack]
     for number, name in enumerate(found.models):
         results = [of_models[number] for of_models in by_attack.values()]
-        places = [place + 0.16 * (number - (len(found.models) - 1) / 2) for place in range(len(results))]
+        places = [place + apart * (number - (len(found.models) - 1) / 2) for place in range(len(results))]
         colour, own = PALETTE[number % len(PALETTE)], _name(name, words)
         heights = [100 * result.acc for result in results]
         with chart.owned(own):
@@ -91,7 +100,8 @@ def draw_evaluation(found: Evaluated, words: Words, width: float) -> Chart:
             ax.plot(places, heights, _MARKERS[number % len(_MARKERS)], color=colour, ms=7, label=own)
             if len(results) > 3:
                 ax.plot(places[3:], heights[3:], color=colour, lw=1)
-            ax.annotate(f"{heights[-1]:.1f}", (places[-1], heights[-1]), (9, -3), textcoords="offset points")
+            if len(found.models) <= SEVERAL:
+                ax.annotate(f"{heights[-1]:.1f}", (places[-1], heights[-1]), (9, -3), textcoords="offset points")
         for place, height, head, result in zip(places, heights, heads, results, strict=True):
             ends, told = [100 * bound for bound in result.ci95], words("evaluation.told")
             chart.tell(ax, f"{own}, {head}", place, height, told, owner=own, interval=words("chart.interval"), ends=ends)
@@ -126,6 +136,23 @@ def _name(name: str, words: Words) -> str:
     *folders, state = name.split("/")
     known = words.texts["evaluation"]["model"].get(state)
     return name if known is None else " ".join([*folders, str(known)])
+
+
+def _sentences(found: Evaluated, words: Words) -> list[str]:
+    """One for each model; of several seeds, one for each state."""
+    states: dict[str, list[OfCheckpoint]] = {}
+    for name, model in found.models.items():
+        states.setdefault(name.split("/")[-1], []).append(model)
+    if len(found.models) <= SEVERAL or len(states) == len(found.models):
+        return [_sentence(name, model, words) for name, model in found.models.items()]
+    return [_over_seeds(state, models, words) for state, models in states.items()]
+
+
+def _over_seeds(state: str, models: list[OfCheckpoint], words: Words) -> str:
+    robust, natural = [100 * model.robust_acc for model in models], [100 * model.natural.acc for model in models]
+    shares = {"robust": f"{fmean(robust):.1f}", "natural": f"{fmean(natural):.1f}"}
+    ends = {"low": f"{min(robust):.1f}", "high": f"{max(robust):.1f}"}
+    return str(words("evaluation.over_seeds", model=_name(state, words), seeds=len(models), **shares, **ends))
 
 
 def _sentence(name: str, model: OfCheckpoint, words: Words) -> str:

@@ -43,6 +43,15 @@ def test_an_evaluation_has_a_page(evaluated: Evaluated, browser, language: str, 
 
 
 @pytest.mark.parametrize("language", ["en", "ja"])
+def test_many_seeds_fit_on_an_evaluations_page(evaluated: Evaluated, browser, language: str, tmp_path: Path) -> None:
+    models = {f"seed{seed}/{state}": model for seed in range(5) for state, model in evaluated.models.items()}
+    page = write_evaluation_page(dataclasses.replace(evaluated, models=models), tmp_path, language)
+    text = page.read_text(encoding="utf-8")
+    assert text.count({"en": "mean of 5 runs", "ja": "5回の訓練の平均"}[language]) == 2 and "seed4" in text
+    fits(browser, page)
+
+
+@pytest.mark.parametrize("language", ["en", "ja"])
 def test_a_learning_curve_has_a_page(browser, language: str, tmp_path: Path) -> None:
     robust = [min(0.5, 0.1 + 0.02 * epoch) - 0.004 * max(0, epoch - 30) for epoch in range(80)]
     train = [0.1 + 0.01 * epoch for epoch in range(80)]
