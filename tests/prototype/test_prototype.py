@@ -20,7 +20,7 @@ from helpers.studies import arms_of, run
 
 from ro_fast.check.finding import KINDS
 from ro_fast.cli import compose
-from ro_fast.config import ArmConfig, DecisionConfig
+from ro_fast.config import ArmConfig, CostConfig, DecisionConfig
 from ro_fast.data.check_file import Observation
 from ro_fast.errors import InputError
 from ro_fast.findings.decision import (
@@ -42,7 +42,7 @@ from ro_fast.findings.ranking import COSTS_NATURAL, FIRST, HARMS, HELPS, OPEN, R
 from ro_fast.findings.simultaneous import Comparison
 from ro_fast.findings.statistics import Estimate
 from ro_fast.prototype import prototype
-from ro_fast.prototype.costs import ATTAINED
+from ro_fast.prototype.costs import ATTAINED, costs
 from ro_fast.prototype.enough import enough, least_gain
 from ro_fast.prototype.learning_curve import learning_curve
 from ro_fast.prototype.page import rebuild_page
@@ -62,7 +62,12 @@ def config(out: Path, *changes: str) -> Any:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Prototype]:
     out = tmp_path_factory.mktemp("試作 1")
-    return out, prototype(config(out))
+    first = prototype(config(out, "seeds=1", "budget=8min"))
+    states = {path: path.stat().st_mtime_ns for path in out.rglob("last.pt")}
+    more = prototype(config(out))
+    assert first.plan.seeds == 1 and more.plan.train == first.plan.train  # more seeds and budget go on from what there is
+    assert states and states.items() <= {path: path.stat().st_mtime_ns for path in out.rglob("last.pt")}.items()
+    return out, more
 
 
 def test_two_seeds_of_every_arm_and_a_decision(made: tuple[Path, Prototype]) -> None:
@@ -233,8 +238,7 @@ def test_costs_are_hours_money_and_labels(made: tuple[Path, Prototype]) -> None:
     assert labels["more_data"] == 200 and labels["mixup"] == labels["exclude"] == 0 and told.suspects > 10
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "A100" in page and "JPY" in page and "cost.per_hour" not in page
-    fast = prototype(config(out, "cost.hours_per_gflop=2"))
-    assert fast.costs.hours == 2 * fast.costs.gflop and "cost.per_hour" in (out / "report.html").read_text(encoding="utf-8")
+    assert costs(CostConfig(hours_per_gflop=2.0), gflop=3.0, here_hours=1.0).hours == 6.0
 
 
 @pytest.mark.parametrize(
@@ -289,15 +293,6 @@ def test_what_a_budget_decides() -> None:
     single = enough([action("near", 0.03, 0.04), action("none", 0.0001, 0.04)], 1, plan, 240.0)
     assert single is not None and single.actions == ["near", "none"] and single.seeds == 3
     assert enough([action("clear", 0.05, 0.01, HELPS)], 3, plan, 240.0) is None
-
-
-def test_more_budget_goes_on_from_what_there_is(tmp_path: Path) -> None:
-    first = prototype(config(tmp_path, "seeds=1"))
-    assert first.plan.seeds == 1
-    states = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("last.pt")}
-    more = prototype(config(tmp_path, "seeds=2", "budget=20min"))
-    assert more.plan.seeds == 2 and more.plan.train == first.plan.train
-    assert states.items() <= {path: path.stat().st_mtime_ns for path in tmp_path.rglob("last.pt")}.items()
 
 
 def test_a_power_law_is_extrapolated_exactly() -> None:
