@@ -13,16 +13,16 @@ from ro_fast.errors import InputError
 from ro_fast.findings.decision import EARLY, EXCLUDE, EXTRAPOLATED, MORE, NATURAL, Action, Worth
 from ro_fast.findings.overfitting import BASELINE
 from ro_fast.findings.ranking import COSTS_NATURAL, FIRST, HELPS, OPEN
-from ro_fast.findings.statistics import Estimate, Interval
 from ro_fast.findings.study import Curves, read_curves, read_results
 from ro_fast.pages import render
 from ro_fast.pages.chart import Drawing
 from ro_fast.pages.words import LANGUAGES
-from ro_fast.pages.words import Words as Texts
 from ro_fast.prototype.charts import draw_charts, picture_of_curves
+from ro_fast.prototype.cost_table import cost_rows, costs_note, unit
 from ro_fast.prototype.enough import MOST
 from ro_fast.prototype.result import RESULT, Prototype, read_prototype
 from ro_fast.prototype.slide import draw_slide
+from ro_fast.prototype.words import Words, points, turned
 from ro_fast.report import build_report
 from ro_fast.storage import records
 from ro_fast.storage.checkpoint import write_text
@@ -36,70 +36,6 @@ OPTIONS = {
     EXCLUDE: "data.exclude=check.json",
     EARLY: "best.pt",
 }
-
-
-class Words(Texts):
-    """The page's texts, and numbers and actions in words."""
-
-    def __init__(self, language: str) -> None:
-        super().__init__(Path(__file__).parent / "texts", language)
-
-    def estimate(self, value: float, ci95: Interval | None, sign: bool = False) -> str:
-        """Points with their interval, from fractions, for use within a sentence."""
-        number, span = self.parts(value, ci95, sign)
-        return str(self("estimate", value=number, interval=span) if span else self("bare", value=number))
-
-    def change(self, fall: Estimate) -> str:
-        """A fall of accuracy as a change, in points with their interval: a rise is positive."""
-        return self.estimate(*_turned(fall), sign=True)
-
-    def parts(self, value: float, ci95: Interval | None, sign: bool = False) -> tuple[str, str]:
-        """The number and its interval, "" with a single seed, which has none."""
-        number = _points(value, "+" if sign else "")
-        if ci95 is None:
-            return number, ""
-        signs = "+" if ci95[0] < 0 else ""  # on both ends or on neither
-        return number, self("interval", lo=_points(ci95[0], signs), hi=_points(ci95[1], signs))
-
-    def time(self, hours: float) -> str:
-        """A length of time, in the unit that suits it."""
-        unit = unit_of(hours)
-        value = hours / HOURS[unit]
-        if unit == "second" and value < 1:
-            return str(self("time.less"))
-        return str(self(f"time.{unit}", value=f"{value:.1f}" if value < 10 else f"{value:.0f}"))
-
-    def percent(self, share: float) -> str:
-        """A probability, without the certainty that rounding would lend it."""
-        key = "percent_below" if share < 0.01 else "percent_above" if share > 0.99 else "percent"
-        return str(self(key, value=f"{100 * share:.0f}"))
-
-    def action(self, action: Action, result: Prototype) -> str:
-        """What to do, in words; an arm without a text of its own is described by what it changes."""
-        name, plan = action.action, result.plan
-        if action.finding is not None:
-            return str(self("action.repair", what=self(f"kind.{action.finding.kind}")["name"]))
-        if name == MORE:
-            key = "action.more_data_there" if 2 * plan.train <= plan.available else "action.more_data"
-            return str(self(key, size=2 * plan.train, available=plan.available))
-        return str(self(f"action.{name}")) if name in self.texts["action"] else action.factor or name
-
-
-HOURS = {"hour": 1.0, "minute": 1 / 60, "second": 1 / 3600}
-
-
-def unit_of(hours: float) -> str:
-    """The largest unit of which a length of time has one at least, else the second."""
-    return next((unit for unit, length in HOURS.items() if hours >= length), "second")
-
-
-def _turned(fall: Estimate) -> tuple[float, Interval | None]:
-    """A fall as a change, and its interval."""
-    return -fall.mean, None if fall.ci95 is None else (-fall.ci95[1], -fall.ci95[0])
-
-
-def _points(value: float, sign: str = "") -> str:
-    return f"{round(100 * value, 1) + 0.0:{sign}.1f}".replace("-", "−")  # + 0.0: no "-0.0"
 
 
 def sentences(result: Prototype, language: str) -> list[str]:
@@ -124,7 +60,7 @@ def _instead(result: Prototype, first: Action | None, words: Words) -> list[str]
         return []
     most = max(gaining, key=lambda action: action.gain.difference if action.gain is not None else 0.0)
     assert most.gain is not None and most.natural is not None
-    values = {"gain": _points(most.gain.difference, "+"), "cost": _points(-most.natural.difference)}
+    values = {"gain": points(most.gain.difference, "+"), "cost": points(-most.natural.difference)}
     return [words("instead", what=words.action(most, result), limit=f"{100 * result.max_natural_loss:g}", **values)]
 
 
@@ -205,11 +141,11 @@ def _render(
         actions=[_row(number, action, result, words) for number, action in enumerate(result.actions, 1)],
         order_more=_about_order(result, words),
         limit=f"{100 * result.max_natural_loss:g}",
-        costs=_costs(result, words),
+        costs=cost_rows(result, words),
         priced=result.costs.per_hour is not None or result.costs.per_label is not None,
         money=words("costs_money", currency=result.costs.currency),
-        per_unit=words("costs_per", unit=_unit(result, words)),
-        costs_note=_costs_note(result, words),
+        per_unit=words("costs_per", unit=unit(result, words)),
+        costs_note=costs_note(result, words),
         missing=_missing(result, words),
         tried=sum(action.gain is not None and action.action != MORE for action in result.actions),
         best=words("curves_best", what=best) if best else "",
@@ -364,81 +300,6 @@ def _row(number: int, action: Action, result: Prototype, words: Words) -> _Row:
     )
 
 
-LEAST = 0.01  # money, below which it is not told
-
-
-@dataclass(frozen=True)
-class _CostRow:
-    """What a training run with an action costs, each "" if nothing or unknown."""
-
-    what: str
-    hours: float
-    time: str
-    labels: str
-    money: str
-    gain_per_cost: str
-
-
-def _costs(result: Prototype, words: Words) -> list[_CostRow]:
-    """Of plain adversarial training, of what is to be done first or helps, and of relabelling instead of leaving out."""
-    plain = Action(BASELINE, OPEN, work=1.0)
-    gaining = (FIRST, HELPS, EXTRAPOLATED, COSTS_NATURAL)
-    helping = [action for action in result.actions if action.verdict in gaining]
-    rows = [_cost_row(words("worth_of.baseline"), plain, result, words)]
-    rows += [_cost_row(words.action(action, result), action, result, words) for action in helping]
-    if result.suspects:
-        relabel = Action("relabel", OPEN, work=1.0, labels=result.suspects)
-        rows.append(_cost_row(words("costs_relabel"), relabel, result, words))
-    return rows
-
-
-def _cost_row(what: str, action: Action, result: Prototype, words: Words) -> _CostRow:
-    work = action.work or 0.0
-    if action.action == MORE:
-        work *= result.plan.train / result.plan.available  # twice the images tried, not twice all
-    hours = work * result.costs.hours
-    money = result.costs.money(work, action.labels)
-    # Time is only part of the cost where labels are needed too, and only money adds the two.
-    spent = money if _priced(result) else None if action.labels else hours / HOURS[unit_of(result.costs.hours)]
-    if not spent or (_priced(result) and spent < LEAST):
-        spent = None
-    least = None if action.gain is None or action.gain.ci95 is None else action.gain.ci95[0]
-    gain = 100 * least / spent if least is not None and spent is not None else None
-    return _CostRow(
-        what,
-        hours,
-        words.time(hours) if hours else "",
-        f"{action.labels}" if action.labels else "",
-        "" if money is None else f"< {LEAST}" if 0 < money < LEAST else f"{money:,.2f}",
-        "" if gain is None else _brief(gain),
-    )
-
-
-def _brief(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
-def _unit(result: Prototype, words: Words) -> str:
-    """What gains are divided by."""
-    return result.costs.currency if _priced(result) else str(words("unit")[unit_of(result.costs.hours)])
-
-
-def _priced(result: Prototype) -> bool:
-    """Whether gains are divided by money; else by time, since it isn't known what that costs."""
-    return result.costs.per_hour is not None
-
-
-def _costs_note(result: Prototype, words: Words) -> str:
-    own, plan = result.costs, result.plan
-    where = words({None: "costs_here", "": "costs_own"}.get(own.machine, "costs_gpu"), gpu=own.machine)
-    size = {"available": plan.available, "epochs": plan.epochs, "model": plan.model, "gflop": _brief(own.gflop)}
-    missing = [key for key, value in (("cost.per_hour", own.per_hour), ("cost.per_label", own.per_label)) if value is None]
-    told = [words("costs_note", where=where, unit_head=words("costs_per", unit=_unit(result, words)), **size)]
-    if missing:
-        told.append(words("costs_missing", keys=words("list").join(f"{key}=" for key in missing), currency=own.currency))
-    return str(words("space").join(told))
-
-
 @dataclass(frozen=True)
 class _WorthRow:
     """The outcome of a training run, as shown on the page."""
@@ -453,7 +314,7 @@ class _WorthRow:
 def _worth(name: str, row: Worth, best: str, words: Words) -> _WorthRow:
     told = words(f"worth_of.{name}") if name in (NATURAL, BASELINE) else words("worth_of.best", what=best)
     natural, robust = (words.parts(found.mean, found.ci95) for found in (row.natural, row.robust))
-    return _WorthRow(told, natural, robust, words.parts(*_turned(row.fall), sign=True), f"{row.work:.2f}")
+    return _WorthRow(told, natural, robust, words.parts(*turned(row.fall), sign=True), f"{row.work:.2f}")
 
 
 def _missing(result: Prototype, words: Words) -> str:
