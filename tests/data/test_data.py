@@ -352,6 +352,7 @@ def test_fashion_mnist_from_idx_files(tmp_path, pack):
     assert torch.equal(data.x_test[:, 0], torch.from_numpy(x))
     assert torch.equal(data.y_test, torch.from_numpy(y).long())
     assert (len(data.x_train), len(data.x_val), data.num_classes) == (50, 10, 10)
+    assert data.class_name(0) == "T-shirt" and data.class_name(9) == "boot"
 
 
 def test_a_truncated_idx_file(tmp_path):
